@@ -1,0 +1,58 @@
+# make run   everything: environment, data, five trainings, samples, scores, figure, tables
+# make test  formatting, lint, unit tests and a real small workflow
+# make lock  write requirements.lock anew from pyproject.toml (needs uv)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := svae scripts tests benchmarks
+
+# Nothing of the caller's Python set-up may leak into the environment or out of it.
+unexport PYTHONPATH PYTHONHOME
+export PYTHONNOUSERSITE := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: run test env format lint unit workflow lock clean
+
+run: env
+	$(BIN)/snakemake --cores all
+
+test: env lint unit workflow
+
+env: $(VENV)/.complete
+
+# The build back end comes from the lock too and goes in first, so that no step of the installation
+# fetches anything that the lock does not name.
+$(VENV)/.complete: requirements.lock pyproject.toml Makefile
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Spatial VAE needs Python 3.11, 3.12 or 3.13, but %s is Python %d.%d. Try: make PYTHON=python3.12 $(MAKECMDGOALS)" % (sys.executable, *v))'
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import re; text = open("requirements.lock").read(); open("$(VENV)/build.lock", "w").write("".join(re.findall(r"(?ms)^(?:setuptools|wheel|packaging)==.*?(?=^\S|\Z)", text)))'
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r $(VENV)/build.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --no-build-isolation -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/python -m pip check
+	@touch $@
+
+format: env
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/snakefmt Snakefile rules
+
+lint: env
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/python tests/lint_workflow.py
+
+unit: env
+	$(BIN)/python -m pytest -m "not workflow"
+
+workflow: env
+	$(BIN)/python -m pytest -m workflow
+
+lock:
+	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .snakemake build *.egg-info

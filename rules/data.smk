@@ -1,0 +1,32 @@
+rule fetch:
+    output:
+        protected(f"data/raw/{DATASET}/{{file}}"),
+    log:
+        f"logs/fetch_{DATASET}_{{file}}.log",
+    params:
+        source=lambda wildcards: fetched(wildcards.file),
+    message:
+        "Downloading {wildcards.file}"
+    script:
+        "../scripts/fetch.py"
+
+
+rule convert:
+    input:
+        **source_files(),
+    output:
+        f"data/{DATASET}.h5",
+    log:
+        f"logs/convert_{DATASET}.log",
+    benchmark:
+        f"benchmarks/out/convert_{DATASET}.tsv"
+    params:
+        dataset=DATASET,
+        sha256={role: source.sha256 for role, source in CONFIG.sources.items() if source.sha256},
+        crop=CONFIG.crop,
+        size=CONFIG.size,
+        code=fingerprint("svae.datasets.convert", f"svae.datasets.{DATASET}"),
+    message:
+        "Converting {params.dataset} into {output}"
+    script:
+        "../scripts/convert.py"

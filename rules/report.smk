@@ -1,0 +1,35 @@
+rule comparison:
+    input:
+        data=f"data/{DATASET}.h5",
+        samples=every(f"{RUN}/samples.h5"),
+    output:
+        "results/comparison.png",
+    log:
+        "logs/comparison.log",
+    params:
+        variants=list(CONFIG.variants),
+        columns=CONFIG.figure_columns,
+        code=fingerprint("svae.figures"),
+    message:
+        "Drawing {output}"
+    script:
+        "../scripts/comparison.py"
+
+
+rule summary:
+    input:
+        records=every(f"{RUN}/run.json"),
+        scores=every(f"{RUN}/parzen.json"),
+        per_image=every(f"{RUN}/parzen_per_image.npz"),
+    output:
+        csv="results/summary.csv",
+        markdown="results/summary.md",
+    log:
+        "logs/summary.log",
+    params:
+        variants=list(CONFIG.variants),
+        code=fingerprint("svae.summary"),
+    message:
+        "Writing {output.csv} and {output.markdown}"
+    script:
+        "../scripts/summary.py"

@@ -1,0 +1,22 @@
+# Only run.json is declared: Snakemake deletes the outputs of a job before it starts and when it
+# fails, and the weights, history and checkpoints of a run must outlive both.
+rule train:
+    input:
+        data=f"data/{DATASET}.h5",
+    output:
+        record=f"{RUN}/run.json",
+    log:
+        f"logs/train_{DATASET}_{{variant}}_seed-{CONFIG.seed}.log",
+    benchmark:
+        f"benchmarks/out/train_{DATASET}_{{variant}}_seed-{CONFIG.seed}.tsv"
+    threads: lambda wildcards: 1 if GPUS else CONFIG.variants[wildcards.variant].threads
+    resources:
+        gpu=1 if GPUS else 0,
+    params:
+        settings=training,
+        seed=CONFIG.seed,
+        code=fingerprint("svae.training"),
+    message:
+        "Training {wildcards.variant}"
+    script:
+        "../scripts/train.py"

@@ -1,0 +1,18 @@
+"""Draw samples from one trained variant; on the CPU, so that they are the same everywhere."""
+
+from pathlib import Path
+
+from svae import devices
+from svae.logs import log_to
+from svae.settings import SamplingSettings
+
+with log_to(snakemake.log[0]):
+    devices.set_up(None, threads=1)
+
+    from svae.sampling import sample
+
+    sample(
+        Path(snakemake.input.record).parent,
+        snakemake.output.samples,
+        SamplingSettings(**snakemake.params.settings),
+    )

@@ -1,0 +1,27 @@
+"""Train one variant on a GPU of its own, or on the CPU."""
+
+from pathlib import Path
+
+from svae import devices
+from svae.logs import log_to
+from svae.settings import TrainingSettings
+
+with (
+    log_to(snakemake.log[0]),
+    devices.claim_gpu(devices.LOCK_FOLDER, devices.visible_gpus()) as gpu,
+):
+    settings = TrainingSettings(**snakemake.params.settings)
+    device = devices.set_up(gpu, settings.threads)
+
+    from svae.training import train
+
+    train(
+        snakemake.input.data,
+        Path(snakemake.output.record).parent,
+        settings,
+        variant=snakemake.wildcards.variant,
+        seed=snakemake.params.seed,
+        code=snakemake.params.code,
+        device=device,
+        lock_folder=Path(snakemake.log[0]).parent,
+    )

@@ -1,0 +1,58 @@
+"""Batch-norm statistics, estimated over the training set with the weights at rest.
+
+Moving averages lag behind weights that move, and remember the dropout of training. After training
+each layer's mean and variance are taken anew over one pass, layers below using the statistics of
+the batch, dropout off: mean = E[m_B], variance = E[v_B + m_B^2] - mean^2 over batches B (Wu and
+Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3).
+"""
+
+from collections.abc import Iterable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from svae import posteriors
+from svae.model import EVALUATION, SpatialVAE, draw_key
+
+
+def layers(model: SpatialVAE) -> list[keras.layers.BatchNormalization]:
+    return [block.batch_norm for part in (model.encoder, model.decoder) for block in part.blocks]
+
+
+def reestimate(model: SpatialVAE, batches: Iterable[np.ndarray]) -> None:
+    """Set the moving statistics of every batch-norm layer from uint8 batches of training images.
+
+    The decoder is fed posterior samples, as in training; generation feeds it prior samples, whose
+    statistics differ where posterior and prior do.
+    """
+    norms = layers(model)
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0  # so that a pass leaves the statistics of its batch in the layer
+
+    @tf.function(reduce_retracing=True)
+    def run(images: tf.Tensor, index: tf.Tensor) -> None:
+        x = tf.cast(images, tf.float32) / 127.5 - 1.0
+        loc, log_var = model.encode(x, batch_statistics=True)
+        key = draw_key(model.seed, EVALUATION, index)
+        noise = tf.random.stateless_normal(tf.shape(loc), key)
+        model.decode(posteriors.sample(loc, log_var, noise), batch_statistics=True)
+
+    count = 0
+    means = [0.0] * len(norms)
+    squares = [0.0] * len(norms)
+    try:
+        for index, images in enumerate(batches):
+            run(tf.constant(images), tf.constant(index))
+            for i, norm in enumerate(norms):
+                mean = np.asarray(norm.moving_mean, np.float64)
+                means[i] += mean
+                squares[i] += np.asarray(norm.moving_variance, np.float64) + mean**2
+            count += 1
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    for norm, mean, square in zip(norms, means, squares, strict=True):
+        norm.moving_mean.assign(mean / count)
+        norm.moving_variance.assign(square / count - (mean / count) ** 2)

@@ -1,0 +1,148 @@
+"""A digest of the code that decides a stage's result, so that a changed algorithm reruns its stage.
+
+Snakemake sees an edited script, but not an edit inside a package that the script imports. A rule
+that carries `fingerprint("svae.training")` among its params reruns when the meaning of that module,
+or of any module it imports, changes; a changed comment, docstring or line break reruns nothing.
+
+Imported by the Snakefile: standard library only.
+"""
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+# One import statement: dots before the name, name, names after `from ... import`.
+Import = tuple[int, str, tuple[str, ...]]
+
+WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def fingerprint(*names: str, package_root: Path | None = None) -> str:
+    """Give 16 hexadecimal digits over the named modules and all that they import of their package.
+
+    Arguments as for `modules`. The digits do not depend on where the package lies, nor on the
+    version of Python (3.11 to 3.13).
+    """
+    digest = hashlib.sha256()
+    for name, path in sorted(modules(*names, package_root=package_root).items()):
+        code, _ = _parse(path, path.read_bytes())
+        digest.update(f"{name} {code}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def modules(*names: str, package_root: Path | None = None) -> dict[str, Path]:
+    """Map the name of every module that the fingerprint of `names` covers to its file.
+
+    names         full names such as "svae.training". Imports are read, not run: where a module
+                  imports others by a computed name (importlib), name those here as well.
+    package_root  folder of the package, default this one; its name is the package's name.
+
+    Covered are the imports at any depth of nesting (within functions too), and the `__init__` of
+    every package on the way. A name without a file raises ModuleNotFoundError.
+    """
+    root = Path(__file__).parent if package_root is None else Path(package_root)
+    found: dict[str, Path] = {}
+    waiting = []
+    for name in names:
+        if _file(root, name) is None:
+            raise ModuleNotFoundError(f"cannot fingerprint {name}: no such module in {root}")
+        waiting.extend(_with_parents(name))
+    while waiting:
+        name = waiting.pop()
+        path = _file(root, name)
+        if name in found or path is None:
+            continue
+        found[name] = path
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        _, imports = _parse(path, path.read_bytes())
+        for imported in _imported(imports, package):
+            waiting.extend(_with_parents(imported))
+    return found
+
+
+def _with_parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
+
+
+def _file(root: Path, name: str) -> Path | None:
+    """Give the file of module `name`, or None: not of this package, or not a module at all."""
+    top, *parts = name.split(".")
+    if top != root.name:
+        return None
+    place = root.joinpath(*parts)
+    files = (place / "__init__.py", place.with_name(f"{place.name}.py"))
+    return next((file for file in files[: 2 if parts else 1] if file.is_file()), None)
+
+
+def _imported(imports: tuple[Import, ...], package: str) -> Iterator[str]:
+    """Give the full names that a module of `package` may import; not all need be modules."""
+    for level, name, members in imports:
+        if level:
+            parents = package.split(".")
+            name = ".".join([*parents[: len(parents) - level + 1], *filter(None, [name])])
+        yield name
+        # `from a import b`: b is a submodule of a, or a mere name in it.
+        yield from (f"{name}.{member}" for member in members)
+
+
+# The source is part of the key, not the file's time: two edits may fall within one clock tick.
+@functools.cache
+def _parse(path: Path, source: bytes) -> tuple[str, tuple[Import, ...]]:
+    """Give the digest of a module's code, and its import statements."""
+    tree = ast.parse(source, filename=str(path))
+    imports: list[Import] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports += [(0, alias.name, ()) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            members = tuple(alias.name for alias in node.names)
+            imports.append((node.level, node.module or "", members))
+    # The version decides no result: a release must not train everything anew.
+    tree.body = [node for node in tree.body if not _sets_version(node)]
+    tokens: list[str] = []
+    _write(tree, tokens)
+    return hashlib.sha256("".join(tokens).encode()).hexdigest(), tuple(imports)
+
+
+def _sets_version(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Assign) and [
+        target.id if isinstance(target, ast.Name) else None for target in node.targets
+    ] == ["__version__"]
+
+
+def _write(item: object, tokens: list[str]) -> None:
+    """Append the canonical text of a syntax tree to `tokens`.
+
+    `ast.dump` will not do: what it says of empty and new fields differs between versions of Python.
+    Here a field that is None or empty is left out, whichever version knows it. Values are in ASCII,
+    since `repr` escapes those characters that the version's Unicode tables do not know.
+    """
+    if isinstance(item, ast.AST):
+        tokens.append(f"{type(item).__name__}(")
+        for field in item._fields:
+            value = getattr(item, field, None)
+            if field == "body" and isinstance(item, WITH_DOCSTRING):
+                value = _without_docstring(value)
+            # `kind` tells u"a" from "a": spelling, not meaning.
+            if value is None or value == [] or field == "kind":
+                continue
+            tokens.append(f"{field}=")
+            _write(value, tokens)
+        tokens.append(")")
+    elif isinstance(item, list):
+        tokens.append("[")
+        for element in item:
+            _write(element, tokens)
+        tokens.append("]")
+    else:
+        tokens.append(f"{type(item).__name__}:{item!a};")
+
+
+def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
+    match body:
+        case [ast.Expr(value=ast.Constant(value=str())), *rest]:
+            return rest
+    return body

@@ -1,0 +1,35 @@
+"""Where a stage's log lines and its last error go."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from svae.errors import UserError
+
+
+@contextlib.contextmanager
+def log_to(path: Path | str) -> Iterator[None]:
+    """Send log lines to the file `path` and to standard error; end the program on an error.
+
+    A `UserError` is shown as its message alone; of any other error the traceback goes to the file
+    and its last line to standard error.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = logging.FileHandler(path, mode="w", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[file, terminal], force=True)
+    logging.captureWarnings(True)
+    try:
+        yield
+    except UserError as error:
+        logging.error("Error: %s", error)
+        sys.exit(1)
+    except Exception as error:
+        logging.getLogger().removeHandler(terminal)
+        logging.exception("unexpected error")
+        sys.exit(f"Error: {type(error).__name__}: {error} (traceback in {path})")

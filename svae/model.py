@@ -1,0 +1,163 @@
+"""SpatialVAE: posterior, networks and objective joined in one keras.Model."""
+
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from svae import objectives, posteriors
+from svae.networks import Decoder, Encoder
+from svae.settings import TrainingSettings
+
+# Streams of random numbers that never meet: each draw's key is (seed, stream) and its counter.
+NOISE, DROPOUT, EVALUATION = 0, 1, 2
+
+
+def draw_key(seed: int, stream: int, counter: tf.Tensor | int) -> tf.Tensor:
+    """The seed of one stateless draw, two int32: a function of its place alone, so that a training
+    that goes on after a stop draws what it would have drawn without the stop."""
+    return tf.random.experimental.stateless_fold_in(tf.constant([seed, stream]), counter)
+
+
+class SpatialVAE(keras.Model):
+    """A VAE whose latent is N feature maps of d x d.
+
+    `image_shape`: (height, width, channel) of the data; `padding`: pixels of black (-1) on each
+    side that the networks see around an image and that nothing else does: every reconstruction,
+    sample and sum over pixels is of the image alone. `dimension` D = height * width * channel.
+    """
+
+    def __init__(
+        self, image_shape: tuple[int, int, int], padding: int, settings: TrainingSettings, seed: int
+    ):
+        super().__init__()
+        height, width, channels = image_shape
+        side = height + 2 * padding
+        stem = posteriors.POSTERIORS[settings.posterior].stem
+        self.image_shape, self.padding, self.settings, self.seed = (
+            image_shape,
+            padding,
+            settings,
+            seed,
+        )
+        self.dimension = height * width * channels
+        self.latent_shape = (settings.latent_size, settings.latent_size, settings.latent_maps)
+        outputs = posteriors.output_count(
+            settings.posterior, settings.latent_size, settings.latent_maps
+        )
+        keras.utils.set_random_seed(seed)
+        self.encoder = Encoder(outputs, settings.dropout)
+        self.decoder = Decoder(side, channels, settings.latent_size, stem)
+        # Log of the decoder's variance. Not in trainable_variables: learned, it has its own rate.
+        self.log_variance = self.add_weight(
+            name="log_variance", shape=(), initializer="zeros", trainable=False
+        )
+        self.warmup_steps = 0
+        self.metric_means = {name: keras.metrics.Mean(name) for name in ("loss", "sse", "kl")}
+        self(tf.zeros((1, *image_shape)))  # makes the weights
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return list(self.metric_means.values())
+
+    def compile_for(self, steps_per_epoch: int, data_variance: float) -> None:
+        """Make the optimizers. A learned variance starts at `data_variance`, that of the pixels."""
+        settings = self.settings
+        adam = keras.optimizers.Adam(settings.learning_rate, epsilon=1e-8)
+        self.compile(optimizer=adam, jit_compile=False)
+        adam.build(self.trainable_variables)
+        self.warmup_steps = round(settings.kl_warmup_epochs * steps_per_epoch)
+        if settings.decoder_variance == "learned":
+            self.variance_optimizer = keras.optimizers.Adam(settings.decoder_variance_learning_rate)
+            self.variance_optimizer.build([self.log_variance])
+            self.log_variance.assign(max(math.log(data_variance), objectives.LOG_VARIANCE_FLOOR))
+        elif isinstance(settings.decoder_variance, float):
+            self.log_variance.assign(math.log(settings.decoder_variance))
+
+    def encode(
+        self, x: tf.Tensor, batch_statistics: bool = False, dropout_seed: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """x (batch, height, width, channel) in [-1, 1] -> loc, log_var, both (batch, d, d, N)."""
+        p = self.padding
+        if p:
+            x = tf.pad(x, [[0, 0], [p, p], [p, p], [0, 0]], constant_values=-1.0)
+        outputs = self.encoder(x, batch_statistics=batch_statistics, dropout_seed=dropout_seed)
+        d, _, n = self.latent_shape
+        return posteriors.parameters(self.settings.posterior, outputs, d, n)
+
+    def decode(self, z: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
+        """z (batch, d, d, N) -> decoder means (batch, height, width, channel) in [-1, 1]."""
+        x = self.decoder(z, batch_statistics=batch_statistics)
+        p = self.padding
+        return x[:, p:-p, p:-p, :] if p else x
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Reconstruction from the posterior mean."""
+        return self.decode(self.encode(x)[0])
+
+    def kl_factor(self) -> tf.Tensor:
+        """The warm-up's share of the KL weight at this step, from 1 / warmup_steps to 1."""
+        step = tf.cast(self.optimizer.iterations, tf.float32) + 1.0
+        return tf.minimum(1.0, step / max(self.warmup_steps, 1))
+
+    def objective(
+        self,
+        sse: tf.Tensor,
+        kl: tf.Tensor,
+        log_variance: tf.Tensor | float,
+        factor: tf.Tensor | float = 1.0,
+    ) -> tf.Tensor:
+        """The objective from mean SSE and mean KL per image; `factor` is the warm-up's."""
+        settings = self.settings
+        if settings.objective == "weighted":
+            return objectives.weighted(sse, kl, factor * settings.kl_weight)
+        return objectives.negative_elbo(
+            sse, kl, log_variance, self.dimension, factor * settings.beta
+        )
+
+    def train_step(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """One step on uint8 images (batch, height, width, channel); running means of the epoch."""
+        x = tf.cast(images, tf.float32) / 127.5 - 1.0
+        step = self.optimizer.iterations
+        learned = self.settings.decoder_variance == "learned"
+        with tf.GradientTape() as tape:
+            loc, log_var = self.encode(
+                x, batch_statistics=True, dropout_seed=draw_key(self.seed, DROPOUT, step)
+            )
+            noise = tf.random.stateless_normal(tf.shape(loc), draw_key(self.seed, NOISE, step))
+            z = posteriors.sample(loc, log_var, noise)
+            errors = tf.square(x - self.decode(z, batch_statistics=True))
+            sse = tf.reduce_mean(tf.reduce_sum(errors, axis=[1, 2, 3]))
+            kl = tf.reduce_mean(tf.reduce_sum(posteriors.kl(loc, log_var), axis=[1, 2, 3]))
+            if learned:
+                tape.watch(self.log_variance.value)
+            if self.settings.decoder_variance == "optimal":
+                log_variance = objectives.optimal_log_variance(sse, self.dimension)
+            else:
+                log_variance = tf.convert_to_tensor(self.log_variance)
+            loss = self.objective(sse, kl, log_variance, self.kl_factor())
+            scaled = loss / self.dimension  # the published code's scale, see svae.objectives
+        weights = self.trainable_variables
+        gradients = tape.gradient(
+            scaled, [*weights, self.log_variance.value] if learned else weights
+        )
+        self.optimizer.apply(gradients[: len(weights)], weights)
+        if learned:
+            self.variance_optimizer.apply([gradients[-1]], [self.log_variance])
+            self.log_variance.assign(tf.maximum(self.log_variance, objectives.LOG_VARIANCE_FLOOR))
+        for name, value in (("loss", loss), ("sse", sse), ("kl", kl)):
+            self.metric_means[name].update_state(value)
+        return {name: metric.result() for name, metric in self.metric_means.items()}
+
+    def equivalent_weight(self) -> float:
+        """w of SSE + w KL, or under the ELBO the w that its variance and beta amount to now."""
+        if self.settings.objective == "weighted":
+            return self.settings.kl_weight
+        return objectives.equivalent_weight(self.decoder_variance(), self.settings.beta)
+
+    def decoder_variance(self) -> float | None:
+        """The Gaussian decoder's variance on [-1, 1] pixels; None for the weighted objective."""
+        if self.settings.objective == "weighted":
+            return None
+        return float(np.exp(keras.ops.convert_to_numpy(self.log_variance)))

@@ -1,0 +1,92 @@
+"""Encoder and decoder of the published code, written once for every image and latent size.
+
+Encoder: 5x5 convolutions of stride 2 with 32 (SAME), 64 (SAME) and 128 (VALID) filters, dropout,
+one linear layer. Decoder: transposed convolutions, 3x3 s2 (64 filters; 48 behind the vanilla stem),
+3x3 s1 VALID (32), then k times 5x5 s2, the last one to the image's channels. Batch norm (epsilon
+1e-3, with scale) and ELU behind each convolution; tanh behind the decoder's last batch norm. The
+architecture is that of the code published with arXiv 1705.06821, for 64x64x3; at 32x32 its
+16-filter layer is left out.
+"""
+
+import keras
+import tensorflow as tf
+
+from svae.geometry import check
+
+# The moving averages serve the validation terms during training only, and are re-estimated after it
+# (svae.batch_norm): a short memory follows the weights.
+MOMENTUM = 0.9
+EPSILON = 1e-3
+
+
+class Block(keras.layers.Layer):
+    """Convolution (or transposed convolution), batch norm, activation."""
+
+    def __init__(self, convolution: keras.layers.Layer, activation: str = "elu"):
+        super().__init__()
+        self.convolution = convolution
+        self.batch_norm = keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON)
+        self.activation = keras.activations.get(activation)
+
+    def call(self, x: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
+        return self.activation(self.batch_norm(self.convolution(x), training=batch_statistics))
+
+
+def _convolution(filters: int, padding: str) -> Block:
+    return Block(keras.layers.Conv2D(filters, 5, strides=2, padding=padding, use_bias=False))
+
+
+def _transposed(
+    filters: int, kernel: int, strides: int, padding: str, activation: str = "elu"
+) -> Block:
+    layer = keras.layers.Conv2DTranspose(
+        filters, kernel, strides=strides, padding=padding, use_bias=False
+    )
+    return Block(layer, activation)
+
+
+class Encoder(keras.layers.Layer):
+    """Images (batch, height, width, channel) in [-1, 1] -> raw outputs (batch, outputs)."""
+
+    def __init__(self, outputs: int, dropout: float):
+        super().__init__()
+        self.blocks = [
+            _convolution(32, "same"),
+            _convolution(64, "same"),
+            _convolution(128, "valid"),
+        ]
+        self.flatten = keras.layers.Flatten()
+        self.dropout = dropout
+        self.outputs = keras.layers.Dense(outputs)
+
+    def call(
+        self, x: tf.Tensor, batch_statistics: bool = False, dropout_seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """`dropout_seed`: two int32; without it nothing is dropped."""
+        for block in self.blocks:
+            x = block(x, batch_statistics=batch_statistics)
+        x = self.flatten(x)
+        if dropout_seed is not None and self.dropout > 0:
+            x = tf.nn.experimental.stateless_dropout(x, rate=self.dropout, seed=dropout_seed)
+        return self.outputs(x)
+
+
+class Decoder(keras.layers.Layer):
+    """Latents (batch, d, d, N) -> images (batch, height, width, channel) in [-1, 1]."""
+
+    def __init__(self, image_size: int, channels: int, latent_size: int, stem: bool):
+        super().__init__()
+        k = check(image_size, image_size, latent_size, stem)
+        self.blocks = [_transposed(64, 3, 1, "valid")] if stem else []  # 1 -> 3
+        self.blocks += [
+            _transposed(48 if stem else 64, 3, 2, "same"),  # d -> 2d
+            _transposed(32, 3, 1, "valid"),  # 2d -> 2d + 2
+        ]
+        inner = [32] * (k - 2) + [16] if k > 2 else [32] * (k - 1)
+        self.blocks += [_transposed(filters, 5, 2, "same") for filters in inner]
+        self.blocks.append(_transposed(channels, 5, 2, "same", activation="tanh"))
+
+    def call(self, z: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
+        for block in self.blocks:
+            z = block(z, batch_statistics=batch_statistics)
+        return z

@@ -1,0 +1,106 @@
+"""The run folder: what a training leaves, and how a model is rebuilt from it alone.
+
+identity.json            settings, seed, data checksum and code that the weights belong to
+checkpoint.weights.h5    weights, optimizer and step at the end of the last epoch
+history.jsonl            one line an epoch
+tensorboard/             the same for TensorBoard
+final.weights.h5         the weights with re-estimated batch-norm statistics, nothing else
+run.json                 the record of the finished run; there only when all else is complete
+"""
+
+import json
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from svae.errors import UserError
+from svae.files import file_hash, read_json, replacing, write_json
+from svae.settings import TrainingSettings
+
+log = logging.getLogger(__name__)
+
+
+class RunFolder:
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.identity = self.path / "identity.json"
+        self.checkpoint = self.path / "checkpoint.weights.h5"
+        self.history = self.path / "history.jsonl"
+        self.tensorboard = self.path / "tensorboard"
+        self.weights = self.path / "final.weights.h5"
+        self.record = self.path / "run.json"
+
+    def read_history(self) -> list[dict[str, Any]]:
+        if not self.history.exists():
+            return []
+        return [json.loads(line) for line in self.history.read_text().splitlines()]
+
+    def write_history(self, records: list[dict[str, Any]]) -> None:
+        with replacing(self.history) as temporary:
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+    def prepare(self, identity: dict[str, Any]) -> bool:
+        """Make the folder ready for a run of this identity; True if its checkpoint can go on.
+
+        Another run's files are set aside, whole, under a name beside the folder. A run that differs
+        in nothing but fewer epochs is the same run, earlier.
+        """
+        if self.identity.exists() and self.checkpoint.exists():
+            before = read_json(self.identity)
+            if _without_epochs(before) == _without_epochs(identity):
+                if before["settings"]["epochs"] <= identity["settings"]["epochs"]:
+                    write_json(self.identity, identity)
+                    return True
+                log.info("%s was trained for more epochs than are wanted now", self.path)
+        if self.path.exists() and any(self.path.iterdir()):
+            self._set_aside()
+        write_json(self.identity, identity)
+        return False
+
+    def _set_aside(self) -> None:
+        number = 1
+        while (target := self.path.with_name(f"{self.path.name}.set-aside-{number}")).exists():
+            number += 1
+        self.path.rename(target)
+        log.info("the run of another configuration in %s is set aside as %s", self.path, target)
+
+
+def _without_epochs(identity: dict[str, Any]) -> dict[str, Any]:
+    return {**identity, "settings": {**identity["settings"], "epochs": None}}
+
+
+def identity(
+    settings: TrainingSettings, seed: int, dataset_checksum: str, code: str
+) -> dict[str, Any]:
+    """What two runs must share to be one run."""
+    return {
+        "settings": asdict(settings),
+        "seed": seed,
+        "dataset_checksum": dataset_checksum,
+        "code": code,
+    }
+
+
+def load_model(folder: Path | str) -> tuple[Any, dict[str, Any]]:
+    """The finished run's SpatialVAE with its final weights, and its record.
+
+    UserError if the run is not finished or its weights are not the recorded ones.
+    """
+    from svae.model import SpatialVAE
+
+    run = RunFolder(folder)
+    remedy = f"delete {run.record} and run snakemake again"
+    if not run.record.exists():
+        raise UserError(
+            f"{run.path} holds no finished run (no run.json); run snakemake to train it"
+        )
+    record = read_json(run.record)
+    if not run.weights.exists():
+        raise UserError(f"{run.weights} is missing; {remedy}")
+    if file_hash(run.weights) != record["weights_sha256"]:
+        raise UserError(f"{run.weights} is not the file that run.json records; {remedy}")
+    settings = replace(TrainingSettings(**record["settings"]))
+    model = SpatialVAE(tuple(record["image_shape"]), record["padding"], settings, record["seed"])
+    model.load_weights(run.weights)
+    return model, record

@@ -1,0 +1,27 @@
+"""The h5 file of samples that sampling hands to scoring and figures."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+
+from svae.errors import UserError
+
+NAME = "samples"
+
+
+@contextlib.contextmanager
+def open_samples(path: Path | str) -> Iterator[h5py.Dataset]:
+    """The samples, float32 (n, height, width, channel) in [-1, 1]; provenance in `.file.attrs`.
+
+    UserError if the file holds none.
+    """
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read as h5: {error}; delete it, run snakemake") from None
+    with file:
+        if NAME not in file:
+            raise UserError(f"{path} holds no data set {NAME!r}; delete it, run snakemake")
+        yield file[NAME]

@@ -1,0 +1,121 @@
+"""The Parzen-window score of one run, with all its context, from files to files."""
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from svae import parzen
+from svae.datasets.store import Store, scale
+from svae.errors import UserError
+from svae.files import read_json, replacing, write_json
+from svae.provenance import software
+from svae.samples import open_samples
+from svae.settings import ParzenSettings
+
+log = logging.getLogger(__name__)
+
+# The field's protocol (Goodfellow et al. 2014), as far as the data set has the images.
+MOST_VALID, MOST_TEST = 1000, 10_000
+
+# What a score carries over from the record of its run.
+CONTEXT = (
+    "variant",
+    "dataset",
+    "dataset_checksum",
+    "seed",
+    "objective",
+    "epochs",
+    "kl_weight",
+    "equivalent_variance_at_unit_beta",
+    "equivalent_beta_at_unit_variance",
+    "decoder_variance",
+    "parameters",
+    "training_seconds",
+)
+
+
+def score(
+    data: Path | str,
+    record: Path | str,
+    samples: Path | str,
+    settings: ParzenSettings,
+    target: Path | str,
+    per_image: Path | str,
+) -> None:
+    """Score the samples of one run against the h5 store `data`.
+
+    Writes the score with its context to `target` (JSON) and each test image's log-likelihood in
+    nats to `per_image` (npz: log_likelihood, float64 (n_test,)). UserError if the samples are not
+    of this run, or there are fewer images than asked for.
+    """
+    run = read_json(record)
+    sigmas = parzen.sigma_grid(
+        settings.sigma_log10_min, settings.sigma_log10_max, settings.sigma_count
+    )
+    with open_samples(samples) as drawn, Store(data) as store:
+        attributes = dict(drawn.file.attrs)
+        expected = {"weights_sha256": run["weights_sha256"], "dataset_checksum": store.checksum}
+        for key, value in expected.items():
+            if attributes[key] != value:
+                raise UserError(f"{samples} was drawn from another run ({key} differs); delete it")
+        n_valid, n_test = _counts(settings, store)
+        result = parzen.score(
+            drawn,
+            scale(store.images("valid")[:n_valid]),
+            scale(store.images("test")),
+            sigmas,
+            settings.protocol,
+            n_valid,
+            n_test,
+        )
+        source = store.attributes.get("source_note", "")
+    content: dict[str, Any] = {key: run[key] for key in CONTEXT}
+    content |= asdict(result)
+    scores = content.pop("per_image")
+    content |= {
+        "unit": "nats per image, for a density of pixels on [-1, 1]",
+        "pixel_range": list(parzen.PIXEL_RANGE),
+        "sse_per_image": run["test"]["sse_per_image"],
+        "kl_nats_per_image": run["test"]["kl_nats_per_image"],
+        "active_entries": run["test"]["active_entries"],
+        "active_maps": run["test"]["active_maps"],
+        "terms_of": "the test images, one posterior sample each",
+        "batch_norm": attributes["batch_norm"],
+        "dataset_source_note": source,
+        "software": {**run["software"], **software("scipy")},
+    }
+    if result.sigma_at_grid_edge:
+        log.warning(
+            "%s: sigma %.3g lies at the edge of its grid: the score is a lower bound; "
+            "widen parzen.sigma_log10_min or parzen.sigma_log10_max",
+            run["variant"],
+            result.sigma,
+        )
+    with replacing(per_image) as temporary, temporary.open("wb") as file:
+        np.savez(file, log_likelihood=scores)
+    write_json(target, content)
+    log.info(
+        "%s: %.1f +- %.1f nats per image (%s, sigma %.3f, %d samples, %d test images)",
+        run["variant"],
+        result.log_likelihood,
+        result.standard_error,
+        result.protocol,
+        result.sigma,
+        result.n_samples,
+        result.n_test,
+    )
+
+
+def _counts(settings: ParzenSettings, store: Store) -> tuple[int, int]:
+    """The numbers of images that choose sigma and that are scored; auto is as many as usual."""
+    valid, test = store.count("valid"), store.count("test")
+    if settings.protocol == "paper":
+        valid = test // settings.sigma_count
+    n_valid, n_test = settings.n_valid, settings.n_test
+    return (
+        min(MOST_VALID, valid) if n_valid == "auto" else n_valid,
+        min(MOST_TEST, test) if n_test == "auto" else n_test,
+    )

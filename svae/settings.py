@@ -1,0 +1,41 @@
+"""The settings of each stage, as small frozen objects: `svae.config` makes them of a config."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """One variant: its model, its objective, its training. All that decides its weights but the
+    data, the seed and the code."""
+
+    posterior: str  # vanilla, naive, mvn, low_rank
+    latent_maps: int  # N
+    latent_size: int  # d
+    dropout: float  # probability of dropping a feature behind the encoder's convolutions
+    objective: str  # weighted (SSE + w KL) or elbo
+    kl_weight: float | None  # w; None under elbo
+    decoder_variance: str | float | None  # optimal, learned or a number; None under weighted
+    decoder_variance_learning_rate: float  # of a learned log variance
+    beta: float  # weight of the KL in the ELBO
+    kl_warmup_epochs: float  # the KL's weight rises linearly from 0 over these
+    epochs: int
+    batch_size: int  # images
+    learning_rate: float  # of Adam
+    threads: int  # of TensorFlow, in one training on the CPU
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    n_samples: int
+    batch_size: int  # images a batch; decides the result only with batch statistics
+    batch_norm: str  # moving: the re-estimated statistics; batch: those of each batch
+
+
+@dataclass(frozen=True)
+class ParzenSettings:
+    protocol: str  # disjoint or paper
+    n_valid: int  # images on which a sigma is chosen
+    n_test: int  # images on which the score is taken
+    sigma_log10_min: float
+    sigma_log10_max: float
+    sigma_count: int
