@@ -19,7 +19,8 @@ def or_stop(function, *arguments):
     try:
         return function(*arguments)
     except UserError as error:
-        sys.exit(f"Error in the configuration:\n{error}")
+        files = f" ({', '.join(map(str, workflow.configfiles))})" if workflow.configfiles else ""
+        sys.exit(f"Error in the configuration{files}:\n{error}")
 
 
 configfile: or_stop(configuration.config_file, Path.cwd(), CLONE)
@@ -40,12 +41,10 @@ wildcard_constraints:
     variant="|".join(CONFIG.variants),
 
 
-def source_files(wildcards=None):
+def source_files():
     """Where the files of the data set are, or will be once they are fetched."""
     return {
-        role: (
-            f"data/raw/{DATASET}/{Path(source.location).name}" if source.remote else source.location
-        )
+        role: f"data/raw/{DATASET}/{source.name}" if source.remote else source.location
         for role, source in CONFIG.sources.items()
     }
 
@@ -54,7 +53,7 @@ def fetched(name):
     """The address behind a fetched file, and the checksum that it must have."""
     for file in CONFIG.dataset.files:
         source = CONFIG.sources[file.role]
-        if source.remote and Path(source.location).name == name:
+        if source.remote and source.name == name:
             known = f"sha256:{source.sha256}" if source.sha256 else file.known_hash
             return {"url": source.location, "known_hash": known}
     raise WorkflowError(f"no source of {DATASET} is called {name}")

@@ -1,6 +1,6 @@
 rule fetch:
     output:
-        protected(f"data/raw/{DATASET}/{{file}}"),
+        f"data/raw/{DATASET}/{{file}}",
     log:
         f"logs/fetch_{DATASET}_{{file}}.log",
     params:
@@ -25,6 +25,7 @@ rule convert:
         sha256={role: source.sha256 for role, source in CONFIG.sources.items() if source.sha256},
         crop=CONFIG.crop,
         size=CONFIG.size,
+        published=configuration.as_params(CONFIG.dataset),  # title, padding, checksums
         code=fingerprint("svae.datasets.convert", f"svae.datasets.{DATASET}"),
     message:
         "Converting {params.dataset} into {output}"

@@ -10,30 +10,37 @@ from svae.files import replacing
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-INCHES_PER_IMAGE = 0.75
-LABEL_INCHES = 1.5
 DPI = 200
+IMAGE_PIXELS = 150  # about the side of an image in the figure
+GAP, TITLE = 12, 70  # between rows, above them; in pixels
+PIXELS_PER_LETTER = 18  # of a row's label
 
 
 def comparison(rows: dict[str, np.ndarray], title: str, target: Path | str) -> None:
-    """The paper's figure: labelled rows of images, the first row set apart from the others.
+    """The paper's figure: labelled rows of images.
 
     rows: label -> images in [-1, 1], float (columns, height, width, channel), one or three
-    channels. Values are shown as they are, -1 black and 1 white: nothing is stretched.
+    channels. Values are shown as they are, -1 black and 1 white: nothing is stretched, and each
+    pixel of an image covers the same whole number of the figure's.
     """
     columns = max(len(images) for images in rows.values())
-    width = LABEL_INCHES + columns * INCHES_PER_IMAGE
-    height = 0.4 + len(rows) * INCHES_PER_IMAGE
-    figure, axes = plt.subplots(len(rows), 1, figsize=(width, height), squeeze=False)
-    figure.subplots_adjust(
-        left=LABEL_INCHES / width, right=0.995, top=1 - 0.35 / height, bottom=0.01, hspace=0.06
-    )
-    for axis, (label, images) in zip(axes[:, 0], rows.items(), strict=True):
-        strip = _strip(images, columns)
-        axis.imshow(strip, interpolation="nearest", vmin=0, vmax=1, cmap="gray")
+    strips = {label: _strip(images, columns) for label, images in rows.items()}
+    height, width = next(iter(strips.values())).shape[:2]
+    scale = max(1, round(IMAGE_PIXELS * columns / width))
+    height, width = scale * height, scale * width
+    left = PIXELS_PER_LETTER * (max(map(len, rows)) + 1)
+    shape = np.array([left + width + GAP, TITLE + len(rows) * (height + GAP)])  # in pixels, x and y
+    figure = plt.figure(figsize=shape / DPI, dpi=DPI)
+    for row, (label, strip) in enumerate(strips.items()):
+        bottom = shape[1] - TITLE - row * (height + GAP) - height
+        place = np.array([left, bottom, width, height]) / np.tile(shape, 2)
+        axis = figure.add_axes(place)
+        axis.imshow(strip, interpolation="nearest", vmin=0, vmax=1, cmap="gray", aspect="auto")
         axis.set_axis_off()
-        axis.text(-0.01, 0.5, label, transform=axis.transAxes, ha="right", va="center", fontsize=10)
-    figure.text(0.5, 1 - 0.17 / height, title, ha="center", va="center", fontsize=10)
+        axis.text(
+            -GAP / width, 0.5, label, transform=axis.transAxes, ha="right", va="center", fontsize=10
+        )
+    figure.text(0.5, 1 - TITLE / 2 / shape[1], title, ha="center", va="center", fontsize=10)
     with replacing(target) as temporary:
         figure.savefig(temporary, dpi=DPI, metadata={"Software": None})
     plt.close(figure)

@@ -72,7 +72,7 @@ class SpatialVAE(keras.Model):
             self.variance_optimizer = keras.optimizers.Adam(settings.decoder_variance_learning_rate)
             self.variance_optimizer.build([self.log_variance])
             self.log_variance.assign(max(math.log(data_variance), objectives.LOG_VARIANCE_FLOOR))
-        elif isinstance(settings.decoder_variance, float):
+        elif isinstance(settings.decoder_variance, int | float):
             self.log_variance.assign(math.log(settings.decoder_variance))
 
     def encode(

@@ -15,7 +15,7 @@ class TrainingSettings:
     objective: str  # weighted (SSE + w KL) or elbo
     kl_weight: float | None  # w; None under elbo
     decoder_variance: str | float | None  # optimal, learned or a number; None under weighted
-    decoder_variance_learning_rate: float  # of a learned log variance
+    decoder_variance_learning_rate: float | None  # of a learned log variance; else None
     beta: float  # weight of the KL in the ELBO
     kl_warmup_epochs: float  # the KL's weight rises linearly from 0 over these
     epochs: int
@@ -34,8 +34,8 @@ class SamplingSettings:
 @dataclass(frozen=True)
 class ParzenSettings:
     protocol: str  # disjoint or paper
-    n_valid: int  # images on which a sigma is chosen
-    n_test: int  # images on which the score is taken
+    n_valid: int | str  # images on which a sigma is chosen, or auto
+    n_test: int | str  # images on which the score is taken, or auto
     sigma_log10_min: float
     sigma_log10_max: float
     sigma_count: int

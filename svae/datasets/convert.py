@@ -75,8 +75,9 @@ def convert(
         official = (source, *source.alternatives)
         if not any(_matches(known, path, hashes[source.role]) for known in official):
             notes.append(
-                f"{path.name} is not {' or '.join(known.name for known in official)} as published "
-                "(checksums differ): scores need not compare with those of other work"
+                f"{path.name} differs by checksum from the published "
+                f"{' and '.join(known.name for known in official)}: scores need not compare with "
+                "those of other work"
             )
             log.warning("%s: %s", path, notes[-1])
 

@@ -1,0 +1,92 @@
+"""Re-estimated batch-norm statistics against a forward pass in numpy."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from builders import make_images, make_model, to_x
+
+from svae import batch_norm
+from svae.model import EVALUATION, draw_key
+
+
+@pytest.fixture
+def model():
+    """Vast dropout, and weights and statistics as no initialiser makes them."""
+    model = make_model(dropout=0.9)
+    rng = np.random.default_rng(3)
+    for norm in batch_norm.layers(model):
+        n = norm.gamma.shape[0]
+        values = [rng.uniform(0.5, 2, n), rng.normal(size=n), rng.normal(size=n), np.full(n, 9.0)]
+        norm.set_weights(values)
+    return model
+
+
+def statistics_of(part, values):
+    """[(mean, variance)] of each layer of an encoder or decoder, with its last values, in numpy."""
+    found = []
+    for block in part.blocks:
+        y = block.convolution(tf.constant(values, tf.float32)).numpy().astype(np.float64)
+        mean, variance = y.mean(axis=(0, 1, 2)), y.var(axis=(0, 1, 2))
+        found.append((mean, variance))
+        gamma, beta = block.batch_norm.gamma.numpy(), block.batch_norm.beta.numpy()
+        y = gamma * (y - mean) / np.sqrt(variance + 1e-3) + beta
+        values = np.where(y > 0, y, np.expm1(np.minimum(y, 0)))
+    return found, values
+
+
+def batch_statistics(model, images, index):
+    encoder, features = statistics_of(model.encoder, to_x(images))
+    outputs = features.reshape(len(images), -1) @ model.encoder.outputs.kernel.numpy()
+    outputs += model.encoder.outputs.bias.numpy()
+    mu, nu, log_omega, log_psi = np.split(outputs.reshape(-1, 12, 4), 4, axis=1)
+    noise = tf.random.stateless_normal((len(images), 3, 3, 4), draw_key(1, EVALUATION, index))
+    scale = np.exp(log_omega[:, :, None] / 2 + log_psi[:, None] / 2)
+    decoder, _ = statistics_of(model.decoder, mu[:, :, None] * nu[:, None] + scale * noise)
+    return encoder + decoder
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_statistics_are_those_of_the_batches_pooled(model, count):
+    batches = [make_images(6, seed=i) // (i + 1) for i in range(count)]
+    expected = [batch_statistics(model, images, i) for i, images in enumerate(batches)]
+    trained = [w.numpy() for w in model.trainable_variables]
+    momenta = [norm.momentum for norm in batch_norm.layers(model)]
+    batch_norm.reestimate(model, iter(batches))
+    norms = batch_norm.layers(model)
+    assert len(norms) == 3 + 4
+    for norm, of_batches in zip(norms, zip(*expected, strict=True), strict=True):
+        means, variances = np.array(of_batches).transpose(1, 0, 2)
+        # all batches are of one size: what the layer would see of them in one
+        mean = means.mean(axis=0)
+        variance = (variances + (means - mean) ** 2).mean(axis=0)
+        np.testing.assert_allclose(norm.moving_mean, mean, rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(norm.moving_variance, variance, rtol=1e-3)
+    for before, after in zip(trained, model.trainable_variables, strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert [norm.momentum for norm in norms] == momenta
+
+
+def test_moving_statistics_then_do_what_the_batch_would(model):
+    images = make_images(6)
+    batch_norm.reestimate(model, [images])
+    statistics = [w.numpy() for w in model.non_trainable_variables]
+    x = to_x(images)
+    moving = model.encode(x)
+    noise = tf.random.stateless_normal((6, 3, 3, 4), draw_key(1, EVALUATION, 0))
+    z = moving[0] + tf.exp(moving[1] / 2) * noise
+    decoded = model.decode(z)
+    for before, after in zip(statistics, model.non_trainable_variables, strict=True):
+        np.testing.assert_array_equal(before, after)
+    for a, b in zip(moving, model.encode(x, batch_statistics=True), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(decoded, model.decode(z, batch_statistics=True), atol=1e-3)
+
+
+def test_the_pass_is_repeatable_and_forgets_what_was_before(model):
+    batches = [make_images(6, seed=i) for i in range(2)]
+    found = []
+    for _ in range(2):
+        batch_norm.reestimate(model, batches)
+        found.append([w.numpy() for w in model.non_trainable_variables])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)

@@ -1,0 +1,733 @@
+"""The configuration: what is accepted, what is refused and how, and that all of it agrees."""
+
+import ast
+import dataclasses
+import datetime
+import math
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from workflow import CLONE
+
+from svae.config import Configuration, config_file, resolve
+from svae.datasets.catalogue import catalogue
+from svae.errors import UserError
+from svae.settings import ParzenSettings, SamplingSettings, TrainingSettings
+
+SCHEMA = yaml.safe_load((CLONE / "rules/schemas/config.schema.yaml").read_text())
+SECTIONS = SCHEMA["properties"]
+DEFAULTS = yaml.safe_load((CLONE / "config.yaml").read_text())
+MINIMAL = {"dataset": "mnist_5k", "variants": {"mvn": {"posterior": "mvn"}}}
+HEADER = "Error in the configuration"
+HUGE = 1 << 20_000  # more digits than Python agrees to print
+
+
+def resolved(text, working=CLONE, base=MINIMAL):
+    """The configuration of YAML `text`, whose top-level keys replace those of `base`."""
+    return resolve({**base, **yaml.safe_load(text)}, SCHEMA, working)
+
+
+def snakemake(folder, *arguments):
+    """A dry run of the clone in a working directory; the exit code and all that it prints."""
+    command = [sys.executable, "-m", "snakemake", "-n", "-s", CLONE / "Snakefile"]
+    run = subprocess.run(
+        [*command, "--directory", folder, *arguments], cwd=folder, capture_output=True, text=True
+    )
+    return run.returncode, run.stdout + run.stderr
+
+
+# What is refused --------------------------------------------------------------------------------
+
+# YAML whose top-level keys replace those of MINIMAL, and what the message must hold.
+WRONG = {
+    # of the schema
+    "typo of a data set": ("dataset: cifra10", ["dataset is 'cifra10'", "did you mean cifar10?"]),
+    "unknown data set": ("dataset: celeba", ["dataset is 'celeba'", "one of mnist_5k, cifar10"]),
+    "data set in capitals": ("dataset: CIFAR10", ["did you mean cifar10?"]),
+    "data set in a list": ("dataset: [cifar10]", ["dataset is a list", "mnist_5k, cifar10"]),
+    "no data set": ("dataset:", ["dataset is empty", "one of mnist_5k, cifar10"]),
+    "typo of a key": ("sampling: {n_sample: 9}", ["sampling.n_sample;", "did you mean n_samples?"]),
+    "typo of a section": ("trainng: {epochs: 3}", ["unknown key trainng", "mean training?"]),
+    "unknown key": ("figure: {dpi: 300}", ["key figure.dpi", "known here: columns"]),
+    "key without its section": ("epochs: 5", ["key epochs", "did you mean training.epochs?"]),
+    "key in another section": (
+        "model: {batch_size: 5}",
+        ["unknown key model.batch_size", "training.batch_size or sampling.batch_size?"],
+    ),
+    "key in a section": ("training: {seed: 1}", ["training.seed", "mean seed at the top level?"]),
+    "wrong type": ("training: {epochs: many}", ["training.epochs is 'many'", "a whole number"]),
+    "fraction": ("training: {epochs: 2.5}", ["training.epochs is 2.5", "a whole number"]),
+    "boolean": ("model: {dropout: yes}", ["model.dropout is true", "a number of at least 0"]),
+    "negative": ("training: {epochs: -5}", ["training.epochs is -5", "number from 1 to"]),
+    "negative as text": ("training: {epochs: '-5'}", ["training.epochs is -5", "number from 1 to"]),
+    "above its range": ("model: {dropout: 1}", ["model.dropout is 1", "below 1"]),
+    "zero": ("training: {learning_rate: 0}", ["training.learning_rate is 0", "above 0"]),
+    "nan": ("training: {beta: .nan}", ["training.beta is nan", "a number of at least 0"]),
+    "infinity": ("training: {kl_weight: .inf}", ["training.kl_weight is inf", "above 0"]),
+    "1e400": ("training: {beta: 1e400}", ["training.beta is inf", "a number of at least 0"]),
+    "huge": (f"training: {{beta: 1{400 * '0'}}}", ["training.beta is 1000", "...; it must be"]),
+    "date": ("seed: 2026-11-22", ["seed is 2026-11-22", "a whole number from 0 to"]),
+    "empty section": ("training:", ["training is empty", "a mapping"]),
+    "section as text": ("model: vanilla", ["model is 'vanilla'", "a mapping"]),
+    "crop as text": ("conversion: {crop: all}", ["conversion.crop is 'all'", "1 to 4096 or null"]),
+    "counts as text": ("parzen: {n_valid: Auto}", ["n_valid is 'Auto'", "did you mean auto?"]),
+    "unknown protocol": ("parzen: {protocol: papr}", ["parzen.protocol", "did you mean paper?"]),
+    "no variants": ("variants: {}", ["variants is empty", "low_rank: {posterior: low_rank}"]),
+    "all variants left out": ("variants: {mvn: false}", ["variants is empty"]),
+    "list of variants": ("variants: [mvn]", ["variants is a list", "a mapping"]),
+    "variant with nothing": ("variants: {low_rank: }", ["variants.low_rank is empty", "posterior"]),
+    "variant as text": ("variants: {mvn: mvn}", ["variants.mvn is 'mvn'", "{posterior: vanilla"]),
+    "variant switched on": ("variants: {mvn: true}", ["variants.mvn is true", "a mapping"]),
+    "variant of zero": ("variants: {mvn: 0}", ["variants.mvn is 0", "a mapping"]),
+    "no posterior": ("variants: {a: {}}", ["variants.a.posterior is missing", "vanilla, naive"]),
+    "unknown posterior": (
+        "variants: {a: {posterior: lowrank}}",
+        ["variants.a.posterior is 'lowrank'", "did you mean low_rank?"],
+    ),
+    "variant with a dash": (
+        "variants: {low-rank: {posterior: mvn}}",
+        ["variants.low-rank is no name for a variant", "letters, digits and underscores"],
+    ),
+    "variant called published": (
+        "variants: {published: {posterior: mvn}}",
+        ["variants.published is no name for a variant", "not published"],
+    ),
+    "key of a variant": (
+        "variants: {a: {posterior: mvn, epoch: 3}}",
+        ["unknown key variants.a.epoch", "did you mean epochs?"],
+    ),
+    "variant called on": (
+        "variants: {on: {posterior: mvn}}",
+        ["key true under variants is no name", "take another name"],
+    ),
+    "number as a key": ("1: 2", ["key 1 is no name", "take another name"]),
+    "null as a key": ("null: 3", ["key null is no name"]),
+    "source without file": ("sources: {cifar10: {}}", ["sources.cifar10.archive is missing"]),
+    "source without key": ("sources: {cifar10: /x}", ["sources.cifar10 is '/x'", "{archive: "]),
+    "source of no data set": ("sources: {cifar: {}}", ["sources.cifar;", "did you mean cifar10?"]),
+    "bad checksum": (
+        "sources: {cifar10: {archive: /x, sha256: c4a3}}",
+        ["sources.cifar10.sha256 is 'c4a3'", "64 hexadecimal digits in quotes"],
+    ),
+    # beyond the schema
+    "latent of vanilla": (
+        "variants: {v: {posterior: vanilla, latent_size: 3}}",
+        ["variants.v.latent_size is 3", "a vector", "drop the key"],
+    ),
+    "weight of no variant": (
+        "variants: {a: {posterior: mvn, kl_weight: low_rnk}, low_rank: {posterior: low_rank}}",
+        ["variants.a.kl_weight is 'low_rnk'", "a number above 0", "did you mean low_rank?"],
+    ),
+    "weight of a variant left out": (
+        "variants: {a: {posterior: mvn, kl_weight: b}, b: false, c: {posterior: mvn}}",
+        ["variants.a.kl_weight is 'b'", "the name of another variant (c)"],
+    ),
+    "weight of itself": (
+        "variants: {a: {posterior: mvn, kl_weight: a}}",
+        ["variants.a.kl_weight is 'a'", "give variants.a.kl_weight a number or published"],
+    ),
+    "weights in a circle": (
+        "variants: {a: {posterior: mvn, kl_weight: b}, b: {posterior: mvn, kl_weight: c}, "
+        "c: {posterior: mvn, kl_weight: a}}",
+        ["variants.c.kl_weight is 'a'", "from itself", "a number or published"],
+    ),
+    "everyone's weight of one": (
+        "training: {kl_weight: mvn}",
+        ["training.kl_weight is 'mvn'", "give variants.mvn.kl_weight a number or published"],
+    ),
+    "weight of an elbo": (
+        "variants: {a: {posterior: mvn, kl_weight: b}, b: {posterior: mvn, objective: elbo}}",
+        ["variants.a.kl_weight is 'b'", "elbo", "a number or published"],
+    ),
+    "beta without elbo": ("training: {beta: 4}", ["training.beta is 4", "leave beta at 1"]),
+    "beta of a variant": (
+        "variants: {a: {posterior: mvn, beta: 0.5}}",
+        ["variants.a.beta is 0.5", "take objective elbo"],
+    ),
+    "crop too large": ("conversion: {crop: 40}", ["conversion.crop is 40", "28x28", "lower it"]),
+    "size of no network": (
+        "conversion: {size: 30}",
+        ["conversion.size: ", "30x30", "that fit: none", "conversion.size to 32, 64 or 128"],
+    ),
+    "size of no vanilla": (
+        "{conversion: {size: 28}, variants: {v: {posterior: vanilla}}}",
+        [
+            "conversion.size: ",
+            "vanilla",
+            "28x28",
+            "that fit: 6;",
+            "conversion.size to 32, 64 or 128",
+        ],
+    ),
+    "latent of no size": (
+        "model: {latent_size: 4}",
+        ["model.latent_size: ", "32x32", "that fit: 1, 3, 7;"],
+    ),
+    "latent of a variant": (
+        "variants: {a: {posterior: mvn, latent_size: 5}}",
+        ["variants.a.latent_size: ", "32x32", "that fit: 1, 3, 7;"],
+    ),
+    "batch too large": (
+        "training: {batch_size: 5000}",
+        ["training.batch_size is 5000", "4000 training images", "lower it"],
+    ),
+    "batch of a variant": (
+        "variants: {a: {posterior: mvn, batch_size: 5000}}",
+        ["variants.a.batch_size is 5000", "4000 training images"],
+    ),
+    "too many valid": (
+        "parzen: {n_valid: 501}",
+        ["parzen.n_valid is 501", "500 validation images", "lower it or write auto"],
+    ),
+    "too many valid of the paper": (
+        "parzen: {n_valid: 51, protocol: paper}",
+        ["parzen.n_valid is 51", "50 test images for each of 10 sigmas", "write auto"],
+    ),
+    "too many test": ("parzen: {n_test: 501}", ["parzen.n_test is 501", "500 test images"]),
+    "too many sigmas of the paper": (
+        "parzen: {sigma_count: 251, protocol: paper}",
+        ["parzen.sigma_count is 251", "lower it"],
+    ),
+    "sigmas swapped": (
+        "parzen: {sigma_log10_min: 0.5}",
+        ["parzen.sigma_log10_min is 0.5, above parzen.sigma_log10_max", "swap them"],
+    ),
+    "missing source": (
+        "{dataset: cifar10, sources: {cifar10: {archive: no/such.tar.gz}}}",
+        [
+            "sources.cifar10.archive is 'no/such.tar.gz'",
+            "there is no such file",
+            "correct the path",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_configuration_gives_one_line_with_key_and_remedy(name):
+    text, expected = WRONG[name]
+    with pytest.raises(UserError) as caught:
+        resolved(text)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 300
+    for part in expected:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("limit", "changes"),
+    [
+        ("valid", "parzen: {n_valid: 500}"),
+        ("test", "parzen: {n_test: 500}"),
+        ("blocks of test", "parzen: {n_valid: 50, protocol: paper}"),
+        ("sigmas", "parzen: {sigma_count: 250, protocol: paper}"),
+        ("train", "training: {batch_size: 4000}"),
+        ("equal sigmas", "parzen: {sigma_log10_min: 0}"),
+        ("crop", "conversion: {crop: 28, size: 32}"),
+    ],
+)
+def test_as_much_as_there_is_can_be_had(limit, changes):
+    assert isinstance(resolved(changes), Configuration)
+
+
+def test_a_source_of_the_users_own_is_not_counted_here(tmp_path):
+    (tmp_path / "small.tar.gz").touch()
+    text = "{dataset: cifar10, parzen: {n_valid: 6000}, sources: {cifar10: {archive: %s}}}"
+    assert resolved(text % "small.tar.gz", tmp_path).parzen.n_valid == 6000
+
+
+def test_problems_are_counted_where_they_are_many():
+    text = "{dataset: x, seed: x, model: {dropout: x, latent_maps: x}, training: {epochs: x}, y: 1}"
+    with pytest.raises(UserError) as caught:
+        resolved(text)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 4
+    assert lines[-1] == "... and 3 more"
+
+
+def test_all_that_is_missing_is_named_once():
+    with pytest.raises(UserError) as caught:
+        resolve({}, SCHEMA, CLONE)
+    assert [line.split()[0] for line in str(caught.value).splitlines()] == ["dataset", "variants"]
+
+
+STRANGE_KEYS = [
+    "none",
+    1,
+    True,
+    None,
+    2.5,
+    HUGE,
+    datetime.date(2026, 11, 22),
+    "a\nb",
+    "",
+    9 * "long",
+]
+ODD = [
+    *(None, True, False, 0, -1, 1.5, 10**30, 10**400, HUGE, -HUGE, math.nan, -math.inf),
+    *("", "x", "true", "nan", "1_0", "9" * 5000, "two\nlines", "\0", "/" + "x" * 5000, b"\xff"),
+    *([], [[1], {}], [HUGE], {}, {"x": {"y": []}}, {None: [HUGE]}, {HUGE: 1}, {"a", "b"}),
+    *(datetime.date(2026, 11, 22), {"archive": "\0"}, {"x" * 5000: {"posterior": "mvn"}}),
+]
+
+
+def paths(section):
+    """Every key in a section, and strange ones."""
+    yield (section,)
+    yield from ((section, key) for key in [*SECTIONS[section].get("properties", {}), *STRANGE_KEYS])
+    if section == "sources":
+        yield from ((section, "cifar10", key) for key in ("archive", "sha256", *STRANGE_KEYS))
+    if section == "variants":
+        known = SECTIONS[section]["additionalProperties"]["properties"]
+        yield from ((section, "a", key) for key in [*known, *STRANGE_KEYS])
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_nothing_but_a_short_user_error_whatever_the_value(section):
+    for path in [*paths(section), *((key,) for key in STRANGE_KEYS)]:
+        for value in ODD:
+            raw = {
+                "dataset": "cifar10",
+                "variants": {"a": {"posterior": "mvn"}},
+                "sources": {"cifar10": {"archive": "http://localhost/x"}},
+            }
+            inner = raw
+            for key in path[:-1]:
+                inner = inner.setdefault(key, {})
+            if not isinstance(inner, dict):
+                continue
+            inner[path[-1]] = value
+            try:
+                assert isinstance(resolve(raw, SCHEMA, CLONE), Configuration)
+            except UserError as error:
+                lines = str(error).splitlines()
+                assert 1 <= len(lines) <= 4
+                assert all(0 < len(line) < 500 for line in lines), lines
+
+
+# The file ---------------------------------------------------------------------------------------
+
+BAD_FILES = {
+    "empty": (b"", ["config.yaml is empty", "dataset and variants"]),
+    "comments": (b"# dataset: mnist_5k\n", ["config.yaml is empty"]),
+    "list": (b"- dataset: mnist_5k\n", ["config.yaml holds a list", "KEY: VALUE"]),
+    "text": (b"dataset=mnist_5k\n", ["config.yaml holds 'dataset=mnist_5k'", "KEY: VALUE"]),
+    "number": (b"5\n", ["config.yaml holds 5", "KEY: VALUE"]),
+    "tab": (b"training:\n\tepochs: 5\n", ["config.yaml, line 2", "indent with spaces"]),
+    "syntax": (b"dataset: mnist_5k\nmodel: {latent_maps: 4\n", ["config.yaml, line 3", "correct"]),
+    "duplicate": (b"seed: 1\ndataset: mnist_5k\nseed: 2\n", ["line 3: seed", "second time"]),
+    "duplicate within": (b"model:\n  dropout: 0\n  dropout: 0\n", ["line 3: dropout", "keep one"]),
+    "unhashable": (b"[a, b]: 3\n", ["config.yaml, line 1", "unhashable key"]),
+    "tag": (b"seed: !!python/name:os.system\n", ["config.yaml, line 1", "could not determine"]),
+    "binary": (bytes(range(256)), ["config.yaml is not UTF-8 text", "save it"]),
+    "zeros": (b"seed: 1\0\n", ["config.yaml is not YAML", "special characters"]),
+    "no such date": (b"seed: 2026-13-41\n", ["config.yaml is not YAML", "month"]),
+    "huge": (b"seed: 0x" + 9999 * b"f", ["thousands of digits"]),
+    "nested": (9999 * b"[", ["config.yaml is not YAML", "recursion"]),
+    "circle": (b"model: &m {model: *m}\n", ["alias", "write the value itself"]),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_file_that_is_no_configuration(name, tmp_path):
+    content, expected = BAD_FILES[name]
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        config_file(tmp_path, CLONE)
+    assert "\n" not in str(caught.value)
+    for part in expected:
+        assert part in str(caught.value)
+
+
+def test_a_folder_is_no_configuration(tmp_path):
+    (tmp_path / "config.yaml").mkdir()
+    with pytest.raises(UserError, match=r"config\.yaml cannot be read \(Is a directory\)"):
+        config_file(tmp_path, CLONE)
+
+
+def test_the_working_directory_wins_over_the_clone(tmp_path):
+    working, clone = tmp_path / "working", tmp_path / "clone"
+    for folder in (working, clone):
+        folder.mkdir()
+    with pytest.raises(UserError, match="restore it with: git checkout"):
+        config_file(working, clone)
+    for folder in (clone, working):
+        (folder / "config.yaml").write_text("{dataset: mnist_5k, same: {seed: 1}, seed: 2}")
+        assert config_file(working, clone) == folder / "config.yaml"
+
+
+def test_merge_keys_are_no_duplicates(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("model: &a {dropout: 0, latent_maps: 2}\nother: {<<: *a, dropout: 1}\n")
+    assert config_file(tmp_path, CLONE) == path
+
+
+# What is accepted -------------------------------------------------------------------------------
+
+
+def test_the_configuration_as_shipped():
+    config = resolve(DEFAULTS, SCHEMA, CLONE)
+    assert config.dataset == catalogue()["mnist_5k"]
+    assert list(config.variants) == ["vanilla", "naive", "mvn", "low_rank", "vanilla_matched"]
+    assert (config.crop, config.size, config.seed, config.figure_columns) == (None, None, 0, 10)
+    assert config.sampling == SamplingSettings(
+        n_samples=10_000, batch_size=100, batch_norm="moving"
+    )
+    assert config.parzen == ParzenSettings("disjoint", "auto", "auto", -1.0, 0.0, 10)
+    assert config.variants["low_rank"] == TrainingSettings(
+        posterior="low_rank",
+        latent_maps=64,
+        latent_size=3,
+        dropout=0.1,
+        objective="weighted",
+        kl_weight=784 / 576,
+        decoder_variance=None,
+        decoder_variance_learning_rate=None,
+        beta=1.0,
+        kl_warmup_epochs=0.0,
+        epochs=60,
+        batch_size=100,
+        learning_rate=0.001,
+        threads=1,
+    )
+
+
+def test_what_is_not_given_is_as_shipped():
+    shipped = resolve(DEFAULTS, SCHEMA, CLONE)
+    only = {"dataset": DEFAULTS["dataset"], "variants": DEFAULTS["variants"]}
+    assert resolve(only, SCHEMA, CLONE) == shipped
+
+
+def types(settings):
+    return {key: type(value) for key, value in dataclasses.asdict(settings).items()}
+
+
+def test_numbers_have_one_type_however_they_are_written():
+    """Else the same setting, written as 1 and as 1.0, would be another training to Snakemake."""
+    one = resolved("{training: {epochs: 3.0, beta: 1, threads: '2'}, parzen: {n_valid: 50.0}}")
+    two = resolved("{training: {epochs: '3', beta: 1.0, threads: 2}, parzen: {n_valid: '50'}}")
+    assert one == two
+    for a, b in ((one.variants["mvn"], two.variants["mvn"]), (one.parzen, two.parzen)):
+        assert types(a) == types(b)
+    assert type(one.parzen.n_valid) is int
+    assert type(resolved("conversion: {crop: 16.0, size: '32'}").crop) is int
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("training: {learning_rate: 1e-3}", 0.001),
+        ("training: {learning_rate: '0.01'}", 0.01),
+        ("variants: {mvn: {posterior: mvn, learning_rate: '1e-2'}}", 0.01),
+    ],
+)
+def test_numbers_may_come_as_text(text, value):
+    assert resolved(text).variants["mvn"].learning_rate == value
+
+
+@pytest.mark.parametrize("text", ["null", "~", "''", "'null'", ""])
+def test_null_may_come_as_text(text):
+    assert resolved(f"conversion: {{crop: {text}, size: 32}}").crop is None
+
+
+@pytest.mark.parametrize("text", ["false", "'false'", "'False'", "no"])
+def test_a_variant_is_left_out(text):
+    variants = resolved(f"variants: {{mvn: {{posterior: mvn}}, naive: {text}}}").variants
+    assert list(variants) == ["mvn"]
+
+
+def test_a_variant_overrides_model_and_training():
+    config = resolved(
+        "{model: {latent_maps: 32, dropout: 0.2}, training: {epochs: 7, kl_weight: 3}, variants: {"
+        "a: {posterior: mvn}, "
+        "vanilla_wide: {posterior: vanilla, latent_maps: 576, epochs: 2, kl_weight: 5}, "
+        "b: {posterior: naive, latent_size: 7, dropout: 0, objective: elbo, beta: 4, "
+        "decoder_variance: 0.5}}}"
+    )
+    a, wide, b = config.variants.values()
+    assert (a.latent_maps, a.latent_size, a.dropout, a.epochs, a.kl_weight) == (32, 3, 0.2, 7, 3)
+    assert (wide.latent_maps, wide.latent_size, wide.epochs, wide.kl_weight) == (576, 1, 2, 5)
+    assert (b.latent_size, b.dropout, b.epochs) == (7, 0, 7)
+    assert (b.objective, b.beta, b.decoder_variance, b.kl_weight) == ("elbo", 4, 0.5, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        # D / (N d^2): 28 x 28 pixels of one channel, not the 32 x 32 that the networks see.
+        ("variants: {a: {posterior: vanilla}, b: {posterior: mvn}}", [784 / 64, 784 / 576]),
+        ("{dataset: cifar10, variants: {a: {posterior: naive}}}", [3072 / 576]),
+        ("{conversion: {size: 64}, variants: {a: {posterior: vanilla}}}", [4096 / 64]),
+        (
+            "{dataset: cifar10, conversion: {crop: 24}, model: {latent_size: 2}, "
+            "variants: {a: {posterior: mvn, latent_maps: 10}}}",
+            [24 * 24 * 3 / 40],
+        ),
+        # By name, through another name, and changing with that variant's own settings.
+        (
+            "variants: {a: {posterior: vanilla, kl_weight: b}, b: {posterior: naive, kl_weight: c},"
+            " c: {posterior: low_rank, latent_maps: 8, latent_size: 7}}",
+            [2.0, 2.0, 2.0],
+        ),
+        (
+            "{training: {kl_weight: b}, variants: {a: {posterior: vanilla}, "
+            "b: {posterior: mvn, kl_weight: 0.25}}}",
+            [0.25, 0.25],
+        ),
+        # A warm-up of the weight, and a variant under elbo beside it.
+        (
+            "variants: {a: {posterior: mvn, kl_weight: '2', kl_warmup_epochs: 5}, "
+            "b: {posterior: mvn, objective: elbo, kl_weight: a}}",
+            [2.0, None],
+        ),
+    ],
+)
+def test_kl_weight(text, weights):
+    variants = resolved(text).variants.values()
+    assert [variant.kl_weight for variant in variants] == pytest.approx(weights)
+
+
+def test_variants_that_are_the_same_training_are_named(caplog):
+    resolve({**DEFAULTS, "training": {"objective": "elbo"}}, SCHEMA, CLONE)
+    assert [record.message for record in caplog.records] == [
+        "variants vanilla and vanilla_matched are the same training (objective elbo); "
+        "leave one out with variants: {vanilla_matched: false}"
+    ]
+    caplog.clear()
+    resolve(DEFAULTS, SCHEMA, CLONE)
+    assert not caplog.records
+
+
+DIGITS = "0123456789ABCDEF" * 4
+
+
+@pytest.mark.parametrize(
+    ("source", "location", "remote"),
+    [
+        ("archive: sub/own.tar.gz", "sub/own.tar.gz", False),
+        ("archive: https://localhost/own.tar.gz", "https://localhost/own.tar.gz", True),
+    ],
+)
+def test_a_source_of_the_users_own(source, location, remote, tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/own.tar.gz").touch()
+    text = f"{{dataset: cifar10, sources: {{cifar10: {{{source}, sha256: '{DIGITS}'}}}}}}"
+    archive = resolved(text, tmp_path).sources["archive"]
+    assert (archive.location, archive.remote) == (location, remote)
+    assert archive.sha256 == DIGITS.lower()
+
+
+def test_a_source_that_is_not_given_is_the_official_one():
+    archive = resolved("dataset: cifar10").sources["archive"]
+    assert archive.location == catalogue()["cifar10"].files[0].url
+    assert archive.remote
+    assert archive.sha256 is None
+
+
+def test_a_missing_source_of_another_data_set_is_no_matter():
+    assert resolved("sources: {cifar10: {archive: no/such.tar.gz}}").sources == {}
+
+
+# That all of it agrees --------------------------------------------------------------------------
+
+
+def test_config_yaml_names_every_setting_with_its_default():
+    assert list(DEFAULTS) == list(SECTIONS)
+    for section, inner in SECTIONS.items():
+        if section in ("dataset", "sources", "variants"):
+            continue
+        if section == "seed":
+            assert DEFAULTS[section] == inner["default"]
+            continue
+        assert DEFAULTS[section] == {
+            key: setting["default"] for key, setting in inner["properties"].items()
+        }
+        assert list(DEFAULTS[section]) == list(inner["properties"])
+
+
+def test_config_yaml_explains_every_setting():
+    lines = (CLONE / "config.yaml").read_text().splitlines()
+    for before, line in zip(["", *lines], lines, strict=False):
+        if re.match(r" *\w+: \S", line) and not re.match(r"  \w+: {posterior", line):
+            assert "# " in line or before.lstrip().startswith("#"), line
+
+
+def test_the_schema_describes_everything_and_admits_nothing_else():
+    def walk(schema):
+        assert schema.get("description"), schema
+        if schema.get("type") == "object":
+            other = schema["additionalProperties"]
+            inner = schema.get("properties", {})
+            assert other is False or not inner
+            for part in [*inner.values(), *([other] if other else [])]:
+                walk(part)
+
+    walk(SCHEMA)
+
+
+def properties(section):
+    return set(SECTIONS[section]["properties"])
+
+
+def test_the_schema_knows_the_settings():
+    def fields(settings):
+        return {field.name for field in dataclasses.fields(settings)}
+
+    variant = set(SECTIONS["variants"]["additionalProperties"]["properties"])
+    assert variant == fields(TrainingSettings)
+    assert properties("model") | properties("training") | {"posterior"} == variant
+    assert properties("sampling") == fields(SamplingSettings)
+    assert properties("parzen") == fields(ParzenSettings)
+
+
+def literal(module, name):
+    """The names in a constant of a module that is too heavy to import here."""
+    for node in ast.parse((CLONE / "svae" / module).read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            value = node.value
+            parts = value.keys if isinstance(value, ast.Dict) else value.elts
+            return [part.value for part in parts]
+    raise AssertionError(f"{module} has no {name}")
+
+
+def test_the_schema_knows_the_choices():
+    variant = SECTIONS["variants"]["additionalProperties"]["properties"]
+    assert variant["posterior"]["enum"] == literal("posteriors.py", "POSTERIORS")
+    assert SECTIONS["parzen"]["properties"]["protocol"]["enum"] == literal("parzen.py", "PROTOCOLS")
+    assert SECTIONS["dataset"]["enum"] == list(catalogue())
+    sources = SECTIONS["sources"]["properties"]
+    with_files = {name: entry for name, entry in catalogue().items() if entry.files}
+    assert set(sources) == set(with_files)
+    for name, entry in with_files.items():
+        roles = {file.role for file in entry.files}
+        assert set(sources[name]["properties"]) == roles | {"sha256"}
+
+
+def test_the_configuration_is_light():
+    heavy = ("tensorflow", "keras", "h5py", "numpy", "scipy", "matplotlib")
+    code = f"import sys, svae.config; print([name for name in {heavy} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.strip() == "[]", run.stderr
+
+
+# Through Snakemake ------------------------------------------------------------------------------
+
+OWN_LINES = re.compile(
+    r"^(Using workflow specific profile|Config file .* is extended by) .*\n", re.M
+)
+# One of each kind of message, and what Snakemake itself could trip over.
+THROUGH_SNAKEMAKE = [
+    "typo of a data set",
+    "unknown data set",
+    "data set in a list",
+    "typo of a key",
+    "wrong type",
+    "boolean",
+    "negative",
+    "nan",
+    "huge",
+    "empty section",
+    "no variants",
+    "list of variants",
+    "variant with nothing",
+    "unknown posterior",
+    "variant with a dash",
+    "variant called on",
+    "number as a key",
+    "null as a key",
+    "latent of vanilla",
+    "weights in a circle",
+    "size of no network",
+    "too many valid",
+    "missing source",
+]
+
+
+def check_message(code, text, expected):
+    assert code != 0
+    assert "Traceback" not in text
+    lines = OWN_LINES.sub("", text).strip().splitlines()
+    assert lines[0].startswith(HEADER), text
+    assert 2 <= len(lines) <= 5, text
+    for part in expected:
+        assert part in text
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize("name", THROUGH_SNAKEMAKE)
+def test_snakemake_stops_with_one_message(name, tmp_path):
+    text, expected = WRONG[name]
+    content = {**MINIMAL, **yaml.safe_load(text)}
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(content))
+    code, output = snakemake(tmp_path)
+    check_message(code, output, [*expected, str(path)])
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize("name", ["empty", "list", "tab", "duplicate", "binary", "huge", "circle"])
+def test_snakemake_stops_at_a_file_that_is_no_configuration(name, tmp_path):
+    content, expected = BAD_FILES[name]
+    (tmp_path / "config.yaml").write_bytes(content)
+    check_message(*snakemake(tmp_path), expected)
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["training={epochs: -5}"], ["training.epochs is -5;", "number from 1 to"]),
+        (["training={epochs: 5, learning_rate: fast}"], ["training.learning_rate is 'fast'"]),
+        (["epochs=5"], ["unknown key epochs", "did you mean training.epochs?"]),
+        (["variants=mvn"], ["variants is 'mvn'", "a mapping"]),
+        (["training="], ["training is empty"]),
+        (
+            ["variants={low_rank: false}"],
+            ["variants.vanilla_matched.kl_weight is 'low_rank'", "(vanilla, naive, mvn)"],
+        ),
+    ],
+)
+def test_snakemake_stops_at_a_wrong_command_line(arguments, expected, tmp_path):
+    check_message(*snakemake(tmp_path, "--config", *arguments), expected)
+
+
+def planned_runs(code, text):
+    assert code == 0, text
+    return set(re.findall(r"runs/(\S+?)/run\.json", text))
+
+
+SHIPPED = ["vanilla", "naive", "mvn", "low_rank", "vanilla_matched"]
+
+
+@pytest.mark.workflow
+def test_without_a_configuration_of_its_own_a_folder_has_the_clones(tmp_path):
+    runs = planned_runs(*snakemake(tmp_path))
+    assert runs == {f"mnist_5k/{name}/seed-0" for name in SHIPPED}
+
+
+@pytest.mark.workflow
+def test_a_configuration_in_the_working_directory_wins(tmp_path):
+    (tmp_path / "own.tar.gz").touch()
+    content = {**MINIMAL, "dataset": "cifar10", "seed": 7}
+    content["sources"] = {"cifar10": {"archive": "own.tar.gz"}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    assert planned_runs(*snakemake(tmp_path)) == {"cifar10/mvn/seed-7"}
+
+
+@pytest.mark.workflow
+def test_the_command_line_wins_over_files(tmp_path):
+    (tmp_path / "other.yaml").write_text(
+        "{seed: 3, variants: {naive: false, "
+        "vanilla_wide: {posterior: vanilla, latent_maps: 576}}}\n"
+    )
+    code, text = snakemake(
+        *(tmp_path, "--configfile", "other.yaml", "--config", "dataset=cifar10"),
+        *("training={epochs: 5, kl_weight: 2.5}", "variants={mvn: false, low_rank: {epochs: 3}}"),
+    )
+    names = ["vanilla", "low_rank", "vanilla_matched", "vanilla_wide"]
+    assert planned_runs(code, text) == {f"cifar10/{name}/seed-3" for name in names}

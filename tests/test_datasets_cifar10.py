@@ -1,0 +1,108 @@
+import archives
+import numpy as np
+import pytest
+
+from svae.datasets import cifar10
+from svae.errors import UserError
+
+BATCH_WRITERS = [
+    archives.binary_batch,
+    archives.python2_batch,
+    archives.numpy1_batch,
+    archives.python3_batch,
+]
+# The numbers of the validation pictures among 50: fixed for good, so that results stay comparable.
+GOLDEN_VALID = [39, 32, 25, 9, 44]
+
+
+@pytest.fixture
+def pictures():
+    return archives.numbered_pictures(50), archives.numbered_pictures(7, first=1000)
+
+
+@pytest.mark.parametrize("batch", BATCH_WRITERS)
+@pytest.mark.parametrize("name", ["cifar-10-python.tar.gz", "mine.bin"])
+def test_the_pictures_come_out_whole_whatever_the_layout_and_name(tmp_path, pictures, batch, name):
+    training, test = pictures
+    path = archives.write_tar(tmp_path / name, archives.cifar_members(training, test, batch))
+    splits = cifar10.read({"archive": path})
+    assert list(splits) == ["train", "valid", "test"]
+    np.testing.assert_array_equal(splits["test"], test)
+    for split in ("train", "valid"):
+        assert splits[split].dtype == np.uint8
+        np.testing.assert_array_equal(splits[split], training[archives.numbers_of(splits[split])])
+
+
+def test_the_splits_are_disjoint_whole_and_fixed(tmp_path, pictures):
+    path = archives.write_tar(tmp_path / "a.tar", archives.cifar_members(*pictures), "w")
+    splits = cifar10.read({"archive": path})
+    train, valid = (archives.numbers_of(splits[split]) for split in ("train", "valid"))
+    assert sorted(train + valid) == list(range(50))
+    assert valid == GOLDEN_VALID
+
+
+@pytest.mark.parametrize(("count", "valid"), [(5, 1), (19, 1), (20, 2), (100, 10)])
+def test_a_tenth_of_the_training_pictures_validates_at_least_one(tmp_path, count, valid):
+    training, test = archives.numbered_pictures(count), archives.numbered_pictures(3)
+    path = archives.write_tar(tmp_path / "a.tar", archives.cifar_members(training, test), "w")
+    splits = cifar10.read({"archive": path})
+    assert {split: len(images) for split, images in splits.items()} == {
+        "train": count - valid,
+        "valid": valid,
+        "test": 3,
+    }
+
+
+@pytest.mark.parametrize("batch", BATCH_WRITERS[:2])
+@pytest.mark.parametrize("part", [*archives.BATCHES, "test_batch"])
+def test_a_missing_batch_is_named(tmp_path, pictures, batch, part):
+    members = archives.cifar_members(*pictures, batch)
+    kept = {name: content for name, content in members.items() if part not in name}
+    path = archives.write_tar(tmp_path / "a.tar.gz", kept)
+    with pytest.raises(UserError, match=rf"a\.tar\.gz lacks {part}.*sources\.cifar10\.archive"):
+        cifar10.read({"archive": path})
+
+
+def test_another_tar_archive_is_refused(tmp_path):
+    path = archives.write_tar(tmp_path / "a.tar.gz", {"holiday.jpg": b"..."})
+    with pytest.raises(UserError, match="not a whole CIFAR-10 archive"):
+        cifar10.read({"archive": path})
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
+def test_a_truncated_archive_is_refused_wherever_it_ends(tmp_path, pictures, mode, share):
+    path = archives.write_tar(tmp_path / "a.tar", archives.cifar_members(*pictures), mode)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UserError, match=r"a\.tar"):
+        cifar10.read({"archive": path})
+
+
+def test_an_oversized_batch_is_refused(tmp_path, pictures):
+    members = archives.cifar_members(*pictures)
+    members["cifar-10/test_batch.bin"] = bytes((64 << 20) + 1)
+    path = archives.write_tar(tmp_path / "a.tar", members, "w")
+    with pytest.raises(UserError, match=r"test_batch\.bin has 67108865 bytes"):
+        cifar10.read({"archive": path})
+
+
+@pytest.mark.parametrize(
+    ("batch", "name", "content", "problem"),
+    [
+        (archives.binary_batch, "data_batch_3.bin", bytes(3072), "3072 bytes"),
+        (archives.python2_batch, "data_batch_3", b"junk", "pickled arrays"),
+        (archives.python2_batch, "data_batch_3", b"\x80\x02}.", "holds no `data`"),
+        (
+            archives.python2_batch,
+            "data_batch_3",
+            archives.python3_batch(archives.numbered_pictures(1)).replace(b"u1", b"i1"),
+            "holds no `data`",
+        ),
+    ],
+)
+def test_a_damaged_batch_is_named(tmp_path, pictures, batch, name, content, problem):
+    members = archives.cifar_members(*pictures, batch) | {f"cifar-10/{name}": content}
+    path = archives.write_tar(tmp_path / "a.tar", members, "w")
+    with pytest.raises(UserError, match=rf"a\.tar: {name} .*{problem}"):
+        cifar10.read({"archive": path})

@@ -1,0 +1,246 @@
+import hashlib
+
+import h5py
+import numpy as np
+import pytest
+
+from svae.datasets.store import Store, scale, write
+from svae.errors import UserError
+
+ATTRIBUTES = {
+    "dataset": "toy",
+    "padding": 2,
+    "crop": None,
+    "size": 12,
+    "official": True,
+    "note": "",
+    "source_files": {},
+    "source_sha256": {"archive": "ab", "labels": "cd"},
+}
+
+
+def make_splits(shape=(5, 4, 3)):
+    generator = np.random.default_rng(0)
+    counts = {"train": 2100, "valid": 3, "test": 1}
+    return {
+        split: generator.integers(0, 256, (count, *shape), np.uint8)
+        for split, count in counts.items()
+    }
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (5, 4, 3), (120, 110, 3)])
+def test_round_trip(tmp_path, shape):
+    splits = make_splits(shape)
+    splits["train"] = splits["train"][:40]
+    written = write(tmp_path / "folder" / "toy.h5", splits, ATTRIBUTES)
+    with Store(tmp_path / "folder" / "toy.h5") as store:
+        assert store.shape == shape
+        assert store.padding == 2
+        assert store.attributes == written
+        assert store.attributes.items() >= ATTRIBUTES.items()
+        assert store.attributes["counts"] == {"train": 40, "valid": 3, "test": 1}
+        assert store.attributes["official"] is True
+        for split, images in splits.items():
+            assert store.count(split) == len(images)
+            assert store.images(split).dtype == np.uint8
+            np.testing.assert_array_equal(store.images(split), images)
+
+
+def test_pictures_may_come_one_by_one(tmp_path):
+    splits = make_splits()
+    whole = write(tmp_path / "whole.h5", splits, ATTRIBUTES)
+    single = write(tmp_path / "single.h5", {k: iter(v) for k, v in splits.items()}, ATTRIBUTES)
+    assert single == whole
+    with Store(tmp_path / "single.h5") as store:
+        np.testing.assert_array_equal(store.images("train"), splits["train"])
+
+
+def test_the_file_is_what_other_programs_expect(tmp_path):
+    write(tmp_path / "toy.h5", make_splits((32, 32, 3)), ATTRIBUTES)
+    with h5py.File(tmp_path / "toy.h5") as file:
+        assert set(file) == {"train", "valid", "test"}
+        for split in file.values():
+            assert split.dtype == np.uint8
+            assert split.shape[1:] == (32, 32, 3)
+            assert 1 <= split.chunks[0] <= 100
+            assert split.chunks[1:] == (32, 32, 3)
+        assert file.attrs["dataset"] == "toy"
+        assert file.attrs["size"] == 12
+        assert len(file.attrs["checksum"]) == 64
+
+
+def test_checksum_against_hashlib(tmp_path):
+    splits = make_splits()
+    content = b"".join(
+        name.encode() + splits[name].tobytes() + str(splits[name].shape).encode()
+        for name in ("train", "valid", "test")
+    )
+    written = write(tmp_path / "toy.h5", splits, ATTRIBUTES)
+    assert written["checksum"] == hashlib.sha256(content).hexdigest()
+
+
+def changed_pixel(splits):
+    splits["test"][0, 0, 0, 0] ^= 1
+
+
+def moved_picture(splits):
+    splits["train"], splits["valid"] = (
+        splits["train"][:-1],
+        np.concatenate([splits["train"][-1:], splits["valid"]]),
+    )
+
+
+def other_order(splits):
+    splits["train"] = splits["train"][::-1]
+
+
+def other_shape(splits):
+    for split, images in splits.items():
+        splits[split] = images.reshape(-1, 4, 5, 3)
+
+
+@pytest.mark.parametrize("change", [changed_pixel, moved_picture, other_order, other_shape])
+def test_checksum_tells_pictures_apart(tmp_path, change):
+    splits = make_splits()
+    before = write(tmp_path / "toy.h5", splits, ATTRIBUTES)["checksum"]
+    change(splits)
+    assert write(tmp_path / "toy.h5", splits, ATTRIBUTES)["checksum"] != before
+
+
+def test_checksum_does_not_depend_on_attributes(tmp_path):
+    first = write(tmp_path / "a.h5", make_splits(), ATTRIBUTES)
+    second = write(tmp_path / "b.h5", make_splits(), {**ATTRIBUTES, "dataset": "other"})
+    assert first["checksum"] == second["checksum"]
+
+
+def breaks_midway(splits):
+    def pictures():
+        yield from splits["valid"]
+        raise OSError("disk gone")
+
+    return {**splits, "valid": pictures()}, OSError
+
+
+def empty_split(splits):
+    return {**splits, "test": splits["test"][:0]}, UserError
+
+
+def not_uint8(splits):
+    return {**splits, "test": splits["test"].astype(np.float32)}, TypeError
+
+
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize("spoil", [breaks_midway, empty_split, not_uint8])
+def test_a_failed_write_leaves_what_was_there(tmp_path, spoil, existing):
+    path = tmp_path / "toy.h5"
+    if existing:
+        write(path, make_splits(), ATTRIBUTES)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    splits, error = spoil(make_splits())
+    with pytest.raises(error):
+        write(path, splits, ATTRIBUTES)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_an_empty_split_is_named(tmp_path):
+    splits, _ = empty_split(make_splits())
+    with pytest.raises(
+        UserError, match=r"toy leaves no picture for the split `test`.*sources\.toy"
+    ):
+        write(tmp_path / "toy.h5", splits, ATTRIBUTES)
+
+
+def no_file(path):
+    pass
+
+
+def text(path):
+    path.write_text("no HDF5")
+
+
+def truncated(path):
+    write(path, make_splits(), ATTRIBUTES)
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+def other_hdf5(path):
+    with h5py.File(path, "w") as file:
+        file["weights"] = np.zeros(3)
+
+
+def edited(edit):
+    def make(path):
+        write(path, make_splits(), ATTRIBUTES)
+        with h5py.File(path, "a") as file:
+            edit(file)
+
+    make.__name__ = edit.__name__
+    return make
+
+
+def without_split(file):
+    del file["valid"]
+
+
+def without_checksum(file):
+    del file.attrs["checksum"]
+
+
+def without_padding(file):
+    del file.attrs["padding"]
+
+
+def with_floats(file):
+    del file["valid"]
+    file["valid"] = np.zeros((2, 5, 4, 3))
+
+
+def with_flat_pictures(file):
+    del file["valid"]
+    file["valid"] = np.zeros((2, 60), np.uint8)
+
+
+def with_other_size(file):
+    del file["valid"]
+    file["valid"] = np.zeros((2, 5, 5, 3), np.uint8)
+
+
+def with_group(file):
+    del file["valid"]
+    file.create_group("valid")
+
+
+EDITS = [
+    without_split,
+    without_checksum,
+    without_padding,
+    with_floats,
+    with_flat_pictures,
+    with_other_size,
+    with_group,
+]
+
+
+@pytest.mark.parametrize("make", [no_file, text, truncated, other_hdf5, *map(edited, EDITS)])
+def test_what_is_no_store_is_a_user_error(tmp_path, make):
+    path = tmp_path / "toy.h5"
+    make(path)
+    with pytest.raises(UserError, match=r"toy\.h5 .*run the pipeline again"):
+        Store(path)
+
+
+def test_the_file_is_closed_afterwards(tmp_path):
+    write(tmp_path / "toy.h5", make_splits(), ATTRIBUTES)
+    path = tmp_path / "toy.h5"
+    with Store(path), pytest.raises(OSError, match="already open"):
+        h5py.File(path, "a")
+    h5py.File(path, "a").close()
+
+
+def test_scale_against_exact_arithmetic():
+    images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    x = scale(images)
+    assert x.dtype == np.float32
+    assert x.shape == images.shape
+    assert (x.min(), x.max()) == (-1, 1)
+    np.testing.assert_allclose(x.ravel(), np.linspace(-1, 1, 256), rtol=0, atol=2e-7)

@@ -1,0 +1,139 @@
+"""The evaluator against a slow loop over images, and on posterior means made by hand."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from builders import ELBO, SHAPE, gaussian_kl, make_images, make_model, to_x
+from scipy.stats import norm
+
+from svae import batch_norm, evaluation
+from svae.evaluation import Evaluator
+from svae.model import EVALUATION, draw_key
+
+D = int(np.prod(SHAPE))
+
+
+def trained(**changes):
+    """A model whose moving statistics fit its data, with dropout that must stay off."""
+    model = make_model(dropout=0.5, **changes)
+    batch_norm.reestimate(model, [make_images(16, seed=9)])
+    return model
+
+
+def slow_terms(model, images, batch):
+    """One image after the other, KL by covariance matrix; the noise is drawn a batch at a time."""
+    sampled, from_mean, divergences, locs = [], [], [], []
+    for i, x in enumerate(to_x(images)):
+        loc, log_var = (p.numpy() for p in model.encode(x[None]))
+        count = min(batch, len(images) - i // batch * batch)
+        key = draw_key(model.seed, EVALUATION, i // batch)
+        noise = tf.random.stateless_normal((count, *model.latent_shape), key)[i % batch]
+        z = loc + np.exp(log_var / 2) * noise
+        sampled.append(np.square(x - model.decode(z)[0].numpy()).sum())
+        from_mean.append(np.square(x - model.decode(loc)[0].numpy()).sum())
+        divergences.append(gaussian_kl(loc.ravel(), np.diag(np.exp(log_var.ravel()))))
+        locs.append(loc[0])
+    return {
+        "n_images": len(images),
+        "sse_per_image": np.mean(sampled),
+        "sse_per_image_posterior_mean": np.mean(from_mean),
+        "mse_per_pixel": np.mean(sampled) / model.dimension,
+        "kl_nats_per_image": np.mean(divergences),
+        "active_entries": np.sum(np.var(locs, axis=0) > 0.01),
+        "active_maps": np.sum(np.any(np.var(locs, axis=0) > 0.01, axis=(0, 1))),
+        "latent_entries": int(np.prod(model.latent_shape)),
+        "latent_maps": model.latent_shape[-1],
+    }
+
+
+@pytest.mark.parametrize("batch", [3, 7, 500])
+@pytest.mark.parametrize("posterior", ["vanilla", "low_rank"])
+def test_terms_are_those_of_a_slow_loop(posterior, batch, monkeypatch):
+    monkeypatch.setattr(evaluation, "BATCH", batch)
+    model = trained(posterior=posterior)
+    images = make_images(7)
+    weights = model.get_weights()
+    terms = Evaluator(model)(images)
+    assert terms == pytest.approx(slow_terms(model, images, batch), rel=1e-4)
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_terms_of_padded_images_are_of_the_images_alone():
+    model = make_model((28, 28, 1), padding=2)
+    images = make_images(5, (28, 28, 1))
+    assert Evaluator(model)(images) == pytest.approx(slow_terms(model, images, 500), rel=1e-4)
+
+
+def test_the_batch_size_decides_nothing_but_the_noise(monkeypatch):
+    model, images = trained(), make_images(10)
+    found = []
+    for batch in (3, 500):
+        monkeypatch.setattr(evaluation, "BATCH", batch)
+        found.append(Evaluator(model)(images))
+    noisy = ("sse_per_image", "mse_per_pixel")
+    few, whole = ({k: v for k, v in f.items() if k not in noisy} for f in found)
+    assert few == pytest.approx(whole, rel=1e-5)
+    # an encoder that is certain leaves the noise nothing to do
+    kernel, bias = model.encoder.outputs.get_weights()
+    kernel[:, 24:], bias[24:] = 0, -30  # log_omega, log_psi
+    model.encoder.outputs.set_weights([kernel, bias])
+    certain = Evaluator(model)(images)
+    assert certain["sse_per_image"] == pytest.approx(
+        certain["sse_per_image_posterior_mean"], rel=1e-5
+    )
+    monkeypatch.setattr(evaluation, "BATCH", 3)
+    assert Evaluator(model)(images) == pytest.approx(certain, rel=1e-5)
+
+
+def test_terms_are_repeatable_and_follow_the_weights():
+    model, images = trained(), make_images(6)
+    evaluator = Evaluator(model)
+    first = evaluator(images)
+    assert evaluator(images) == first
+    for weight in model.encoder.outputs.trainable_variables:
+        weight.assign(2 * weight + 0.1)
+    assert evaluator(images)["kl_nats_per_image"] > first["kl_nats_per_image"]
+
+
+def test_active_units_are_those_whose_posterior_mean_varies(monkeypatch):
+    """The images are black and white in turn, and the means +-amplitude around an offset."""
+    monkeypatch.setattr(evaluation, "BATCH", 4)
+    amplitude = np.zeros((2, 2, 3))
+    amplitude[:, :, 0] = [[0.11, 0.2], [1.0, 0.099]]  # variances 0.0121, 0.04, 1, 0.0098
+    amplitude[0, 1, 1] = 0.5
+    offset = np.full((2, 2, 3), 3.0)
+
+    def encode(x):
+        loc = offset + amplitude * tf.cast(x, tf.float64)[:, :1, :1, :1]
+        return tf.cast(loc, tf.float32), tf.zeros(tf.shape(loc))
+
+    model = SimpleNamespace(
+        seed=1,
+        encode=encode,
+        decode=lambda z: tf.zeros((tf.shape(z)[0], 4, 4, 1)),
+        latent_shape=(2, 2, 3),
+        dimension=16,
+    )
+    images = np.zeros((10, 4, 4, 1), np.uint8)
+    images[1::2] = 255
+    terms = Evaluator(model)(images)
+    assert (terms["active_entries"], terms["active_maps"]) == (4, 2)
+    assert (terms["latent_entries"], terms["latent_maps"]) == (12, 3)
+    assert terms["sse_per_image"] == terms["sse_per_image_posterior_mean"] == 16
+    assert terms["mse_per_pixel"] == 1
+    assert terms["kl_nats_per_image"] == pytest.approx(
+        np.mean([np.square(offset + sign * amplitude).sum() / 2 for sign in (-1, 1)])
+    )
+
+
+def test_the_objective_has_the_name_of_its_unit():
+    terms = {"sse_per_image": 500.0, "kl_nats_per_image": 20.0}
+    weighted = Evaluator(make_model(kl_weight=3.0, kl_warmup_epochs=9.0))
+    assert weighted.objective(terms) == {"objective_sse_plus_w_kl": pytest.approx(560.0)}
+    elbo = Evaluator(make_model(**ELBO, decoder_variance=0.25, beta=1.0, kl_warmup_epochs=9.0))
+    error = np.sqrt(500.0 / D)
+    expected = D * norm.logpdf(error, 0, np.sqrt(0.25)) - 20.0
+    assert elbo.objective(terms) == {"elbo_nats_per_image": pytest.approx(expected, rel=1e-5)}

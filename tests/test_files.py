@@ -1,0 +1,77 @@
+"""Files whole or not at all; logs that show a user's error alone."""
+
+import hashlib
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from svae.errors import UserError
+from svae.files import file_hash, read_json, replacing, write_json
+from svae.logs import log_to
+
+
+def test_replacing_renames_at_the_end(tmp_path):
+    target = tmp_path / "new" / "a.weights.h5"
+    with replacing(target) as temporary:
+        temporary.write_text("content")
+        assert not target.exists() and temporary.name.endswith(".weights.h5")
+    assert target.read_text() == "content"
+    assert [path.name for path in target.parent.iterdir()] == ["a.weights.h5"]
+
+
+def test_replacing_leaves_the_old_file_after_an_error(tmp_path):
+    target = tmp_path / "a.json"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), replacing(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_json_refuses_nan(tmp_path):
+    write_json(tmp_path / "a.json", {"a": [1, None]})
+    assert read_json(tmp_path / "a.json") == {"a": [1, None]}
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "b.json", {"a": float("nan")})
+    assert not (tmp_path / "b.json").exists()
+
+
+def test_file_hash(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert file_hash(tmp_path / "a") == hashlib.sha256(b"abc").hexdigest()
+    assert file_hash(tmp_path / "a", "md5") == hashlib.md5(b"abc").hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = before, level
+    logging.captureWarnings(False)
+
+
+def test_a_users_error_is_its_message_alone(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end, log_to(tmp_path / "logs" / "a.log"):
+        logging.info("begins")
+        raise UserError("the key x is wrong; write y")
+    assert end.value.code == 1
+    shown, kept = capsys.readouterr().err, (tmp_path / "logs" / "a.log").read_text()
+    assert shown == "begins\nError: the key x is wrong; write y\n"
+    assert "INFO begins" in kept and "the key x is wrong" in kept and "Traceback" not in kept
+
+
+def test_another_error_leaves_its_traceback_in_the_log(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end, log_to(tmp_path / "a.log"):
+        raise ZeroDivisionError("oh")
+    assert "ZeroDivisionError: oh" in str(end.value) and str(tmp_path / "a.log") in str(end.value)
+    assert "Traceback" not in capsys.readouterr().err
+    assert "Traceback" in (tmp_path / "a.log").read_text()
+
+
+def test_importing_svae_imports_no_tensorflow():
+    code = "import svae, sys; print(sorted({'tensorflow', 'h5py', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,381 @@
+"""The Parzen-window estimator against slow references, closed forms and scikit-learn."""
+
+import dataclasses
+
+import h5py
+import numpy as np
+import pytest
+import scipy.integrate
+import scipy.special
+import scipy.stats
+from sklearn.datasets import load_sample_images
+from sklearn.neighbors import KernelDensity
+from threadpoolctl import threadpool_info
+
+from svae.errors import UserError
+from svae.parzen import (
+    ParzenResult,
+    bits_per_dim,
+    choose_sigma,
+    log_likelihoods,
+    score,
+    sigma_grid,
+)
+
+TOLERANCE = 0.01  # nats per image
+SIGMAS = sigma_grid()
+
+
+def log_mean_kernel(squared_distances, sigmas, dimension):
+    """(n_sigmas,): log of the mean Gaussian kernel over one image's distances to all samples."""
+    return np.array(
+        [
+            scipy.special.logsumexp(-squared_distances / (2 * sigma**2))
+            - np.log(len(squared_distances))
+            - dimension * np.log(sigma * np.sqrt(2 * np.pi))
+            for sigma in sigmas
+        ]
+    )
+
+
+def brute_force(images, samples, sigmas):
+    """The definition, image by image, from explicit float64 differences: (n_sigmas, n)."""
+    images = np.asarray(images, np.float64).reshape(len(images), -1)
+    samples = np.asarray(samples, np.float64).reshape(len(samples), -1)
+    columns = []
+    for image in images:
+        difference = samples - image
+        squared_distances = np.einsum("ij,ij->i", difference, difference)
+        columns.append(log_mean_kernel(squared_distances, sigmas, images.shape[1]))
+    return np.array(columns).T
+
+
+def float32_expansion(images, samples, sigmas):
+    """What `log_likelihoods` would be with a plain single-precision matrix product."""
+    x, s = images.reshape(len(images), -1), samples.reshape(len(samples), -1)
+    d2 = (x**2).sum(1)[:, None] + (s**2).sum(1) - 2 * (x @ s.T)
+    assert d2.dtype == np.float32
+    return np.array([log_mean_kernel(np.float64(row), sigmas, x.shape[1]) for row in d2]).T
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """200 photographic patches and 2,000 samples, some of them (nearly) those patches."""
+    patches = np.array(
+        [
+            photograph[top : top + 32, left : left + 32]
+            for photograph in load_sample_images().images
+            for top in range(0, 427 - 32, 12)
+            for left in range(0, 640 - 32, 15)
+        ]
+    )
+    rng = np.random.default_rng(0)
+    patches = (rng.permutation(patches)[:2200] / 127.5 - 1).astype(np.float32)
+    images, samples = patches[:200], patches[200:].copy()
+    assert len(samples) == 2000 and samples[0].size == 3072
+    samples[1000:1060] = images[:60] + rng.normal(0, 1e-3, images[:60].shape)
+    samples[1060:1100] = images[60:100]
+    samples[1990:] = images[60:70]
+    return images, samples
+
+
+@pytest.fixture(scope="module")
+def exact(pictures):
+    return brute_force(*pictures, SIGMAS)
+
+
+@pytest.fixture
+def small():
+    rng = np.random.default_rng(1)
+    return rng.uniform(-1, 1, (37, 4, 4, 3)), rng.uniform(-1, 1, (53, 4, 4, 3))
+
+
+def replaced(array, row, value):
+    """A copy of `array` with one pixel of one row set to `value`."""
+    array = array.copy()
+    array[row, 1, 0, 0] = value
+    return array
+
+
+class SliceOnly:
+    """Rows that can be read as `[a:b]` only, a few at a time."""
+
+    def __init__(self, array, most):
+        self.array, self.most = array, most
+        self.shape, self.dtype = array.shape, array.dtype
+        self.blas_threads = set()
+
+    def __getitem__(self, rows):
+        assert isinstance(rows, slice) and rows.step is None
+        assert rows.stop - rows.start <= self.most
+        self.blas_threads |= {
+            library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"
+        }
+        return self.array[rows]
+
+
+class TestLogLikelihoods:
+    @pytest.mark.parametrize("block", [1000, 128])
+    def test_agrees_with_brute_force_on_pictures(self, pictures, exact, block):
+        result = log_likelihoods(*pictures, SIGMAS, block=block)
+        assert result.dtype == np.float64 and result.shape == (10, 200)
+        error = np.abs(result - exact).max(axis=1)
+        assert (error < TOLERANCE).all(), dict(zip(SIGMAS, error, strict=True))
+
+    def test_single_precision_would_miss_the_tolerance(self, pictures, exact):
+        error = np.abs(float32_expansion(*pictures, SIGMAS) - exact).max(axis=1)
+        assert error[0] > TOLERANCE
+
+    @pytest.mark.parametrize("sigma", [0.1, 0.36, 1.0, 5.0])
+    def test_agrees_with_scikit_learn(self, small, sigma):
+        images, samples = (array.reshape(len(array), -1) for array in small)
+        density = KernelDensity(bandwidth=sigma, kernel="gaussian").fit(samples)
+        result = log_likelihoods(*small, [sigma])[0]
+        np.testing.assert_allclose(result, density.score_samples(images), atol=1e-9, rtol=0)
+
+    @pytest.mark.parametrize("offset", [0.0, 0.5, 50.0])
+    def test_one_sample_is_a_normal_distribution(self, offset):
+        """Also where every kernel underflows: 50 is 500 standard deviations away."""
+        x = np.random.default_rng(2).uniform(-1, 1, (5, 784))
+        result = log_likelihoods(x, np.full((1, 784), offset), [0.1, 1.0])
+        for row, sigma in zip(result, [0.1, 1.0], strict=True):
+            expected = scipy.stats.norm.logpdf(x, offset, sigma).sum(axis=1)
+            np.testing.assert_allclose(row, expected, rtol=1e-12)
+
+    @pytest.mark.parametrize("sigma", [0.1, 1.0])
+    def test_density_integrates_to_one(self, sigma):
+        samples = np.random.default_rng(3).uniform(-1, 1, (7, 1))
+        x = np.linspace(-12, 12, 20001)
+        density = np.exp(log_likelihoods(x[:, None], samples, [sigma])[0])
+        assert scipy.integrate.simpson(density, x=x) == pytest.approx(1, abs=1e-10)
+
+    def test_far_samples_first(self):
+        """The nearest sample comes last, in a block of its own, and all others underflow."""
+        samples = np.array([[900.0], [30.0], [0.5]])
+        result = log_likelihoods(np.zeros((1, 1)), samples, [0.1], block=1)
+        expected = scipy.stats.norm.logpdf(0.5, scale=0.1) - np.log(3)
+        assert result[0, 0] == pytest.approx(expected, rel=1e-12)
+
+    def test_a_shift_of_all_data_changes_nothing(self, small):
+        images, samples = small
+        shifted = log_likelihoods(images + 1000, samples + 1000, SIGMAS)
+        np.testing.assert_allclose(shifted, log_likelihoods(*small, SIGMAS), atol=1e-6, rtol=0)
+
+    def test_order_of_the_samples_changes_nothing(self, small):
+        images, samples = small
+        permuted = np.random.default_rng(4).permutation(samples)
+        result = log_likelihoods(images, permuted, SIGMAS, block=10)
+        np.testing.assert_allclose(
+            result, log_likelihoods(*small, SIGMAS, block=10), atol=1e-9, rtol=0
+        )
+
+    def test_images_are_scored_one_by_one(self, small):
+        images, samples = small
+        order = np.random.default_rng(5).permutation(len(images))
+        result = log_likelihoods(images[order], samples, SIGMAS, block=10)
+        expected = log_likelihoods(*small, SIGMAS, block=10)[:, order]
+        np.testing.assert_allclose(result, expected, atol=1e-9, rtol=0)
+
+    @pytest.mark.parametrize("block", [1, 7, 37, 53, 10_000])
+    def test_block_size_changes_nothing(self, small, block):
+        result = log_likelihoods(*small, SIGMAS, block=block)
+        np.testing.assert_allclose(result, brute_force(*small, SIGMAS), atol=1e-9, rtol=0)
+
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_reads_blocks_under_the_asked_number_of_threads(self, small, threads):
+        images, samples = (SliceOnly(array, most=8) for array in small)
+        result = log_likelihoods(images, samples, SIGMAS, block=8, threads=threads)
+        np.testing.assert_allclose(result, brute_force(*small, SIGMAS), atol=1e-9, rtol=0)
+        # The very first row, which sets the centre, is read before the limit.
+        assert samples.blas_threads == {threads}
+
+    @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+    def test_h5_dataset_gives_the_same_as_an_array(self, small, tmp_path, dtype):
+        images, samples = (array.astype(dtype) for array in small)
+        with h5py.File(tmp_path / "samples.h5", "w") as file:
+            stored = file.create_dataset("samples", data=samples, chunks=(9, 4, 4, 3))
+            result = log_likelihoods(images, stored, SIGMAS, block=16)
+        assert np.array_equal(result, log_likelihoods(images, samples, SIGMAS, block=16))
+        np.testing.assert_allclose(result, brute_force(images, samples, SIGMAS), atol=1e-9, rtol=0)
+
+    def test_rounding_never_exceeds_the_peak_of_the_kernel(self, pictures):
+        """A duplicate's squared distance is zero, not the -1e-12 that expansion can give."""
+        images, sigma = pictures[0][:60], 1e-8
+        peak = scipy.stats.norm.logpdf(0, scale=sigma) * images[0].size
+        assert (log_likelihoods(images, images, [sigma]) <= peak).all()
+
+    @pytest.mark.parametrize("block", [10, 1000])
+    def test_names_the_sample_that_is_not_finite(self, small, block):
+        images, samples = small
+        with pytest.raises(UserError, match="samples: number 31 "):
+            log_likelihoods(images, replaced(samples, 31, np.nan), SIGMAS, block=block)
+
+    @pytest.mark.parametrize("sigmas", [[], [0.1, 0.0], [-1.0], [np.nan], [np.inf], 0.1])
+    def test_refuses_sigmas(self, small, sigmas):
+        with pytest.raises(UserError, match="sigmas"):
+            log_likelihoods(*small, sigmas)
+
+
+def test_sigma_grid_is_the_fields():
+    assert SIGMAS[[0, 4, 9]] == pytest.approx([0.1, 0.27825594, 1.0])
+    assert sigma_grid(-2, 1, 4) == pytest.approx([0.01, 0.1, 1, 10])
+
+
+def test_bits_per_dim_of_the_uniform_density():
+    """Uniform on the range of 0 .. 255: log2(255) bits for each byte, whatever the dimension."""
+    for dimension in (1, 3072):
+        uniform = dimension * np.log(1 / 2)
+        assert bits_per_dim(uniform, dimension) == pytest.approx(np.log2(255))
+
+
+@pytest.mark.parametrize(
+    "means, sigmas, chosen",
+    [
+        ([1, 3, 2], [0.1, 0.2, 0.3], (0.2, False)),
+        ([-9, -3, -1], [0.1, 0.2, 0.3], (0.3, True)),
+        ([4, 3, 2], [0.1, 0.2, 0.3], (0.1, True)),
+        ([4, 3, 2], [0.2, 0.1, 0.3], (0.2, False)),
+        ([5], [0.2], (0.2, True)),
+    ],
+)
+def test_choose_sigma(means, sigmas, chosen):
+    assert choose_sigma(means, sigmas) == chosen
+
+
+@pytest.fixture
+def splits():
+    """Samples near zero; validation images like them; test images ten times as wide."""
+    rng = np.random.default_rng(6)
+    samples = rng.normal(0, 0.1, (60, 3, 2, 1)).astype(np.float32)
+    valid = rng.normal(0, 0.1, (45, 3, 2, 1)).astype(np.float32)
+    test = rng.normal(0, 1.0, (210, 3, 2, 1)).astype(np.float32)
+    return samples, valid, test
+
+
+def scored(splits, protocol="disjoint", sigmas=SIGMAS, n_valid=20, n_test=50):
+    return score(*splits, sigmas, protocol, n_valid, n_test)
+
+
+def same(a: ParzenResult, b: ParzenResult):
+    a, b = dataclasses.asdict(a), dataclasses.asdict(b)
+    return np.array_equal(a.pop("per_image"), b.pop("per_image")) and a == b
+
+
+class TestScore:
+    def test_fields(self, splits):
+        samples, _, test = splits
+        result = scored(splits)
+        assert result.protocol == "disjoint"
+        assert (result.n_samples, result.n_valid, result.n_test) == (60, 20, 50)
+        assert result.dimension == 6
+        assert result.sigma_grid == tuple(SIGMAS)
+        per_image = brute_force(test[:50], samples, [result.sigma])[0]
+        assert result.per_image.dtype == np.float64
+        np.testing.assert_allclose(result.per_image, per_image, atol=1e-9, rtol=0)
+        assert result.log_likelihood == pytest.approx(per_image.mean())
+        assert result.standard_error == pytest.approx(scipy.stats.sem(per_image))
+        assert result.bits_per_dim == bits_per_dim(result.log_likelihood, 6)
+
+    def test_disjoint_chooses_on_the_validation_images(self, splits):
+        samples, valid, test = splits
+        result = scored(splits)
+        means = brute_force(valid[:20], samples, SIGMAS).mean(axis=1)
+        np.testing.assert_allclose(result.validation_log_likelihood, means, atol=1e-9, rtol=0)
+        assert result.sigma == SIGMAS[means.argmax()]
+        on_test = SIGMAS[brute_force(test[:50], samples, SIGMAS).mean(axis=1).argmax()]
+        assert on_test > 3 * result.sigma
+
+    def test_disjoint_sigma_does_not_depend_on_test_images(self, splits):
+        samples, valid, test = splits
+        result = scored(splits)
+        for other in (test[::-1], test * 0.1, test + 5):
+            changed = scored((samples, valid, other))
+            assert changed.sigma == result.sigma
+            assert changed.validation_log_likelihood == result.validation_log_likelihood
+            assert changed.log_likelihood != result.log_likelihood
+
+    def test_paper_scores_the_kth_sigma_on_the_kth_block_of_test_images(self, splits):
+        samples, _, test = splits
+        result = scored(splits, "paper")
+        means, position = [], 0
+        for sigma in SIGMAS:
+            batch = test[position : position + 20]
+            position += 20
+            means.append(brute_force(batch, samples, [sigma]).mean())
+        np.testing.assert_allclose(result.validation_log_likelihood, means, atol=1e-9, rtol=0)
+        assert result.sigma == SIGMAS[np.argmax(means)]
+        final = brute_force(test[:50], samples, [result.sigma])
+        assert result.log_likelihood == pytest.approx(final.mean())
+        assert result.sigma != scored(splits).sigma
+
+    def test_paper_does_not_use_the_validation_split(self, splits):
+        samples, valid, test = splits
+        assert same(scored(splits, "paper"), scored((samples, valid[:0], test), "paper"))
+
+    @pytest.mark.parametrize("protocol, used", [("disjoint", 50), ("paper", 200)])
+    def test_only_the_first_images_count(self, splits, protocol, used):
+        samples, valid, test = splits
+        cut = scored((samples, valid[:20], test[:used]), protocol)
+        assert same(scored(splits, protocol), cut)
+
+    def test_paper_may_score_more_images_than_the_blocks_hold(self, splits):
+        result = scored(splits, "paper", n_valid=2, n_test=210)
+        assert result.per_image.shape == (210,)
+
+    @pytest.mark.parametrize("protocol", ["disjoint", "paper"])
+    def test_h5_datasets(self, splits, protocol, tmp_path):
+        with h5py.File(tmp_path / "all.h5", "w") as file:
+            stored = [file.create_dataset(str(i), data=array) for i, array in enumerate(splits)]
+            assert same(scored(stored, protocol), scored(splits, protocol))
+
+    @pytest.mark.parametrize(
+        "sigmas, edge",
+        [([0.01, 0.1, 1.0], False), ([0.01, 0.1], True), ([0.1, 1.0], True), ([0.1], True)],
+    )
+    def test_sigma_at_grid_edge(self, splits, sigmas, edge):
+        result = scored(splits, sigmas=sigmas)
+        assert result.sigma == 0.1
+        assert result.sigma_at_grid_edge is edge
+
+    @pytest.mark.parametrize(
+        "protocol, n_valid, n_test, words",
+        [
+            ("disjoint", 46, 50, ["parzen.n_valid", "`valid`", "46", "45", "at most 45,"]),
+            ("disjoint", 20, 211, ["parzen.n_test", "`test`", "211", "210", "at most 210,"]),
+            ("paper", 20, 211, ["parzen.n_test", "`test`", "211", "at most 210,"]),
+            ("paper", 22, 50, ["parzen.n_valid", "`test`", "10 blocks of 22", "at most 21,"]),
+            ("disjoint", 0, 50, ["parzen.n_valid", "at least 1"]),
+            ("disjoint", 20, 1, ["parzen.n_test", "at least 2"]),
+            ("papers", 20, 50, ["parzen.protocol", "papers", "disjoint", "paper"]),
+        ],
+    )
+    def test_refuses_settings(self, splits, protocol, n_valid, n_test, words):
+        with pytest.raises(UserError) as error:
+            scored(splits, protocol, n_valid=n_valid, n_test=n_test)
+        assert all(word in str(error.value) for word in words), error.value
+
+    @pytest.mark.parametrize("protocol", ["disjoint", "paper"])
+    @pytest.mark.parametrize(
+        "spoil, words",
+        [
+            (lambda samples: samples[:0], ["there are none"]),
+            (lambda samples: samples[:, :2], ["(2, 2, 1)", "(3, 2, 1)"]),
+            (lambda samples: samples.reshape(-1, 6), ["(6,)", "(3, 2, 1)"]),
+            (np.uint8, ["uint8", "127.5"]),
+            (lambda samples: replaced(samples, 59, np.nan), ["number 59", "NaN"]),
+            (lambda samples: replaced(samples, 3, -np.inf), ["number 3", "infinite"]),
+        ],
+        ids=["none", "shape", "flat", "bytes", "nan", "inf"],
+    )
+    def test_refuses_samples(self, splits, protocol, spoil, words):
+        samples, valid, test = splits
+        with pytest.raises(UserError) as error:
+            scored((spoil(samples), valid, test), protocol)
+        message = str(error.value)
+        assert message.startswith("samples") and all(word in message for word in words), message
+
+    @pytest.mark.parametrize("row", [0, 7])
+    def test_refuses_images_that_are_not_finite(self, splits, row):
+        samples, valid, test = splits
+        with pytest.raises(UserError, match=f"images: number {row}"):
+            scored((samples, valid, replaced(test, row, np.nan)))

@@ -1,0 +1,82 @@
+"""A bar for who has the terminal alone, a plain line an epoch for everybody."""
+
+import logging
+import os
+import pty
+import subprocess
+import sys
+import time
+
+import pytest
+
+from svae.progress import Progress, terminal
+
+RECORD = {
+    "train_sse_per_image": 10.0,
+    "train_kl_nats_per_image": 2.0,
+    "valid_sse_per_image": 11.0,
+    "valid_kl_nats_per_image": 2.5,
+    "valid_active_maps": 3,
+    "valid_latent_maps": 4,
+    "images_per_second": 500.0,
+    "seconds": 60.0,
+}
+HOLDER = """
+import sys, time
+from pathlib import Path
+from svae.progress import terminal
+with terminal(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+class Terminal:
+    def __init__(self, free):
+        self._free = free
+
+    def free(self):
+        return self._free
+
+
+def run_epoch(where):
+    progress = Progress("tiny", 3, 80, [RECORD], where)
+    progress.set_params({"steps": 2})
+    progress.on_epoch_begin(0)
+    bar = progress.bar
+    shown = []
+    for batch in range(2):
+        progress.on_train_batch_end(batch)
+        shown.append(bar and bar.n)
+    progress.on_epoch_end(0)
+    assert progress.bar is None
+    return shown
+
+
+@pytest.mark.parametrize(("free", "expected"), [(True, [40, 80]), (False, [None, None])])
+def test_bar_and_line(caplog, free, expected):
+    caplog.set_level(logging.INFO)
+    assert run_epoch(Terminal(free)) == expected
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("tiny: epoch 1/3 ")
+    assert "500 images/s" in line and "2.0 min left" in line
+
+
+def test_the_terminal_is_free_for_one_alone(tmp_path, monkeypatch):
+    with terminal(tmp_path) as mine:
+        assert not mine.free()  # the tests' standard error is no terminal
+        _, side = pty.openpty()
+        with os.fdopen(side, "w") as console:
+            monkeypatch.setattr(sys, "stderr", console)
+            assert mine.free()
+            with subprocess.Popen(
+                [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+            ) as other:
+                assert other.stdout.readline() == "held\n"
+                assert not mine.free()
+                other.kill()
+            for _ in range(100):
+                if mine.free():
+                    break
+                time.sleep(0.05)
+            assert mine.free()

@@ -1,0 +1,116 @@
+"""A score from files: the right images, the run's context, and refusals."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+from builders import make_images
+
+from svae import parzen
+from svae.datasets import store
+from svae.datasets.store import Store, scale
+from svae.errors import UserError
+from svae.files import write_json
+from svae.scoring import CONTEXT, score
+from svae.settings import ParzenSettings
+
+SETTINGS = ParzenSettings("disjoint", "auto", "auto", -1.0, 0.5, 6)
+TERMS = {"sse_per_image": 1.5, "kl_nats_per_image": 2.5, "active_entries": 3, "active_maps": 2}
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A store, a run record and samples that belong together."""
+    splits = {
+        name: make_images(n, (8, 8, 3), seed=i)
+        for i, (name, n) in enumerate({"train": 9, "valid": 12, "test": 30}.items())
+    }
+    attributes = store.write(tmp_path / "data.h5", splits, {"dataset": "waves", "padding": 0})
+    record = dict.fromkeys(CONTEXT, 1) | {"weights_sha256": "w", "test": TERMS, "software": {}}
+    write_json(tmp_path / "run.json", record | {"variant": "tiny"})
+    with h5py.File(tmp_path / "samples.h5", "w") as file:
+        file["samples"] = scale(make_images(15, (8, 8, 3), seed=9))
+        file.attrs.update({"weights_sha256": "w", "dataset_checksum": attributes["checksum"]})
+        file.attrs["batch_norm"] = "moving"
+    return tmp_path
+
+
+def scored(folder, settings=SETTINGS):
+    score(
+        data=folder / "data.h5",
+        record=folder / "run.json",
+        samples=folder / "samples.h5",
+        settings=settings,
+        target=folder / "parzen.json",
+        per_image=folder / "parzen.npz",
+    )
+    return json.loads((folder / "parzen.json").read_text()), np.load(folder / "parzen.npz")
+
+
+def brute_force(images, samples, sigma):
+    """log 1/m sum_j N(x; s_j, sigma^2 I), one pair after another, in float64."""
+    values = []
+    for x in images.astype(np.float64):
+        exponents = [-np.sum((x - s) ** 2) / (2 * sigma**2) for s in samples.astype(np.float64)]
+        top = max(exponents)
+        total = top + np.log(np.mean(np.exp(np.array(exponents) - top)))
+        values.append(total - 0.5 * x.size * np.log(2 * np.pi * sigma**2))
+    return np.array(values)
+
+
+@pytest.mark.parametrize("protocol", ["disjoint", "paper"])
+def test_score_against_brute_force(files, protocol):
+    result, per_image = scored(files, ParzenSettings(protocol, "auto", "auto", -1.0, 0.5, 6))
+    with Store(files / "data.h5") as data, h5py.File(files / "samples.h5") as file:
+        samples = file["samples"][:]
+        valid, test = scale(data.images("valid")), scale(data.images("test"))
+    sigmas = np.logspace(-1, 0.5, 6)
+    if protocol == "disjoint":
+        tried = [brute_force(valid, samples, sigma).mean() for sigma in sigmas]
+    else:
+        tried = [
+            brute_force(test[5 * k : 5 * k + 5], samples, sigma).mean()
+            for k, sigma in enumerate(sigmas)
+        ]
+    sigma = sigmas[np.argmax(tried)]
+    expected = brute_force(test, samples, sigma)
+    assert result["sigma"] == pytest.approx(sigma)
+    assert result["validation_log_likelihood"] == pytest.approx(tried, abs=1e-3)
+    assert result["log_likelihood"] == pytest.approx(expected.mean(), abs=1e-3)
+    assert result["standard_error"] == pytest.approx(expected.std(ddof=1) / np.sqrt(30), rel=1e-4)
+    np.testing.assert_allclose(per_image["log_likelihood"], expected, atol=1e-3)
+    assert (result["n_valid"], result["n_test"]) == (
+        (12, 30) if protocol == "disjoint" else (5, 30)
+    )
+    assert result["pixel_range"] == [-1, 1] and result["protocol"] == protocol
+    assert {key: result[key] for key in TERMS} == TERMS
+    assert result["variant"] == "tiny" and result["batch_norm"] == "moving"
+
+
+def test_sigma_at_the_edge_is_said(files, caplog):
+    result, _ = scored(files, ParzenSettings("disjoint", 12, 30, -4.0, -3.0, 3))
+    assert result["sigma_at_grid_edge"] and "edge of its grid" in caplog.text
+    assert parzen.sigma_grid(-4, -3, 3)[-1] == result["sigma"]
+
+
+@pytest.mark.parametrize("key", ["weights_sha256", "dataset_checksum"])
+def test_samples_of_another_run_are_refused(files, key):
+    with h5py.File(files / "samples.h5", "a") as file:
+        file.attrs[key] = "another"
+    with pytest.raises(UserError, match=f"another run .{key}"):
+        scored(files)
+    assert not (files / "parzen.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        (ParzenSettings("disjoint", 13, 30, -1, 0, 6), r"parzen\.n_valid"),
+        (ParzenSettings("disjoint", 12, 31, -1, 0, 6), r"parzen\.n_test"),
+        (ParzenSettings("paper", 6, 30, -1, 0, 6), r"parzen\.n_valid"),
+    ],
+)
+def test_more_images_than_there_are(files, settings, key):
+    with pytest.raises(UserError, match=key):
+        scored(files, settings)

@@ -1,0 +1,219 @@
+"""Trainings of a few steps: repeatable, continued, set aside, stopped in time."""
+
+import json
+import math
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+from builders import ELBO, make_images, settings
+
+from svae import training
+from svae.datasets import store
+from svae.errors import UserError
+from svae.files import read_json
+from svae.progress import Progress
+from svae.runs import RunFolder, load_model
+
+SHAPE = (32, 32, 1)
+TINY = settings(batch_size=8, epochs=2, dropout=0.5, kl_warmup_epochs=1.5)
+
+
+def make_store(path, train=24, valid=6, test=10, changes=None):
+    counts = {"train": train, "valid": valid, "test": test}
+    splits = {name: make_images(n, SHAPE, seed=i) for i, (name, n) in enumerate(counts.items())}
+    for name in changes or ():
+        splits[name] = 255 - splits[name]
+    store.write(path, splits, {"dataset": "waves", "title": "Waves", "padding": 0})
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("data") / "waves.h5")
+
+
+def train(data, folder, what=TINY, seed=0, code="c0de"):
+    keras.utils.clear_session()  # layers are counted anew, as in a process of their own
+    training.train(
+        data,
+        folder,
+        what,
+        variant="tiny",
+        seed=seed,
+        code=code,
+        device="running on the CPU with 1 thread",
+        lock_folder=folder.parent,
+    )
+    return read_json(folder / "run.json")
+
+
+def weights(folder):
+    return load_model(folder)[0].get_weights()
+
+
+def same(first, second):
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "seed-0"
+    train(data, folder)
+    return folder
+
+
+def test_record_and_history(trained):
+    record = read_json(trained / "run.json")
+    lines = [json.loads(line) for line in (trained / "history.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert [line["step"] for line in lines] == [3, 6]
+    assert record["dimension"] == 1024 and record["steps"] == 6
+    terms = {"sse_per_image", "kl_nats_per_image", "active_entries", "active_maps"}
+    weight = {"kl_weight", "equivalent_variance_at_unit_beta", "equivalent_beta_at_unit_variance"}
+    assert {f"valid_{name}" for name in terms} | weight <= lines[0].keys()
+    assert weight <= record.keys()
+    for split, n in (("train", 24), ("valid", 6), ("test", 10)):
+        assert terms <= record[split].keys() and record[split]["n_images"] == n
+    assert record["equivalent_variance_at_unit_beta"] == record["kl_weight"] / 2
+    assert record["training_seconds"] == pytest.approx(sum(line["seconds"] for line in lines))
+    objective = record["valid"]["sse_per_image"] + 2 * record["valid"]["kl_nats_per_image"]
+    assert record["valid"]["objective_sse_plus_w_kl"] == pytest.approx(objective, rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_seed_decides_every_bit(data, trained, tmp_path, seed):
+    train(data, tmp_path / "again", seed=seed)
+    assert same(weights(trained), weights(tmp_path / "again")) == (seed == 0)
+
+
+VARIANTS = {
+    "vanilla": settings(posterior="vanilla", batch_size=8),
+    "naive": settings(posterior="naive", batch_size=8),
+    "mvn": settings(posterior="mvn", batch_size=8, **ELBO, decoder_variance="learned"),
+    "low_rank": replace(TINY, **ELBO, decoder_variance="optimal"),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_more_epochs_go_on_as_if_never_stopped(data, tmp_path, name):
+    what = VARIANTS[name]
+    train(data, tmp_path / "parts", replace(what, epochs=1))
+    parts = train(data, tmp_path / "parts", replace(what, epochs=3))
+    whole = train(data, tmp_path / "whole", replace(what, epochs=3))
+    assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+    assert not (tmp_path / "parts.set-aside-1").exists()
+    for record in (parts, whole):
+        assert record.pop("training_seconds") > 0
+        assert len(RunFolder(tmp_path / "parts").read_history()) == 3
+    assert parts == whole
+
+
+class Cut(Exception):
+    pass
+
+
+def test_a_training_cut_short_goes_on_behind_its_last_epoch(data, trained, tmp_path, monkeypatch):
+    def cut(self, epoch, logs=None):
+        raise Cut
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "on_epoch_end", cut)
+        with pytest.raises(Cut):
+            train(data, tmp_path / "cut")
+    run = RunFolder(tmp_path / "cut")
+    assert not run.record.exists() and len(run.read_history()) == 1
+    train(data, tmp_path / "cut")
+    assert same(weights(trained), weights(tmp_path / "cut"))
+
+
+CHANGES = {
+    "settings": {"what": replace(TINY, learning_rate=0.01)},
+    "fewer epochs": {"what": replace(TINY, epochs=1)},
+    "threads": {"what": replace(TINY, threads=2)},
+    "code": {"code": "0ther"},
+    "seed": {"seed": 3},
+}
+
+
+@pytest.mark.parametrize("change", [*CHANGES, "data"])
+def test_another_run_is_set_aside_whole(data, tmp_path, change):
+    folder = tmp_path / "seed-0"
+    train(data, folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    (folder / "run.json").unlink()  # as Snakemake does before it runs the job again
+    del before["run.json"]
+    other = make_store(tmp_path / "other.h5", changes=["train"]) if change == "data" else data
+    record = train(other, folder, **CHANGES.get(change, {}))
+    fresh = train(other, tmp_path / "fresh", **CHANGES.get(change, {}))
+    assert record["weights_sha256"] == fresh["weights_sha256"]
+    assert len(RunFolder(folder).read_history()) == record["epochs"]
+    aside = tmp_path / "seed-0.set-aside-1"
+    assert before == {path.name: path.read_bytes() for path in aside.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_nothing_is_fitted_to_held_out_images(data, trained, tmp_path, split):
+    other = make_store(tmp_path / "other.h5", changes=[split])
+    record = train(other, tmp_path / "seed-0")
+    assert same(weights(trained), weights(tmp_path / "seed-0"))
+    changed = read_json(trained / "run.json")[split]["sse_per_image"]
+    assert record[split]["sse_per_image"] != changed
+
+
+def test_the_optimal_variance_is_the_training_sets(data, tmp_path):
+    what = replace(TINY, **ELBO, decoder_variance="optimal")
+    record = train(data, tmp_path / "run", what)
+    assert record["decoder_variance"] == pytest.approx(record["train"]["mse_per_pixel"], rel=1e-5)
+    assert record["kl_weight"] == pytest.approx(2 * record["decoder_variance"])
+    for split in ("train", "valid", "test"):
+        terms, v = record[split], record["decoder_variance"]
+        nll = 512 * math.log(2 * math.pi * v) + terms["sse_per_image"] / (2 * v)
+        elbo = -nll - terms["kl_nats_per_image"]
+        assert terms["elbo_nats_per_image"] == pytest.approx(elbo, rel=1e-4)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(data, tmp_path):
+    what = settings(posterior="naive", batch_size=8, epochs=30, learning_rate=1e6)
+    with pytest.raises(UserError, match=r"not finite.*learning_rate"):
+        train(data, tmp_path / "run", what)
+    assert not (tmp_path / "run" / "run.json").exists()
+    assert not (tmp_path / "run" / "final.weights.h5").exists()
+
+
+def test_too_few_training_images(data, tmp_path):
+    with pytest.raises(UserError, match=r"batch_size is 25.*24 training images"):
+        train(data, tmp_path / "run", replace(TINY, batch_size=25))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_epoch_shows_every_image_once_in_an_order_of_its_own():
+    images = np.arange(24, dtype=np.uint8).reshape(24, 1, 1, 1)
+
+    def orders(seed, first_epoch):
+        batches = training._batches(images, replace(TINY, epochs=3), seed, first_epoch)
+        return np.array([batch.numpy().ravel() for batch in batches]).reshape(-1, 24)
+
+    epochs = orders(seed=0, first_epoch=0)
+    assert epochs.shape == (3, 24)
+    assert all(sorted(epoch) == list(range(24)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert np.array_equal(orders(seed=0, first_epoch=0), epochs)
+    assert np.array_equal(orders(seed=0, first_epoch=2), epochs[2:])
+    assert not np.array_equal(orders(seed=1, first_epoch=0), epochs)
+
+
+def test_load_model_wants_the_recorded_weights(data, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(UserError, match=r"no finished run"):
+        load_model(folder)
+    train(data, folder)
+    target = folder / "final.weights.h5"
+    content = target.read_bytes()
+    target.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(UserError, match=r"final.weights.h5 is not the file"):
+        load_model(folder)
+    target.unlink()
+    with pytest.raises(UserError, match=r"final.weights.h5 is missing"):
+        load_model(folder)

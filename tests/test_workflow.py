@@ -1,0 +1,377 @@
+"""The real pipeline, small: what it makes, and what it makes anew after which change."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+from archives import cifar_members, numbered_pictures, write_tar
+from PIL import Image
+from workflow import CLONE, Workflow
+
+from svae.figures import comparison
+
+pytestmark = pytest.mark.workflow
+
+VARIANTS = {
+    "vanilla": {"posterior": "vanilla"},
+    "low_rank": {"posterior": "low_rank"},
+    "vanilla_matched": {"posterior": "vanilla", "kl_weight": "low_rank"},
+}
+SMALL = {
+    "training": {"epochs": 1},
+    "sampling": {"n_samples": 200},
+    "variants": VARIANTS,
+}
+SCORES = [f"results/parzen_{name}.json" for name in VARIANTS]
+KEYS = {
+    "variant",
+    "dataset",
+    "dataset_checksum",
+    "objective",
+    "protocol",
+    "log_likelihood",
+    "standard_error",
+    "bits_per_dim",
+    "sigma",
+    "sigma_grid",
+    "validation_log_likelihood",
+    "sigma_at_grid_edge",
+    "n_samples",
+    "n_valid",
+    "n_test",
+    "dimension",
+    "pixel_range",
+    "seed",
+    "epochs",
+    "software",
+    "kl_weight",
+    "equivalent_variance_at_unit_beta",
+    "equivalent_beta_at_unit_variance",
+    "sse_per_image",
+    "kl_nats_per_image",
+    "active_entries",
+    "active_maps",
+    "batch_norm",
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished small run on the default data set, and the configuration it was made with."""
+    workflow = Workflow(tmp_path_factory.mktemp("finished"))
+    workflow.configure(SMALL)
+    done = workflow.run()
+    assert "gpu" not in done.stdout + done.stderr
+    return workflow
+
+
+@pytest.fixture
+def undo(finished):
+    """Puts the configuration and the code of `finished` back as they were."""
+    before = {
+        path: path.read_text()
+        for part in ("config.yaml", "svae", "scripts")
+        for path in (
+            [finished.folder / part]
+            if part.endswith("yaml")
+            else (finished.folder / part).rglob("*.py")
+        )
+    }
+    yield finished
+    for path, text in before.items():
+        if path.read_text() != text:
+            path.write_text(text)
+
+
+def small_cifar10(path):
+    """An archive in the official layout: 300 pictures for training and validation, 60 test."""
+    return write_tar(path, cifar_members(numbered_pictures(300), numbered_pictures(60, 300)))
+
+
+def all_of(*rules):
+    """Counts where each of `rules` runs for every variant, or once if it is not one a variant."""
+    each = {"train", "sample", "parzen", "result"}
+    return {rule: len(VARIANTS) if rule in each else 1 for rule in rules}
+
+
+SCORE = ("parzen", "result", "summary")
+SAMPLE = ("sample", "comparison", *SCORE)
+TRAIN = ("train", *SAMPLE)
+
+
+def test_results(finished):
+    folder = finished.folder
+    for name, path in zip(VARIANTS, SCORES, strict=True):
+        score = json.loads((folder / path).read_text())
+        assert set(score) >= KEYS
+        assert score["variant"] == name and score["n_samples"] == 200 and score["n_test"] == 500
+        run = folder / f"runs/mnist_5k/{name}/seed-0"
+        per_image = np.load(run / "parzen_per_image.npz")["log_likelihood"]
+        assert per_image.mean() == pytest.approx(score["log_likelihood"])
+        with h5py.File(run / "samples.h5") as file:
+            samples = file["samples"][:]
+            assert file.attrs["variant"] == name
+        assert samples.shape == (200, 28, 28, 1) and samples.dtype == np.float32
+        assert np.abs(samples).max() <= 1 and samples.std() > 0.05
+        # Decoder means that were rounded to bytes would have at most 256 values.
+        assert len(np.unique(samples)) > 10_000
+    rows = list(csv.DictReader((folder / "results/summary.csv").open()))
+    assert [row["variant"] for row in rows] == list(VARIANTS)
+    assert float(rows[0]["paired_difference_nats"]) == 0
+    weights = [float(row["kl_weight"]) for row in rows]
+    assert weights == pytest.approx([784 / 64, 784 / 576, 784 / 576])
+    assert (folder / "results/summary.md").read_text().count("| vanilla_matched |") == 1
+    picture = Image.open(folder / "results/comparison.png")
+    assert picture.width > 1000 and np.asarray(picture.convert("L")).std() > 20
+    lines = (folder / "runs/mnist_5k/low_rank/seed-0/history.jsonl").read_text().splitlines()
+    assert len(lines) == 1 and json.loads(lines[0])["epoch"] == 1
+    log = (folder / "logs/train_mnist_5k_low_rank_seed-0.log").read_text()
+    assert re.search(r"low_rank: running on the CPU with 1 thread", log)
+    assert len(re.findall(r"low_rank: epoch 1/1 .* images/s", log)) == 1
+
+
+def test_a_second_run_does_nothing(finished):
+    assert finished.planned() == {}
+
+
+def test_the_figure_shows_the_first_samples(finished, tmp_path):
+    with h5py.File(finished.folder / "data/mnist_5k.h5") as file:
+        rows = {"training images": file["train"][:10] / np.float32(127.5) - 1}
+        title = file.attrs["title"]
+    for name in VARIANTS:
+        with h5py.File(finished.folder / f"runs/mnist_5k/{name}/seed-0/samples.h5") as file:
+            rows[name] = file["samples"][:10]
+    comparison(rows, f"{title} (28x28): samples of each variant", tmp_path / "own.png")
+    made = np.asarray(Image.open(finished.folder / "results/comparison.png"))
+    assert np.array_equal(made, np.asarray(Image.open(tmp_path / "own.png")))
+
+
+CONFIGURATION_ROWS = {
+    "training setting": ({"training": {"learning_rate": 0.002}}, all_of(*TRAIN)),
+    "more epochs": ({"training": {"epochs": 2}}, all_of(*TRAIN)),
+    "threads": ({"training": {"threads": 2}}, all_of(*TRAIN)),
+    "one variant's setting": (
+        {"variants": {**VARIANTS, "vanilla": {"posterior": "vanilla", "learning_rate": 0.01}}},
+        dict.fromkeys(TRAIN, 1),
+    ),
+    "a variant that another's weight is taken from": (
+        {"variants": {**VARIANTS, "low_rank": {"posterior": "low_rank", "latent_maps": 8}}},
+        {**all_of(*TRAIN), "train": 2, "sample": 2, "parzen": 2, "result": 2},
+    ),
+    "one more variant": (
+        {"variants": {**VARIANTS, "vanilla_wide": {"posterior": "vanilla", "latent_maps": 576}}},
+        dict.fromkeys(TRAIN, 1),
+    ),
+    "number of samples": ({"sampling": {"n_samples": 300}}, all_of(*SAMPLE)),
+    "Parzen setting": ({"parzen": {"sigma_count": 5}}, all_of(*SCORE)),
+    "Parzen protocol": ({"parzen": {"protocol": "paper"}}, all_of(*SCORE)),
+    "crop": ({"conversion": {"crop": 24, "size": 32}}, all_of("convert", *TRAIN)),
+    "size": ({"conversion": {"size": 32}}, all_of("convert", *TRAIN)),
+    "seed": ({"seed": 1}, all_of(*TRAIN)),
+    "figure": ({"figure": {"columns": 7}}, all_of("comparison")),
+}
+
+
+@pytest.mark.parametrize("row", CONFIGURATION_ROWS)
+def test_what_a_setting_reruns(undo, row):
+    changes, expected = CONFIGURATION_ROWS[row]
+    undo.configure(changes)
+    assert undo.planned() == expected
+    undo.configure(SMALL)
+
+
+CODE_ROWS = {
+    "comment": ("svae/posteriors.py", "  # M_ij = mu_i nu_j", "  # the outer product", {}),
+    "docstring": ("svae/parzen.py", '"""Parzen-window log-likelihood: ', '"""Another word: ', {}),
+    "low-rank formula": (
+        "svae/posteriors.py",
+        "loc = mu[:, :, None, :] * nu[:, None, :, :]",
+        "loc = 2 * mu[:, :, None, :] * nu[:, None, :, :]",
+        all_of(*TRAIN),
+    ),
+    "Parzen arithmetic": ("svae/parzen.py", "d2 *= -2.0", "d2 *= -2.1", all_of(*SCORE)),
+    "sampling": (
+        "svae/sampling.py",
+        'default_rng([record["seed"], 1])',
+        'default_rng([record["seed"], 2])',
+        all_of(*SAMPLE),
+    ),
+    "table": ("svae/summary.py", '"KL (nats)"', '"KL in nats"', all_of("summary")),
+    "drawing": ("svae/figures.py", "DPI = 200", "DPI = 100", all_of("comparison")),
+    "configuration": ("svae/schema.py", "MOST_MESSAGES = 4", "MOST_MESSAGES = 3", {}),
+    "a script": (
+        "scripts/summary.py",
+        '"""Write the table of all variants."""',
+        '"""Write the table."""',
+        all_of("summary"),
+    ),
+}
+
+
+@pytest.mark.parametrize("row", CODE_ROWS)
+def test_what_an_edit_reruns(undo, row):
+    path, old, new, expected = CODE_ROWS[row]
+    undo.edit(path, old, new)
+    assert undo.planned() == expected
+
+
+def test_one_score_and_only_what_it_needs(tmp_path):
+    workflow = Workflow(tmp_path)
+    one = {"convert": 1, "train": 1, "sample": 1, "parzen": 1, "result": 1}
+    assert workflow.planned("results/parzen_low_rank.json") == one
+
+
+def test_same_seed_same_bits_whatever_the_cores(finished, tmp_path):
+    again = Workflow(tmp_path)
+    again.configure(SMALL)
+    again.run("--cores", "1", "results/parzen_low_rank.json")
+    run = "runs/mnist_5k/low_rank/seed-0"
+    records = [
+        json.loads((workflow.folder / run / "run.json").read_text())
+        for workflow in (finished, again)
+    ]
+    for record in records:
+        del record["training_seconds"]
+    assert records[0] == records[1]
+    for path in ("samples.h5", "final.weights.h5"):
+        first, second = (_arrays(workflow.folder / run / path) for workflow in (finished, again))
+        assert first.keys() == second.keys()
+        assert all(np.array_equal(first[key], second[key]) for key in first)
+    scores = [
+        json.loads((workflow.folder / "results/parzen_low_rank.json").read_text())
+        for workflow in (finished, again)
+    ]
+    assert scores[0] | {"training_seconds": 0} == scores[1] | {"training_seconds": 0}
+
+
+def _arrays(path):
+    arrays = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, item: (
+                arrays.update({name: item[:]})
+                if isinstance(item, h5py.Dataset) and item.shape
+                else None
+            )
+        )
+    return arrays
+
+
+def test_changed_settings_and_data_sets(tmp_path):
+    """A cached run of other settings is set aside and not used; more epochs go on; a data set and
+    back again trains nothing."""
+    workflow = Workflow(tmp_path)
+    archive = small_cifar10(tmp_path / "own.tar.gz")
+    one = {
+        "sources": {"cifar10": {"archive": archive.name}},
+        "variants": {"low_rank": VARIANTS["low_rank"]},
+        "training": {"epochs": 1, "batch_size": 50},
+        "sampling": {"n_samples": 50},
+    }
+    workflow.configure(one)
+    workflow.run()
+    run = tmp_path / "runs/mnist_5k/low_rank/seed-0"
+    first = json.loads((run / "run.json").read_text())
+
+    workflow.configure({"training": {"epochs": 2}})
+    workflow.run()
+    assert (
+        "goes on behind epoch 1"
+        in (tmp_path / "logs/train_mnist_5k_low_rank_seed-0.log").read_text()
+    )
+    assert len((run / "history.jsonl").read_text().splitlines()) == 2
+
+    workflow.configure({"training": {"epochs": 1, "learning_rate": 0.01}})
+    workflow.run()
+    second = json.loads((run / "run.json").read_text())
+    assert second["settings"]["learning_rate"] == 0.01
+    assert second["weights_sha256"] != first["weights_sha256"]
+    assert len((run / "history.jsonl").read_text().splitlines()) == 1
+    aside = run.with_name("seed-0.set-aside-1")
+    assert json.loads((aside / "identity.json").read_text())["settings"]["epochs"] == 2
+    score = json.loads((tmp_path / "results/parzen_low_rank.json").read_text())
+
+    workflow.run("--config", "dataset=cifar10", "training={objective: elbo}")
+    there = json.loads((tmp_path / "results/parzen_low_rank.json").read_text())
+    assert there["dataset"] == "cifar10" and there["dimension"] == 3072
+    assert there["objective"] == "elbo" and there["decoder_variance"] > 0
+    assert "differs by checksum" in there["dataset_source_note"]
+    assert "**Warning:**" in (tmp_path / "results/summary.md").read_text()
+    assert workflow.planned() == {"result": 1, "comparison": 1, "summary": 1}
+    workflow.run()
+    assert json.loads((tmp_path / "results/parzen_low_rank.json").read_text()) == score
+
+
+def test_outputs_go_to_the_directory(tmp_path):
+    """From the clone, with --directory: its config.yaml wins, sources are relative to it."""
+    workflow = Workflow(tmp_path / "unused")
+    working = tmp_path / "elsewhere"
+    working.mkdir()
+    small_cifar10(working / "own.tar.gz")
+    content = {
+        "dataset": "cifar10",
+        "sources": {"cifar10": {"archive": "own.tar.gz"}},
+        "variants": {"naive": {"posterior": "naive"}},
+    }
+    (working / "config.yaml").write_text(yaml.safe_dump(content))
+    target = "data/cifar10.h5"
+    workflow.run("--directory", str(working), "-s", str(CLONE / "Snakefile"), target)
+    with h5py.File(working / target) as file:
+        assert file["test"].shape == (60, 32, 32, 3)
+        assert file["train"].shape[0] + file["valid"].shape[0] == 300
+    assert not (workflow.folder / "data").exists()
+
+
+def fake_gpus(folder, count):
+    """A nvidia-smi that tells of `count` GPUs, in front of the PATH."""
+    tool = folder / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    lines = "\n".join(f"GPU {i}: NVIDIA Fake (UUID: GPU-fake-{i})" for i in range(count))
+    tool.write_text(f"#!/bin/sh\necho '{lines}'\n")
+    tool.chmod(0o755)
+    return {"PATH": f"{tool.parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_training_one_gpu(tmp_path, count):
+    """Two trainings on one GPU run one after the other, on two side by side, each on its own.
+
+    TensorFlow cannot see these GPUs: each job says so, naming the one it was given, and goes on.
+    """
+    workflow = Workflow(tmp_path)
+    workflow.configure(SMALL | {"variants": {k: VARIANTS[k] for k in ("vanilla", "low_rank")}})
+    records = [f"runs/mnist_5k/{name}/seed-0/run.json" for name in ("vanilla", "low_rank")]
+    done = workflow.run(
+        "--cores", "2", *records, TMPDIR=str(tmp_path), **fake_gpus(tmp_path, count)
+    )
+    assert f"gpu={count}" in done.stdout + done.stderr
+    logs = [path.read_text() for path in (tmp_path / "logs").glob("train*")]
+    given = [re.search(r"GPU-fake-\d", log)[0] for log in logs]
+    assert sorted(given) == ["GPU-fake-0", f"GPU-fake-{count - 1}"]
+    assert not any("waiting for a GPU" in log for log in logs)
+
+
+def test_the_snakefile_imports_no_tensorflow(tmp_path):
+    code = (
+        "import sys; from snakemake.cli import main\n"
+        "try: main(['-n', '--quiet'])\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "heavy = {'tensorflow', 'keras', 'h5py', 'matplotlib', 'mlxtend'}\n"
+        "print('heavy:', sorted(heavy & set(sys.modules)))"
+    )
+    workflow = Workflow(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=workflow.folder,
+        env={**os.environ, "PYTHONPATH": str(workflow.folder)},
+        text=True,
+        capture_output=True,
+    )
+    assert "heavy: []" in done.stdout, done.stdout + done.stderr

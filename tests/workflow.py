@@ -1,0 +1,69 @@
+"""Running the real workflow in a folder of its own, for the tests."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+CLONE = Path(__file__).parent.parent
+PARTS = ("Snakefile", "rules", "scripts", "svae", "profiles", "config.yaml")
+
+
+class Workflow:
+    """A copy of the workflow and its package in `folder`, so that a test may edit both."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+        for part in PARTS:
+            source, target = CLONE / part, folder / part
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, target)
+
+    def configure(self, changes: dict) -> None:
+        """Lay `changes` over the copy's config.yaml, inner mappings too, but for variants."""
+        path = self.folder / "config.yaml"
+        content = _merged(yaml.safe_load(path.read_text()), changes)
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def run(self, *arguments: str, check: bool = True, **environment: str):
+        """Run Snakemake in the folder with the copy's package; the finished process."""
+        command = [sys.executable, "-m", "snakemake", *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(self.folder), **environment}
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, text=True, capture_output=True
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def planned(self, *arguments: str) -> dict[str, int]:
+        """How many jobs of each rule Snakemake plans; {} if nothing is to be done."""
+        done = self.run("-n", *arguments)
+        text = done.stdout + done.stderr
+        table = re.search(r"^job +count\n[- ]+\n(.*?)^total", text, re.MULTILINE | re.DOTALL)
+        if table is None:
+            assert "Nothing to be done" in text, text
+            return {}
+        jobs = dict(line.split() for line in table[1].splitlines())
+        return {rule: int(count) for rule, count in jobs.items() if rule != "all"}
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Replace text that stands in a file of the copy exactly once."""
+        file = self.folder / path
+        text = file.read_text()
+        assert text.count(old) == 1, (path, old, text.count(old))
+        file.write_text(text.replace(old, new))
+
+
+def _merged(base: dict, changes: dict) -> dict:
+    merged = dict(base)
+    for key, value in changes.items():
+        nested = isinstance(value, dict) and key != "variants"
+        merged[key] = _merged(base.get(key) or {}, value) if nested else value
+    return merged
