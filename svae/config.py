@@ -188,6 +188,14 @@ def _variants(config: dict[str, Any], dimension: int) -> dict[str, TrainingSetti
     return settings
 
 
+def published_weight(dimension: int, latent_entries: int) -> float:
+    """w = D / L: what the published code's two means amount to (see svae.objectives).
+
+    192 at 64x64x3 for 64 latent entries, 21.3 for 576.
+    """
+    return dimension / latent_entries
+
+
 def _kl_weight(
     config: dict[str, Any], name: str, merged: dict[str, dict], dimension: int, seen: list[str]
 ) -> float:
@@ -195,7 +203,7 @@ def _kl_weight(
     values = merged[name]
     rule = values["kl_weight"]
     if rule == "published":
-        return dimension / (values["latent_maps"] * values["latent_size"] ** 2)
+        return published_weight(dimension, values["latent_maps"] * values["latent_size"] ** 2)
     if not isinstance(rule, str):
         return rule
     where = f"{_origin(config, name, 'kl_weight')} is {shown(rule)}"

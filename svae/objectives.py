@@ -6,8 +6,9 @@
 
 SSE is the sum over an image's D pixel values (on [-1, 1]) of the squared error, KL the sum over its
 latent entries in nats. The published code takes means of both, mean(SSE / D) + mean(KL / L) over L
-latent entries; per image that is (SSE + (D / L) KL) / D, so its weight is w = D / L. The optimizer
-sees every objective divided by D, which makes the published gradient exact.
+latent entries; per image that is (SSE + (D / L) KL) / D, so its weight is w = D / L (see
+svae.config.published_weight). The optimizer sees every objective divided by D, which makes the
+published gradient exact.
 
 At v = optimum, v = mean squared error of the batch (Rybkin, Daniilidis, Levine 2021, "Simple and
 effective VAE training with calibrated decoders"), so that the gradient of the SSE term is that of
@@ -19,11 +20,6 @@ import math
 import tensorflow as tf
 
 LOG_VARIANCE_FLOOR = -6.0  # of a learned variance: a standard deviation of 0.05 on [-1, 1]
-
-
-def published_weight(dimension: int, latent_entries: int) -> float:
-    """w = D / L: what the published code's two means amount to (192 at 64x64x3 for 64 entries)."""
-    return dimension / latent_entries
 
 
 def weighted(sse: tf.Tensor, kl: tf.Tensor, weight: tf.Tensor | float) -> tf.Tensor:

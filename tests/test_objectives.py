@@ -8,6 +8,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
 from svae import objectives, posteriors
+from svae.config import published_weight
 from svae.model import DROPOUT, NOISE, draw_key
 
 D = int(np.prod(SHAPE))
@@ -24,7 +25,7 @@ PI = np.pi
     ],
 )
 def test_published_weight(dimension, entries, weight):
-    assert objectives.published_weight(dimension, entries) == pytest.approx(weight, abs=0.005)
+    assert published_weight(dimension, entries) == pytest.approx(weight, abs=0.005)
 
 
 def test_weighted_over_dimension_is_the_sum_of_the_published_means():
@@ -34,7 +35,7 @@ def test_weighted_over_dimension_is_the_sum_of_the_published_means():
     value = objectives.weighted(
         squared_errors.sum(axis=(1, 2, 3)).mean(),
         kl.sum(axis=(1, 2, 3)).mean(),
-        objectives.published_weight(dimension, entries),
+        published_weight(dimension, entries),
     )
     assert value / dimension == pytest.approx(squared_errors.mean() + kl.mean())
 
@@ -152,7 +153,7 @@ def test_the_optimizer_sees_the_gradient_of_the_loss_written_out(
 ):
     if loss is published_loss:
         entries = 4 * (1 if posterior == "vanilla" else 9)
-        objective = {"kl_weight": objectives.published_weight(D, entries)}
+        objective = {"kl_weight": published_weight(D, entries)}
     model = make_model(posterior=posterior, **objective)
     images = make_images()
     found = optimizer_gradients(model, tf.constant(images), monkeypatch)
