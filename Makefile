@@ -11,6 +11,7 @@ SOURCES := svae scripts tests benchmarks
 unexport PYTHONPATH PYTHONHOME
 export PYTHONNOUSERSITE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_USER := 0
 
 .PHONY: run test env format lint unit workflow lock clean
 
@@ -46,10 +47,10 @@ lint: env
 	$(BIN)/python tests/lint_workflow.py
 
 unit: env
-	$(BIN)/python -m pytest -m "not workflow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not workflow"
 
 workflow: env
-	$(BIN)/python -m pytest -m workflow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m workflow
 
 lock:
 	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --output-file requirements.lock

@@ -21,9 +21,22 @@ devices.set_up(None, threads)
 import numpy as np
 import tensorflow as tf
 from svae.model import SpatialVAE
-from svae.settings import TrainingSettings
+from svae.settings.training import TrainingSettings
 settings = TrainingSettings(
-    "low_rank", 64, 3, 0.1, "weighted", 5.3, None, 0.01, 1.0, 0.0, 1, 100, 1e-3, threads
+    posterior="low_rank",
+    latent_maps=64,
+    latent_size=3,
+    dropout=0.1,
+    objective="weighted",
+    kl_weight=5.3,
+    decoder_variance=None,
+    decoder_variance_learning_rate=None,
+    beta=1.0,
+    kl_warmup_epochs=0.0,
+    epochs=1,
+    batch_size=100,
+    learning_rate=1e-3,
+    threads=threads,
 )
 model = SpatialVAE((32, 32, 3), 0, settings, 0)
 model.compile_for(steps, 0.3)

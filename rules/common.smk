@@ -1,15 +1,20 @@
 # The configuration, read and checked before any rule, and the helpers of the rules.
 
+import re
 import sys
-import yaml
+from dataclasses import asdict
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
+import yaml
 
 from svae import config as configuration
 from svae.devices import visible_gpus
 from svae.errors import UserError
 from svae.fingerprint import fingerprint
+
+# Snakemake imports pandas, where it is installed, to look for tables among the params of a rule,
+# which costs more than all that this file does; there are none.
+sys.modules.setdefault("pandas", None)
 
 CLONE = Path(workflow.basedir)
 
@@ -30,6 +35,8 @@ SCHEMA = yaml.safe_load((CLONE / "rules/schemas/config.schema.yaml").read_text()
 CONFIG = or_stop(configuration.resolve, config, SCHEMA, Path.cwd())
 DATASET = CONFIG.dataset.name
 RUN = f"runs/{DATASET}/{{variant}}/seed-{CONFIG.seed}"
+JOB = f"{DATASET}_{{variant}}_seed-{CONFIG.seed}"
+FETCHED = {source.name: source for source in CONFIG.sources.values() if source.remote}
 GPUS = visible_gpus()
 
 # On a machine with GPUs one training takes one; elsewhere nothing is serialised.
@@ -39,6 +46,8 @@ if GPUS and "gpu" not in workflow.global_resources:
 
 wildcard_constraints:
     variant="|".join(CONFIG.variants),
+    # Nothing else in the folder of fetched files is ours to make or to delete.
+    file="|".join(map(re.escape, FETCHED)) or "(?!)",
 
 
 def source_files():
@@ -49,18 +58,21 @@ def source_files():
     }
 
 
-def fetched(name):
-    """The address behind a fetched file, and the checksum that it must have."""
-    for file in CONFIG.dataset.files:
-        source = CONFIG.sources[file.role]
-        if source.remote and source.name == name:
-            known = f"sha256:{source.sha256}" if source.sha256 else file.known_hash
-            return {"url": source.location, "known_hash": known}
-    raise WorkflowError(f"no source of {DATASET} is called {name}")
+def fetched(wildcards):
+    """The address behind a fetched file, and the checksum that it must have: the one in the
+    configuration, or that of the official file of this name."""
+    source = FETCHED[wildcards.file]
+    (file,) = (file for file in CONFIG.dataset.files if file.role == source.role)
+    official = {known.name: known.known_hash for known in (*file.alternatives, file)}
+    known = official.get(source.name, file.known_hash)
+    return {
+        "url": source.location,
+        "known_hash": f"sha256:{source.sha256}" if source.sha256 else known,
+    }
 
 
 def training(wildcards):
-    return configuration.as_params(CONFIG.variants[wildcards.variant])
+    return asdict(CONFIG.variants[wildcards.variant])
 
 
 def every(pattern):

@@ -4,7 +4,7 @@ rule fetch:
     log:
         f"logs/fetch_{DATASET}_{{file}}.log",
     params:
-        source=lambda wildcards: fetched(wildcards.file),
+        source=fetched,
     message:
         "Downloading {wildcards.file}"
     script:
@@ -25,7 +25,15 @@ rule convert:
         sha256={role: source.sha256 for role, source in CONFIG.sources.items() if source.sha256},
         crop=CONFIG.crop,
         size=CONFIG.size,
-        published=configuration.as_params(CONFIG.dataset),  # title, padding, checksums
+        published={  # what the conversion reads of sources.yaml
+            "title": CONFIG.dataset.title,
+            "padding": CONFIG.dataset.padding,
+            "files": [
+                (known.role, known.name, known.known_hash)
+                for file in CONFIG.dataset.files
+                for known in (file, *file.alternatives)
+            ],
+        },
         code=fingerprint("svae.datasets.convert", f"svae.datasets.{DATASET}"),
     message:
         "Converting {params.dataset} into {output}"

@@ -9,7 +9,7 @@ rule comparison:
     params:
         variants=list(CONFIG.variants),
         columns=CONFIG.figure_columns,
-        code=fingerprint("svae.figures"),
+        code=fingerprint("svae.figures", "svae.samples", "svae.datasets.store"),
     message:
         "Drawing {output}"
     script:

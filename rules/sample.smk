@@ -4,10 +4,10 @@ rule sample:
     output:
         samples=f"{RUN}/samples.h5",
     log:
-        f"logs/sample_{DATASET}_{{variant}}_seed-{CONFIG.seed}.log",
+        f"logs/sample_{JOB}.log",
     params:
-        settings=configuration.as_params(CONFIG.sampling),
-        code=fingerprint("svae.sampling"),
+        settings=asdict(CONFIG.sampling),
+        code=fingerprint("svae.sampling", "svae.devices"),
     message:
         "Sampling from {wildcards.variant}"
     script:

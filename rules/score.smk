@@ -7,11 +7,11 @@ rule parzen:
         score=f"{RUN}/parzen.json",
         per_image=f"{RUN}/parzen_per_image.npz",
     log:
-        f"logs/parzen_{DATASET}_{{variant}}_seed-{CONFIG.seed}.log",
+        f"logs/parzen_{JOB}.log",
     benchmark:
-        f"benchmarks/out/parzen_{DATASET}_{{variant}}_seed-{CONFIG.seed}.tsv"
+        f"benchmarks/out/parzen_{JOB}.tsv"
     params:
-        settings=configuration.as_params(CONFIG.parzen),
+        settings=asdict(CONFIG.parzen),
         code=fingerprint("svae.scoring"),
     message:
         "Scoring {wildcards.variant}"

@@ -6,16 +6,16 @@ rule train:
     output:
         record=f"{RUN}/run.json",
     log:
-        f"logs/train_{DATASET}_{{variant}}_seed-{CONFIG.seed}.log",
+        f"logs/train_{JOB}.log",
     benchmark:
-        f"benchmarks/out/train_{DATASET}_{{variant}}_seed-{CONFIG.seed}.tsv"
+        f"benchmarks/out/train_{JOB}.tsv"
     threads: lambda wildcards: 1 if GPUS else CONFIG.variants[wildcards.variant].threads
     resources:
         gpu=1 if GPUS else 0,
     params:
         settings=training,
         seed=CONFIG.seed,
-        code=fingerprint("svae.training"),
+        code=fingerprint("svae.training", "svae.devices"),
     message:
         "Training {wildcards.variant}"
     script:

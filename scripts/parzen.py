@@ -1,7 +1,7 @@
 """Score the samples of one variant."""
 
 from svae.logs import log_to
-from svae.settings import ParzenSettings
+from svae.settings.parzen import ParzenSettings
 
 with log_to(snakemake.log[0]):
     from svae.scoring import score

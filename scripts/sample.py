@@ -4,7 +4,7 @@ from pathlib import Path
 
 from svae import devices
 from svae.logs import log_to
-from svae.settings import SamplingSettings
+from svae.settings.sampling import SamplingSettings
 
 with log_to(snakemake.log[0]):
     devices.set_up(None, threads=1)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from svae import devices
 from svae.logs import log_to
-from svae.settings import TrainingSettings
+from svae.settings.training import TrainingSettings
 
 with (
     log_to(snakemake.log[0]),

@@ -12,8 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from svae import posteriors
-from svae.model import EVALUATION, SpatialVAE, draw_key
+from svae.model import EVALUATION, SpatialVAE, scaled
 
 
 def layers(model: SpatialVAE) -> list[keras.layers.BatchNormalization]:
@@ -33,11 +32,8 @@ def reestimate(model: SpatialVAE, batches: Iterable[np.ndarray]) -> None:
 
     @tf.function(reduce_retracing=True)
     def run(images: tf.Tensor, index: tf.Tensor) -> None:
-        x = tf.cast(images, tf.float32) / 127.5 - 1.0
-        loc, log_var = model.encode(x, batch_statistics=True)
-        key = draw_key(model.seed, EVALUATION, index)
-        noise = tf.random.stateless_normal(tf.shape(loc), key)
-        model.decode(posteriors.sample(loc, log_var, noise), batch_statistics=True)
+        loc, log_var = model.encode(scaled(images), batch_statistics=True)
+        model.decode(model.draw(loc, log_var, EVALUATION, index), batch_statistics=True)
 
     count = 0
     means = [0.0] * len(norms)

@@ -5,7 +5,8 @@ Light enough for the Snakefile: neither TensorFlow nor h5py nor numpy is importe
 
 import logging
 import os
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +17,9 @@ from svae import geometry
 from svae.datasets.catalogue import Dataset, catalogue
 from svae.errors import UserError
 from svae.schema import check_writable, checked, closest, shown
-from svae.settings import ParzenSettings, SamplingSettings, TrainingSettings
+from svae.settings.parzen import ParzenSettings
+from svae.settings.sampling import SamplingSettings
+from svae.settings.training import TrainingSettings
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +34,7 @@ class Source:
 
     @property
     def remote(self) -> bool:
-        return self.location.startswith(("http://", "https://", "ftp://"))
+        return self.location.lower().startswith(("http://", "https://"))
 
     @property
     def name(self) -> str:
@@ -105,8 +108,7 @@ def resolve(raw: dict[str, Any], schema: dict[str, Any], working: Path) -> Confi
     """Check `raw` against the schema and beyond it, fill in defaults, resolve every variant.
 
     `working`: the folder that relative paths in the configuration start from. UserError with all
-    that the schema does not allow, or else with the first
-    contradiction.
+    that the schema does not allow, or else with the first contradiction.
     """
     config = checked(raw, schema)
 
@@ -118,8 +120,13 @@ def resolve(raw: dict[str, Any], schema: dict[str, Any], working: Path) -> Confi
     _check_sizes(config, variants, height + 2 * padding, width + 2 * padding)
     _warn_of_twins(variants)
     overridden = config["sources"].get(dataset.name, {})
-    if not overridden:
-        _check_counts(config, variants, dataset)
+    _check_counts(config, variants, dataset)
+    sampling = config["sampling"]
+    if sampling["batch_norm"] == "batch" and sampling["n_samples"] % sampling["batch_size"]:
+        raise UserError(
+            f"sampling.n_samples is {sampling['n_samples']}, no multiple of sampling.batch_size, "
+            f"which is {sampling['batch_size']}; with batch_norm batch, all batches must be equal"
+        )
     low, high = config["parzen"]["sigma_log10_min"], config["parzen"]["sigma_log10_max"]
     if low > high:
         raise UserError(
@@ -133,7 +140,7 @@ def resolve(raw: dict[str, Any], schema: dict[str, Any], working: Path) -> Confi
         size=size,
         seed=config["seed"],
         variants=variants,
-        sampling=SamplingSettings(**config["sampling"]),
+        sampling=SamplingSettings(**sampling),
         parzen=ParzenSettings(**config["parzen"]),
         figure_columns=config["figure"]["columns"],
     )
@@ -260,7 +267,7 @@ def _warn_of_twins(variants: dict[str, TrainingSettings]) -> None:
 def _check_counts(
     config: dict[str, Any], variants: dict[str, TrainingSettings], dataset: Dataset
 ) -> None:
-    """Counts against the data set's; a source of the user's own is counted by the stages."""
+    """Counts against those of the official data set; a smaller one's are counted by the stages."""
     splits, parzen = dataset.counts, config["parzen"]
     for name, settings in variants.items():
         if settings.batch_size > splits["train"]:
@@ -292,17 +299,17 @@ def _sources(dataset: Dataset, overridden: dict[str, str], working: Path) -> dic
     sha256 = overridden.get("sha256")
     for file in dataset.files:
         own = overridden.get(file.role)
-        source = Source(file.role, own or file.url, sha256 and sha256.strip().lower())
+        source = Source(file.role, own or file.url, sha256 and sha256.lower())
         # Unlike Path.is_file, this raises nothing for a path too long or in a forbidden folder.
         if own and not source.remote and not os.path.isfile(working / own):  # noqa: PTH113
             raise UserError(
                 f"sources.{dataset.name}.{file.role} is {shown(own)}, but there is no such file "
                 f"(from {working}); correct the path, or drop sources.{dataset.name} to fetch it"
             )
+        if own and source.remote and not re.fullmatch(r"[\w.%+-]+", source.name):
+            raise UserError(
+                f"sources.{dataset.name}.{file.role} is {shown(own)}, an address without a plain "
+                f"file name at its end; give one such as https://example.org/{file.name}"
+            )
         sources[file.role] = source
     return sources
-
-
-def as_params(settings: Any) -> dict[str, Any]:
-    """A stage's settings as the plain mapping that a rule hands to its script."""
-    return asdict(settings)

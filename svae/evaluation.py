@@ -5,17 +5,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from svae import posteriors
-from svae.model import EVALUATION, SpatialVAE, draw_key
+from svae import objectives, posteriors
+from svae.model import EVALUATION, SpatialVAE, per_image, scaled
 
-ACTIVE_VARIANCE = (
-    0.01  # Burda, Grosse, Salakhutdinov 2016: an active unit's posterior mean varies more
-)
-BATCH = 500
+# Burda, Grosse, Salakhutdinov 2016: the posterior mean of an active unit varies more than this.
+ACTIVE_VARIANCE = 0.01
+BATCH = 500  # images; decides which noise an image gets
 
 
 class Evaluator:
-    """Evaluates a model on images in [-1, 1] with the moving statistics and without dropout."""
+    """Evaluates a model with the moving statistics and without dropout."""
 
     def __init__(self, model: SpatialVAE):
         self.model = model
@@ -23,22 +22,19 @@ class Evaluator:
 
     def _batch_terms(self, images: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
         model = self.model
-        x = tf.cast(images, tf.float32) / 127.5 - 1.0
+        x = scaled(images)
         loc, log_var = model.encode(x)
-        noise = tf.random.stateless_normal(tf.shape(loc), draw_key(model.seed, EVALUATION, index))
-        kl = tf.reduce_sum(posteriors.kl(loc, log_var), axis=[1, 2, 3])
-        sampled, mean = (
-            tf.reduce_sum(tf.square(x - model.decode(z)), axis=[1, 2, 3])
-            for z in (posteriors.sample(loc, log_var, noise), loc)
-        )
-        return sampled, mean, kl, loc
+        z = model.draw(loc, log_var, EVALUATION, index)
+        sampled, mean = (per_image(tf.square(x - model.decode(latent))) for latent in (z, loc))
+        return sampled, mean, per_image(posteriors.kl(loc, log_var)), loc
 
     def __call__(self, images: np.ndarray) -> dict[str, Any]:
-        """Terms per image over uint8 `images` (n, height, width, channel).
+        """Terms of uint8 `images` (n, height, width, channel), means over the images.
 
-        sse: mean squared error summed over the pixels, from one posterior sample an image (fixed
-        seed); sse_posterior_mean: from the posterior mean; kl in nats; active entries and maps:
-        those whose posterior mean has a variance over the images above 0.01 (a map by any entry).
+        sse_per_image: squared error on [-1, 1] summed over the pixels, from one posterior sample an
+        image (fixed seed); sse_per_image_posterior_mean: the same from the posterior mean;
+        mse_per_pixel; kl_nats_per_image; active_entries and active_maps: how many have a posterior
+        mean whose variance over the images is above 0.01 (a map: any of its entries).
         """
         sums = np.zeros(3)
         first = np.zeros(self.model.latent_shape)
@@ -65,12 +61,11 @@ class Evaluator:
         }
 
     def objective(self, terms: dict[str, Any]) -> dict[str, float]:
-        """The objective at these terms (no warm-up), under the name of its unit."""
+        """SSE + w KL, or the ELBO in nats (at beta = 1, whatever beta trains); no warm-up."""
         model = self.model
-        log_variance = float(model.log_variance.numpy())
-        value = float(
-            model.objective(terms["sse_per_image"], terms["kl_nats_per_image"], log_variance)
-        )
+        sse, kl = terms["sse_per_image"], terms["kl_nats_per_image"]
         if model.settings.objective == "weighted":
-            return {"objective_sse_plus_w_kl": value}
-        return {"elbo_nats_per_image": -value}
+            return {"objective_sse_plus_w_kl": sse + model.settings.kl_weight * kl}
+        log_variance = float(model.log_variance.numpy())
+        loss = objectives.negative_elbo(sse, kl, log_variance, model.dimension, beta=1.0)
+        return {"elbo_nats_per_image": -float(loss)}

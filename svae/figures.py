@@ -1,4 +1,4 @@
-"""All drawing. Takes arrays, writes pictures."""
+"""All drawing. Takes arrays, writes images."""
 
 from pathlib import Path
 
@@ -29,7 +29,8 @@ def comparison(rows: dict[str, np.ndarray], title: str, target: Path | str) -> N
     scale = max(1, round(IMAGE_PIXELS * columns / width))
     height, width = scale * height, scale * width
     left = PIXELS_PER_LETTER * (max(map(len, rows)) + 1)
-    shape = np.array([left + width + GAP, TITLE + len(rows) * (height + GAP)])  # in pixels, x and y
+    full = max(left + width + GAP, PIXELS_PER_LETTER * len(title))
+    shape = np.array([full, TITLE + len(rows) * (height + GAP)])  # in pixels, x and y
     figure = plt.figure(figsize=shape / DPI, dpi=DPI)
     for row, (label, strip) in enumerate(strips.items()):
         bottom = shape[1] - TITLE - row * (height + GAP) - height

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from svae import objectives, posteriors
 from svae.networks import Decoder, Encoder
-from svae.settings import TrainingSettings
+from svae.settings.training import TrainingSettings
 
 # Streams of random numbers that never meet: each draw's key is (seed, stream) and its counter.
 NOISE, DROPOUT, EVALUATION = 0, 1, 2
@@ -18,6 +18,16 @@ def draw_key(seed: int, stream: int, counter: tf.Tensor | int) -> tf.Tensor:
     """The seed of one stateless draw, two int32: a function of its place alone, so that a training
     that goes on after a stop draws what it would have drawn without the stop."""
     return tf.random.experimental.stateless_fold_in(tf.constant([seed, stream]), counter)
+
+
+def scaled(images: tf.Tensor) -> tf.Tensor:
+    """uint8 images -> x = image / 127.5 - 1, float32: svae.datasets.store.scale in TensorFlow."""
+    return tf.cast(images, tf.float32) / 127.5 - 1.0
+
+
+def per_image(terms: tf.Tensor) -> tf.Tensor:
+    """Sums over all but the first axis: (batch, a, b, c) -> (batch,)."""
+    return tf.reduce_sum(terms, axis=[1, 2, 3])
 
 
 class SpatialVAE(keras.Model):
@@ -35,12 +45,10 @@ class SpatialVAE(keras.Model):
         height, width, channels = image_shape
         side = height + 2 * padding
         stem = posteriors.POSTERIORS[settings.posterior].stem
-        self.image_shape, self.padding, self.settings, self.seed = (
-            image_shape,
-            padding,
-            settings,
-            seed,
-        )
+        self.image_shape = image_shape
+        self.padding = padding
+        self.settings = settings
+        self.seed = seed
         self.dimension = height * width * channels
         self.latent_shape = (settings.latent_size, settings.latent_size, settings.latent_maps)
         outputs = posteriors.output_count(
@@ -62,8 +70,10 @@ class SpatialVAE(keras.Model):
         return list(self.metric_means.values())
 
     def compile_for(self, steps_per_epoch: int, data_variance: float) -> None:
-        """Make the optimizers. A learned variance starts at `data_variance`, that of the pixels."""
+        """Make the optimizers. A learned variance starts at `data_variance`, that of the
+        training pixels; a fixed one is set."""
         settings = self.settings
+        # Epsilon is TensorFlow 1's default, which the published code had; Keras has 1e-7.
         adam = keras.optimizers.Adam(settings.learning_rate, epsilon=1e-8)
         self.compile(optimizer=adam, jit_compile=False)
         adam.build(self.trainable_variables)
@@ -96,6 +106,13 @@ class SpatialVAE(keras.Model):
         """Reconstruction from the posterior mean."""
         return self.decode(self.encode(x)[0])
 
+    def draw(
+        self, loc: tf.Tensor, log_var: tf.Tensor, stream: int, counter: tf.Tensor
+    ) -> tf.Tensor:
+        """One posterior sample an image, (batch, d, d, N), by the noise of this place."""
+        noise = tf.random.stateless_normal(tf.shape(loc), draw_key(self.seed, stream, counter))
+        return posteriors.sample(loc, log_var, noise)
+
     def kl_factor(self) -> tf.Tensor:
         """The warm-up's share of the KL weight at this step, from 1 / warmup_steps to 1."""
         step = tf.cast(self.optimizer.iterations, tf.float32) + 1.0
@@ -118,18 +135,16 @@ class SpatialVAE(keras.Model):
 
     def train_step(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """One step on uint8 images (batch, height, width, channel); running means of the epoch."""
-        x = tf.cast(images, tf.float32) / 127.5 - 1.0
+        x = scaled(images)
         step = self.optimizer.iterations
         learned = self.settings.decoder_variance == "learned"
         with tf.GradientTape() as tape:
             loc, log_var = self.encode(
                 x, batch_statistics=True, dropout_seed=draw_key(self.seed, DROPOUT, step)
             )
-            noise = tf.random.stateless_normal(tf.shape(loc), draw_key(self.seed, NOISE, step))
-            z = posteriors.sample(loc, log_var, noise)
-            errors = tf.square(x - self.decode(z, batch_statistics=True))
-            sse = tf.reduce_mean(tf.reduce_sum(errors, axis=[1, 2, 3]))
-            kl = tf.reduce_mean(tf.reduce_sum(posteriors.kl(loc, log_var), axis=[1, 2, 3]))
+            z = self.draw(loc, log_var, NOISE, step)
+            sse = tf.reduce_mean(per_image(tf.square(x - self.decode(z, batch_statistics=True))))
+            kl = tf.reduce_mean(per_image(posteriors.kl(loc, log_var)))
             if learned:
                 tape.watch(self.log_variance.value)
             if self.settings.decoder_variance == "optimal":
@@ -137,10 +152,10 @@ class SpatialVAE(keras.Model):
             else:
                 log_variance = tf.convert_to_tensor(self.log_variance)
             loss = self.objective(sse, kl, log_variance, self.kl_factor())
-            scaled = loss / self.dimension  # the published code's scale, see svae.objectives
+            minimised = loss / self.dimension  # the published code's scale, see svae.objectives
         weights = self.trainable_variables
         gradients = tape.gradient(
-            scaled, [*weights, self.log_variance.value] if learned else weights
+            minimised, [*weights, self.log_variance.value] if learned else weights
         )
         self.optimizer.apply(gradients[: len(weights)], weights)
         if learned:

@@ -10,9 +10,10 @@ latent entries; per image that is (SSE + (D / L) KL) / D, so its weight is w = D
 svae.config.published_weight). The optimizer sees every objective divided by D, which makes the
 published gradient exact.
 
-At v = optimum, v = mean squared error of the batch (Rybkin, Daniilidis, Levine 2021, "Simple and
-effective VAE training with calibrated decoders"), so that the gradient of the SSE term is that of
-0.5 D log MSE. A weight w equals a unit-beta variance v = w / 2, or beta = w / 2 at v = 1.
+With decoder_variance `optimal`, v = mean squared error of the batch (Rybkin, Daniilidis, Levine
+2021, "Simple and effective VAE training with calibrated decoders"), so that the gradient of the SSE
+term is that of 0.5 D log MSE. A weight w equals a unit-beta variance v = w / 2, or beta = w / 2 at
+v = 1.
 """
 
 import math

@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,45 +23,38 @@ class Terminal:
     def __init__(self, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / ".trainings.lock").open("w")
-        fcntl.flock(self._file, fcntl.LOCK_SH)
+        with contextlib.suppress(OSError):  # a file system without locks: nobody is alone
+            fcntl.flock(self._file, fcntl.LOCK_SH)
 
     def free(self) -> bool:
         """Standard error is a terminal, and no other training runs beside this one."""
         if not sys.stderr.isatty():
             return False
         alone = False
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             alone = True
-        fcntl.flock(self._file, fcntl.LOCK_SH)
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._file, fcntl.LOCK_SH)
         return alone
 
     def close(self) -> None:
         self._file.close()
 
 
-@contextlib.contextmanager
-def terminal(folder: Path) -> Iterator[Terminal]:
-    held = Terminal(folder)
-    try:
-        yield held
-    finally:
-        held.close()
-
-
 class Progress(keras.callbacks.Callback):
     """A line an epoch from the epoch's history record; between, a bar over all images to come."""
 
     def __init__(
-        self, name: str, epochs: int, images_per_epoch: int, records: list[dict], where: Terminal
+        self, name: str, epochs: int, images_per_epoch: int, records: list[dict], terminal: Terminal
     ):
         super().__init__()
         self.name, self.epochs, self.images_per_epoch = name, epochs, images_per_epoch
-        self.records, self.where = records, where
+        self.records, self.terminal = records, terminal
         self.bar = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.where.free():
+        if self.terminal.free():
             self.bar = tqdm(
                 total=self.epochs * self.images_per_epoch,
                 initial=epoch * self.images_per_epoch,

@@ -8,20 +8,27 @@ final.weights.h5         the weights with re-estimated batch-norm statistics, no
 run.json                 the record of the finished run; there only when all else is complete
 """
 
+import contextlib
+import fcntl
 import json
 import logging
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from svae.errors import UserError
 from svae.files import file_hash, read_json, replacing, write_json
-from svae.settings import TrainingSettings
+from svae.model import SpatialVAE
+from svae.provenance import software
+from svae.settings.training import TrainingSettings
 
 log = logging.getLogger(__name__)
 
 
 class RunFolder:
+    """The paths of a run folder, and what decides whether its content can go on."""
+
     def __init__(self, path: Path | str):
         self.path = Path(path)
         self.identity = self.path / "identity.json"
@@ -30,6 +37,26 @@ class RunFolder:
         self.tensorboard = self.path / "tensorboard"
         self.weights = self.path / "final.weights.h5"
         self.record = self.path / "run.json"
+
+    @contextlib.contextmanager
+    def only_writer(self) -> Iterator[None]:
+        """Hold the folder for this process: an orphan of a killed workflow may still write to it.
+
+        UserError if another process holds it. The lock is the operating system's and lies beside
+        the folder, which may be moved; it goes with its process.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.with_name(f".{self.path.name}.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another process still trains in {self.path}; wait for it or end it, then run "
+                    f"snakemake again"
+                ) from None
+            except OSError as error:
+                log.warning("%s cannot be locked on this file system: %s", self.path, error)
+            yield
 
     def read_history(self) -> list[dict[str, Any]]:
         if not self.history.exists():
@@ -79,16 +106,15 @@ def identity(
         "seed": seed,
         "dataset_checksum": dataset_checksum,
         "code": code,
+        "software": software("tensorflow", "keras"),
     }
 
 
-def load_model(folder: Path | str) -> tuple[Any, dict[str, Any]]:
+def load_model(folder: Path | str) -> tuple[SpatialVAE, dict[str, Any]]:
     """The finished run's SpatialVAE with its final weights, and its record.
 
     UserError if the run is not finished or its weights are not the recorded ones.
     """
-    from svae.model import SpatialVAE
-
     run = RunFolder(folder)
     remedy = f"delete {run.record} and run snakemake again"
     if not run.record.exists():
@@ -100,7 +126,7 @@ def load_model(folder: Path | str) -> tuple[Any, dict[str, Any]]:
         raise UserError(f"{run.weights} is missing; {remedy}")
     if file_hash(run.weights) != record["weights_sha256"]:
         raise UserError(f"{run.weights} is not the file that run.json records; {remedy}")
-    settings = replace(TrainingSettings(**record["settings"]))
+    settings = TrainingSettings(**record["settings"])
     model = SpatialVAE(tuple(record["image_shape"]), record["padding"], settings, record["seed"])
     model.load_weights(run.weights)
     return model, record

@@ -11,7 +11,7 @@ from svae.files import replacing
 from svae.provenance import software
 from svae.runs import load_model
 from svae.samples import NAME
-from svae.settings import SamplingSettings
+from svae.settings.sampling import SamplingSettings
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from svae.errors import UserError
 from svae.files import read_json, replacing, write_json
 from svae.provenance import software
 from svae.samples import open_samples
-from svae.settings import ParzenSettings
+from svae.settings.parzen import ParzenSettings
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def score(
         "terms_of": "the test images, one posterior sample each",
         "batch_norm": attributes["batch_norm"],
         "dataset_source_note": source,
-        "software": {**run["software"], **software("scipy")},
+        "software": {**run["software"], **software("numpy", "threadpoolctl")},
     }
     if result.sigma_at_grid_edge:
         log.warning(

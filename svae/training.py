@@ -1,5 +1,6 @@
 """Training of one variant, from an h5 store to a finished run folder."""
 
+import contextlib
 import logging
 import math
 import time
@@ -18,10 +19,10 @@ from svae.errors import UserError
 from svae.evaluation import Evaluator
 from svae.files import file_hash, replacing, write_json
 from svae.model import SpatialVAE
-from svae.progress import Progress, terminal
+from svae.progress import Progress, Terminal
 from svae.provenance import software
 from svae.runs import RunFolder, identity
-from svae.settings import TrainingSettings
+from svae.settings.training import TrainingSettings
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +45,24 @@ def train(
     of the store's pixels, the settings (threads included), the seed and the code. A folder that
     holds an earlier part of this very run is continued; any other run in it is set aside.
 
-    UserError: fewer training images than a batch, or a loss that is no longer finite.
+    UserError: fewer training images than a batch, a loss that is no longer finite, or another
+    process that trains in the folder.
     """
     run = RunFolder(folder)
+    with run.only_writer():
+        _train(store_path, run, settings, variant, seed, code, device, Path(lock_folder))
+
+
+def _train(
+    store_path: Path | str,
+    run: RunFolder,
+    settings: TrainingSettings,
+    variant: str,
+    seed: int,
+    code: str,
+    device: str,
+    lock_folder: Path,
+) -> None:
     with Store(store_path) as store:
         images = {split: store.images(split) for split in ("train", "valid", "test")}
         attributes, checksum = store.attributes, store.checksum
@@ -65,10 +81,10 @@ def train(
         model.load_weights(run.checkpoint)
         records = run.read_history()[: int(model.optimizer.iterations) // steps]
         log.info("%s: goes on behind epoch %d", variant, len(records))
-    log.info("%s: %s, %d weights", variant, device, model.count_params())
+    log.info("%s: %s", variant, device)
 
     evaluator = Evaluator(model)
-    with terminal(Path(lock_folder)) as where:
+    with contextlib.closing(Terminal(lock_folder)) as terminal:
         model.fit(
             _batches(images["train"], settings, seed, first_epoch=len(records)),
             epochs=settings.epochs,
@@ -79,7 +95,7 @@ def train(
             callbacks=[
                 _History(run, records, evaluator, images["valid"]),
                 keras.callbacks.TensorBoard(run.tensorboard, write_graph=False),
-                Progress(variant, settings.epochs, steps * settings.batch_size, records, where),
+                Progress(variant, settings.epochs, steps * settings.batch_size, records, terminal),
             ],
         )
 
@@ -97,7 +113,7 @@ def train(
         "settings": asdict(settings),
         "objective": settings.objective,
         **weights_of(w, model.decoder_variance()),
-        "parameters": model.count_params(),
+        "parameters": sum(math.prod(weight.shape) for weight in model.trainable_variables),
         "epochs": settings.epochs,
         "steps": settings.epochs * steps,
         "training_seconds": sum(line["seconds"] for line in records),
@@ -164,7 +180,8 @@ class _History(keras.callbacks.Callback):
         record = {
             "epoch": epoch + 1,
             "step": int(model.optimizer.iterations),
-            "train_objective": float(logs["loss"]),
+            # As minimised, warm-up and beta included: nats under elbo, else squared pixel units.
+            "train_loss": float(logs["loss"]),
             "train_sse_per_image": float(logs["sse"]),
             "train_kl_nats_per_image": float(logs["kl"]),
             **{f"valid_{name}": value for name, value in terms.items()},
@@ -175,12 +192,13 @@ class _History(keras.callbacks.Callback):
             "seconds": seconds,
             "images_per_second": images / seconds,
         }
-        numbers = {k: v for k, v in record.items() if isinstance(v, float)}
-        logs.update({name: value for name, value in numbers.items() if name not in logs})
+        # Keras hands the same dict to the callbacks that follow: TensorBoard shows these too.
+        logs.update({name: value for name, value in record.items() if isinstance(value, float)})
         self.records.append(record)
+        # In this order: a line too many is cut off again, a line too few would repeat its epoch.
+        self.run.write_history(self.records)
         with replacing(self.run.checkpoint) as temporary:
             model.save_weights(temporary)
-        self.run.write_history(self.records)
 
 
 def _finish(

@@ -3,7 +3,7 @@
 import numpy as np
 
 from svae.model import SpatialVAE
-from svae.settings import TrainingSettings
+from svae.settings.training import TrainingSettings
 
 SETTINGS = TrainingSettings(
     posterior="low_rank",

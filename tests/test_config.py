@@ -15,7 +15,9 @@ from workflow import CLONE
 from svae.config import Configuration, config_file, resolve
 from svae.datasets.catalogue import catalogue
 from svae.errors import UserError
-from svae.settings import ParzenSettings, SamplingSettings, TrainingSettings
+from svae.settings.parzen import ParzenSettings
+from svae.settings.sampling import SamplingSettings
+from svae.settings.training import TrainingSettings
 
 SCHEMA = yaml.safe_load((CLONE / "rules/schemas/config.schema.yaml").read_text())
 SECTIONS = SCHEMA["properties"]
@@ -234,10 +236,42 @@ def test_as_much_as_there_is_can_be_had(limit, changes):
     assert isinstance(resolved(changes), Configuration)
 
 
-def test_a_source_of_the_users_own_is_not_counted_here(tmp_path):
-    (tmp_path / "small.tar.gz").touch()
-    text = "{dataset: cifar10, parzen: {n_valid: 6000}, sources: {cifar10: {archive: %s}}}"
-    assert resolved(text % "small.tar.gz", tmp_path).parzen.n_valid == 6000
+def test_a_source_of_the_users_own_has_no_more_than_the_official_one(tmp_path):
+    (tmp_path / "own.tar.gz").touch()
+    text = "{dataset: cifar10, parzen: {n_valid: %d}, sources: {cifar10: {archive: own.tar.gz}}}"
+    assert resolved(text % 5000, tmp_path).parzen.n_valid == 5000
+    with pytest.raises(UserError, match=r"parzen\.n_valid is 5001, but cifar10 has 5000"):
+        resolved(text % 5001, tmp_path)
+
+
+@pytest.mark.parametrize("batch_norm", ["moving", "batch"])
+def test_batch_statistics_want_equal_batches(batch_norm):
+    text = f"sampling: {{n_samples: 250, batch_size: 100, batch_norm: {batch_norm}}}"
+    if batch_norm == "moving":
+        assert resolved(text).sampling.n_samples == 250
+    else:
+        with pytest.raises(UserError, match=r"n_samples is 250, no multiple of .*100"):
+            resolved(text)
+
+
+ADDRESSES = {
+    "https://example.org/a/own.tar.gz?download=1": "own.tar.gz",
+    "HTTP://example.org/x.tgz": "x.tgz",
+    "https://example.org": None,
+    "https://example.org/{x}.tgz": None,
+    "ftp://example.org/x.tgz": None,
+}
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_addresses_of_sources(address, tmp_path):
+    text = f"{{dataset: cifar10, sources: {{cifar10: {{archive: '{address}'}}}}}}"
+    if ADDRESSES[address]:
+        source = resolved(text, tmp_path).sources["archive"]
+        assert source.remote and source.name == ADDRESSES[address]
+    else:
+        with pytest.raises(UserError, match=r"sources\.cifar10\.archive is "):
+            resolved(text, tmp_path)
 
 
 def test_problems_are_counted_where_they_are_many():

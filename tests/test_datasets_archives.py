@@ -84,9 +84,9 @@ def test_a_truncated_archive_is_refused(tmp_path, mode):
     [archives.python2_batch, archives.numpy1_batch, archives.python3_batch],
 )
 def test_arrays_are_unpickled_as_any_numpy_wrote_them(batch):
-    pictures = archives.numbered_pictures(3)
-    content = batch(pictures)
-    expected = np.frombuffer(b"".join(archives.planes(pictures)), np.uint8).reshape(3, 3072)
+    images = archives.numbered_images(3)
+    content = batch(images)
+    expected = np.frombuffer(b"".join(archives.planes(images)), np.uint8).reshape(3, 3072)
     # numpy's own unpickling agrees that the generated content is what it should be.
     assert np.array_equal(pickle.loads(content, encoding="bytes")[b"data"], expected)
     data = unpickle_arrays(content, "batch")[b"data"]
@@ -153,12 +153,12 @@ NO_STATE = b"\x80\x02}K\x01cnumpy.core.multiarray\n_reconstruct\n)Rs."
     [
         b"",
         b"not a pickle",
-        archives.python3_batch(archives.numbered_pictures(1))[:500],
+        archives.python3_batch(archives.numbered_images(1))[:500],
         pickle.dumps([1, 2]),
         DTYPE_BUILD,
         NO_STATE,
         pickle.dumps({1: Calls(__import__("_codecs").encode, "eval", "rot13")}, 2),
-        archives.python3_batch(archives.numbered_pictures(1)).replace(b"M\x00\x0c", b"M\x01\x0c"),
+        archives.python3_batch(archives.numbered_images(1)).replace(b"M\x00\x0c", b"M\x01\x0c"),
     ],
     ids=[
         "empty",

@@ -11,19 +11,19 @@ BATCH_WRITERS = [
     archives.numpy1_batch,
     archives.python3_batch,
 ]
-# The numbers of the validation pictures among 50: fixed for good, so that results stay comparable.
+# The numbers of the validation images among 50: fixed for good, so that results stay comparable.
 GOLDEN_VALID = [39, 32, 25, 9, 44]
 
 
 @pytest.fixture
-def pictures():
-    return archives.numbered_pictures(50), archives.numbered_pictures(7, first=1000)
+def images():
+    return archives.numbered_images(50), archives.numbered_images(7, first=1000)
 
 
 @pytest.mark.parametrize("batch", BATCH_WRITERS)
 @pytest.mark.parametrize("name", ["cifar-10-python.tar.gz", "mine.bin"])
-def test_the_pictures_come_out_whole_whatever_the_layout_and_name(tmp_path, pictures, batch, name):
-    training, test = pictures
+def test_the_images_come_out_whole_whatever_the_layout_and_name(tmp_path, images, batch, name):
+    training, test = images
     path = archives.write_tar(tmp_path / name, archives.cifar_members(training, test, batch))
     splits = cifar10.read({"archive": path})
     assert list(splits) == ["train", "valid", "test"]
@@ -33,8 +33,8 @@ def test_the_pictures_come_out_whole_whatever_the_layout_and_name(tmp_path, pict
         np.testing.assert_array_equal(splits[split], training[archives.numbers_of(splits[split])])
 
 
-def test_the_splits_are_disjoint_whole_and_fixed(tmp_path, pictures):
-    path = archives.write_tar(tmp_path / "a.tar", archives.cifar_members(*pictures), "w")
+def test_the_splits_are_disjoint_whole_and_fixed(tmp_path, images):
+    path = archives.write_tar(tmp_path / "a.tar", archives.cifar_members(*images), "w")
     splits = cifar10.read({"archive": path})
     train, valid = (archives.numbers_of(splits[split]) for split in ("train", "valid"))
     assert sorted(train + valid) == list(range(50))
@@ -42,8 +42,8 @@ def test_the_splits_are_disjoint_whole_and_fixed(tmp_path, pictures):
 
 
 @pytest.mark.parametrize(("count", "valid"), [(5, 1), (19, 1), (20, 2), (100, 10)])
-def test_a_tenth_of_the_training_pictures_validates_at_least_one(tmp_path, count, valid):
-    training, test = archives.numbered_pictures(count), archives.numbered_pictures(3)
+def test_a_tenth_of_the_training_images_validates_at_least_one(tmp_path, count, valid):
+    training, test = archives.numbered_images(count), archives.numbered_images(3)
     path = archives.write_tar(tmp_path / "a.tar", archives.cifar_members(training, test), "w")
     splits = cifar10.read({"archive": path})
     assert {split: len(images) for split, images in splits.items()} == {
@@ -55,8 +55,8 @@ def test_a_tenth_of_the_training_pictures_validates_at_least_one(tmp_path, count
 
 @pytest.mark.parametrize("batch", BATCH_WRITERS[:2])
 @pytest.mark.parametrize("part", [*archives.BATCHES, "test_batch"])
-def test_a_missing_batch_is_named(tmp_path, pictures, batch, part):
-    members = archives.cifar_members(*pictures, batch)
+def test_a_missing_batch_is_named(tmp_path, images, batch, part):
+    members = archives.cifar_members(*images, batch)
     kept = {name: content for name, content in members.items() if part not in name}
     path = archives.write_tar(tmp_path / "a.tar.gz", kept)
     with pytest.raises(UserError, match=rf"a\.tar\.gz lacks {part}.*sources\.cifar10\.archive"):
@@ -71,16 +71,16 @@ def test_another_tar_archive_is_refused(tmp_path):
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
-def test_a_truncated_archive_is_refused_wherever_it_ends(tmp_path, pictures, mode, share):
-    path = archives.write_tar(tmp_path / "a.tar", archives.cifar_members(*pictures), mode)
+def test_a_truncated_archive_is_refused_wherever_it_ends(tmp_path, images, mode, share):
+    path = archives.write_tar(tmp_path / "a.tar", archives.cifar_members(*images), mode)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(UserError, match=r"a\.tar"):
         cifar10.read({"archive": path})
 
 
-def test_an_oversized_batch_is_refused(tmp_path, pictures):
-    members = archives.cifar_members(*pictures)
+def test_an_oversized_batch_is_refused(tmp_path, images):
+    members = archives.cifar_members(*images)
     members["cifar-10/test_batch.bin"] = bytes((64 << 20) + 1)
     path = archives.write_tar(tmp_path / "a.tar", members, "w")
     with pytest.raises(UserError, match=r"test_batch\.bin has 67108865 bytes"):
@@ -96,13 +96,13 @@ def test_an_oversized_batch_is_refused(tmp_path, pictures):
         (
             archives.python2_batch,
             "data_batch_3",
-            archives.python3_batch(archives.numbered_pictures(1)).replace(b"u1", b"i1"),
+            archives.python3_batch(archives.numbered_images(1)).replace(b"u1", b"i1"),
             "holds no `data`",
         ),
     ],
 )
-def test_a_damaged_batch_is_named(tmp_path, pictures, batch, name, content, problem):
-    members = archives.cifar_members(*pictures, batch) | {f"cifar-10/{name}": content}
+def test_a_damaged_batch_is_named(tmp_path, images, batch, name, content, problem):
+    members = archives.cifar_members(*images, batch) | {f"cifar-10/{name}": content}
     path = archives.write_tar(tmp_path / "a.tar", members, "w")
     with pytest.raises(UserError, match=rf"a\.tar: {name} .*{problem}"):
         cifar10.read({"archive": path})

@@ -12,7 +12,7 @@ from svae.datasets.catalogue import catalogue
 from svae.datasets.store import Store
 from svae.errors import UserError
 
-TRAINING, TEST = archives.numbered_pictures(20), archives.numbered_pictures(4, first=100)
+TRAINING, TEST = archives.numbered_images(20), archives.numbered_images(4, first=100)
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def sha256_of(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_the_store_says_where_the_pictures_come_from(archive, output):
+def test_the_store_says_where_the_images_come_from(archive, output):
     attributes = convert.convert("cifar10", {"archive": str(archive)}, None, output)
     with Store(output) as store:
         assert store.attributes == attributes
@@ -179,7 +179,7 @@ def digits():
 @pytest.mark.parametrize(
     ("crop", "size", "padding"), [(None, None, 2), (24, None, 0), (None, 32, 0), (20, 16, 0)]
 )
-def test_grey_pictures(output, monkeypatch, digits, crop, size, padding):
+def test_grey_images(output, monkeypatch, digits, crop, size, padding):
     monkeypatch.setattr(mnist_5k, "read", lambda files: digits)
     attributes = convert.convert("mnist_5k", {}, None, output, crop, size)
     side = size or crop or 28
@@ -199,23 +199,25 @@ def test_grey_pictures(output, monkeypatch, digits, crop, size, padding):
 
 @pytest.mark.parametrize("crop", [0, -1, 33])
 def test_a_crop_that_does_not_fit(archive, output, crop):
-    with pytest.raises(UserError, match=rf"crop: {crop} pixels .*cifar10.* 32x32; give 1 to 32"):
+    with pytest.raises(
+        UserError, match=rf"conversion.crop is {crop}, but cifar10 has 32x32 images; give 1 to 32"
+    ):
         convert.convert("cifar10", {"archive": archive}, None, output, crop)
     assert not output.exists()
 
 
-def test_pictures_that_are_not_square(output, archive, monkeypatch):
+def test_images_that_are_not_square(output, archive, monkeypatch):
     wide = np.arange(3 * 4 * 8 * 3, dtype=np.uint8).reshape(3, 4, 8, 3)
     monkeypatch.setattr(
         cifar10, "read", lambda files: dict.fromkeys(("train", "valid", "test"), wide)
     )
     convert.convert("cifar10", {"archive": archive}, None, output, crop=4)
     np.testing.assert_array_equal(read_all(output)["test"], wide[:, :, 2:6])
-    with pytest.raises(UserError, match=r"size: cifar10's pictures of 4x8 are not square.*crop"):
+    with pytest.raises(UserError, match=r"size: cifar10's images of 4x8 are not square.*crop"):
         convert.convert("cifar10", {"archive": archive}, None, output, size=4)
 
 
-def test_too_few_pictures_for_a_split(tmp_path, output):
+def test_too_few_images_for_a_split(tmp_path, output):
     members = archives.cifar_members(TRAINING[:1], TEST)
     path = archives.write_tar(tmp_path / "one.tar", members, "w")
     with pytest.raises(UserError, match=r"split `train`.*sources\.cifar10"):

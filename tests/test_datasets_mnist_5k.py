@@ -17,7 +17,7 @@ def splits():
 
 @pytest.fixture(scope="module")
 def published():
-    """{bytes of a picture: its digit} of the 5,000 pictures, which are all different."""
+    """{bytes of a image: its digit} of the 5,000 images, which are all different."""
     pixels, digits = mnist_data()
     return {
         row.astype(np.uint8).tobytes(): int(digit)

@@ -13,7 +13,7 @@ def test_a_permutation(count):
 
 
 def test_it_never_changes():
-    """These positions decide which pictures are held out; a change would mix old splits."""
+    """These positions decide which images are held out; a change would mix old splits."""
     assert shuffled(10).tolist() == GOLDEN_10
     assert shuffled(50_000)[-5:].tolist() == GOLDEN_50000
 

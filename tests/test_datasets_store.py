@@ -46,7 +46,7 @@ def test_round_trip(tmp_path, shape):
             np.testing.assert_array_equal(store.images(split), images)
 
 
-def test_pictures_may_come_one_by_one(tmp_path):
+def test_images_may_come_one_by_one(tmp_path):
     splits = make_splits()
     whole = write(tmp_path / "whole.h5", splits, ATTRIBUTES)
     single = write(tmp_path / "single.h5", {k: iter(v) for k, v in splits.items()}, ATTRIBUTES)
@@ -100,7 +100,7 @@ def other_shape(splits):
 
 
 @pytest.mark.parametrize("change", [changed_pixel, moved_picture, other_order, other_shape])
-def test_checksum_tells_pictures_apart(tmp_path, change):
+def test_checksum_tells_images_apart(tmp_path, change):
     splits = make_splits()
     before = write(tmp_path / "toy.h5", splits, ATTRIBUTES)["checksum"]
     change(splits)
@@ -114,11 +114,11 @@ def test_checksum_does_not_depend_on_attributes(tmp_path):
 
 
 def breaks_midway(splits):
-    def pictures():
+    def images():
         yield from splits["valid"]
         raise OSError("disk gone")
 
-    return {**splits, "valid": pictures()}, OSError
+    return {**splits, "valid": images()}, OSError
 
 
 def empty_split(splits):
@@ -144,9 +144,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, spoil, existing):
 
 def test_an_empty_split_is_named(tmp_path):
     splits, _ = empty_split(make_splits())
-    with pytest.raises(
-        UserError, match=r"toy leaves no picture for the split `test`.*sources\.toy"
-    ):
+    with pytest.raises(UserError, match=r"toy leaves no image for the split `test`.*sources\.toy"):
         write(tmp_path / "toy.h5", splits, ATTRIBUTES)
 
 
@@ -195,7 +193,7 @@ def with_floats(file):
     file["valid"] = np.zeros((2, 5, 4, 3))
 
 
-def with_flat_pictures(file):
+def with_flat_images(file):
     del file["valid"]
     file["valid"] = np.zeros((2, 60), np.uint8)
 
@@ -215,7 +213,7 @@ EDITS = [
     without_checksum,
     without_padding,
     with_floats,
-    with_flat_pictures,
+    with_flat_images,
     with_other_size,
     with_group,
 ]

@@ -113,6 +113,7 @@ def test_active_units_are_those_whose_posterior_mean_varies(monkeypatch):
     model = SimpleNamespace(
         seed=1,
         encode=encode,
+        draw=lambda loc, log_var, stream, counter: loc,
         decode=lambda z: tf.zeros((tf.shape(z)[0], 4, 4, 1)),
         latent_shape=(2, 2, 3),
         dimension=16,
@@ -133,7 +134,7 @@ def test_the_objective_has_the_name_of_its_unit():
     terms = {"sse_per_image": 500.0, "kl_nats_per_image": 20.0}
     weighted = Evaluator(make_model(kl_weight=3.0, kl_warmup_epochs=9.0))
     assert weighted.objective(terms) == {"objective_sse_plus_w_kl": pytest.approx(560.0)}
-    elbo = Evaluator(make_model(**ELBO, decoder_variance=0.25, beta=1.0, kl_warmup_epochs=9.0))
+    elbo = Evaluator(make_model(**ELBO, decoder_variance=0.25, beta=4.0, kl_warmup_epochs=9.0))
     error = np.sqrt(500.0 / D)
     expected = D * norm.logpdf(error, 0, np.sqrt(0.25)) - 20.0
     assert elbo.objective(terms) == {"elbo_nats_per_image": pytest.approx(expected, rel=1e-5)}

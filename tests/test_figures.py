@@ -20,25 +20,25 @@ def test_strip_holds_the_images_unstretched(channels):
 @pytest.mark.parametrize("columns", [1, 10])
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3), (64, 64, 3)])
 def test_every_pixel_is_where_it_belongs(tmp_path, shape, columns):
-    """Each row's strip, enlarged by a whole number, stands in the picture, rows in their order."""
+    """Each row's strip, enlarged by a whole number, stands in the image, rows in their order."""
     rng = np.random.default_rng(0)
     names = ["training images", "vanilla", "a_rather_long_name_of_a_variant"]
     rows = {name: rng.uniform(-1, 1, (columns, *shape)) for name in names}
     comparison(rows, "Noise: samples of each variant", tmp_path / "figure.png")
-    picture = np.asarray(Image.open(tmp_path / "figure.png").convert("RGB")).astype(int)
+    image = np.asarray(Image.open(tmp_path / "figure.png").convert("RGB")).astype(int)
     strips = [_strip(images, columns) for images in rows.values()]
     scale = round(150 * columns / strips[0].shape[1])
     places = []
     for strip in strips:
         strip = strip if strip.ndim == 3 else strip[..., None].repeat(3, axis=-1)
         large = np.round(255 * strip).astype(int).repeat(scale, 0).repeat(scale, 1)
-        left = picture.shape[1] - 12 - large.shape[1]
-        window = picture[:, left : left + large.shape[1]]
-        tops = range(len(picture) - len(large) + 1)
+        left = image.shape[1] - 12 - large.shape[1]
+        window = image[:, left : left + large.shape[1]]
+        tops = range(len(image) - len(large) + 1)
         near = [top for top in tops if np.abs(window[top, ::7] - large[0, ::7]).max() <= 2]
         (top,) = [t for t in near if np.abs(window[t : t + len(large)] - large).max() <= 2]
         places.append(top)
-        label = picture[top : top + len(large), :left]
+        label = image[top : top + len(large), :left]
         assert label.min() < 100  # there is one,
         assert label[:, :4].min() > 250 and label[:, -4:].min() > 250  # whole
     assert places == sorted(places)

@@ -1,6 +1,8 @@
 """The fingerprint of a stage's code: what changes it, what does not, and what it covers."""
 
+import ast
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -373,6 +375,32 @@ def test_golden_digest_on_every_python(tmp_path):
     """The same in every version of Python, or moving to another one would retrain everything."""
     root = write(tmp_path, {"golden.py": GOLDEN_SOURCE})
     assert fingerprint("pkg.golden", package_root=root) == GOLDEN_DIGEST
+
+
+def rule_fingerprints():
+    """Each script's rule: the modules that its fingerprint names, literally or by a pattern."""
+    for path in sorted((REPOSITORY / "rules").glob("*.smk")):
+        for rule in path.read_text().split("\nrule "):
+            script = re.search(r"scripts/(\w+)\.py", rule)
+            named = re.search(r"fingerprint\(([^)]*)\)", rule)
+            if script and named:
+                yield script[1], re.findall(r'"([\w.]+)"', named[1])
+
+
+@pytest.mark.parametrize(("script", "named"), list(rule_fingerprints()))
+def test_rule_fingerprints_what_its_script_imports(script, named):
+    """All but svae.logs: where the lines of a log go decides no result."""
+    text = (REPOSITORY / "scripts" / f"{script}.py").read_text()
+    imported = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{name.name}" for name in node.names]
+            paths = [REPOSITORY.joinpath(*name.split(".")).with_suffix(".py") for name in names]
+            found = [name for name, path in zip(names, paths, strict=True) if path.exists()]
+            imported |= set(found or [node.module])
+    imported = {name for name in imported if name.startswith("svae.")} - {"svae.logs"}
+    assert imported
+    assert set(modules(*imported)) <= set(modules(*named))
 
 
 @pytest.mark.parametrize("stage", STAGES)

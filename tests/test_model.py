@@ -172,7 +172,7 @@ class TestLearnedVariance:
         model = self.model(
             data_variance=math.exp(-5.9), learning_rate=0.0, decoder_variance_learning_rate=0.5
         )
-        last = model.decoder.blocks[-1].batch_norm  # makes every picture grey, as the images are
+        last = model.decoder.blocks[-1].batch_norm  # makes every image grey, as the images are
         last.gamma.assign(tf.zeros_like(last.gamma))
         images = tf.constant(np.full((8, *SHAPE), 127, np.uint8))
         for _ in range(3):

@@ -59,7 +59,7 @@ def float32_expansion(images, samples, sigmas):
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     """200 photographic patches and 2,000 samples, some of them (nearly) those patches."""
     patches = np.array(
         [
@@ -80,8 +80,8 @@ def pictures():
 
 
 @pytest.fixture(scope="module")
-def exact(pictures):
-    return brute_force(*pictures, SIGMAS)
+def exact(images):
+    return brute_force(*images, SIGMAS)
 
 
 @pytest.fixture
@@ -116,14 +116,14 @@ class SliceOnly:
 
 class TestLogLikelihoods:
     @pytest.mark.parametrize("block", [1000, 128])
-    def test_agrees_with_brute_force_on_pictures(self, pictures, exact, block):
-        result = log_likelihoods(*pictures, SIGMAS, block=block)
+    def test_agrees_with_brute_force_on_images(self, images, exact, block):
+        result = log_likelihoods(*images, SIGMAS, block=block)
         assert result.dtype == np.float64 and result.shape == (10, 200)
         error = np.abs(result - exact).max(axis=1)
         assert (error < TOLERANCE).all(), dict(zip(SIGMAS, error, strict=True))
 
-    def test_single_precision_would_miss_the_tolerance(self, pictures, exact):
-        error = np.abs(float32_expansion(*pictures, SIGMAS) - exact).max(axis=1)
+    def test_single_precision_would_miss_the_tolerance(self, images, exact):
+        error = np.abs(float32_expansion(*images, SIGMAS) - exact).max(axis=1)
         assert error[0] > TOLERANCE
 
     @pytest.mark.parametrize("sigma", [0.1, 0.36, 1.0, 5.0])
@@ -198,9 +198,9 @@ class TestLogLikelihoods:
         assert np.array_equal(result, log_likelihoods(images, samples, SIGMAS, block=16))
         np.testing.assert_allclose(result, brute_force(images, samples, SIGMAS), atol=1e-9, rtol=0)
 
-    def test_rounding_never_exceeds_the_peak_of_the_kernel(self, pictures):
+    def test_rounding_never_exceeds_the_peak_of_the_kernel(self, images):
         """A duplicate's squared distance is zero, not the -1e-12 that expansion can give."""
-        images, sigma = pictures[0][:60], 1e-8
+        images, sigma = images[0][:60], 1e-8
         peak = scipy.stats.norm.logpdf(0, scale=sigma) * images[0].size
         assert (log_likelihoods(images, images, [sigma]) <= peak).all()
 

@@ -1,5 +1,7 @@
 """A bar for who has the terminal alone, a plain line an epoch for everybody."""
 
+import contextlib
+import io
 import logging
 import os
 import pty
@@ -9,7 +11,7 @@ import time
 
 import pytest
 
-from svae.progress import Progress, terminal
+from svae.progress import Progress, Terminal
 
 RECORD = {
     "train_sse_per_image": 10.0,
@@ -24,14 +26,15 @@ RECORD = {
 HOLDER = """
 import sys, time
 from pathlib import Path
-from svae.progress import terminal
-with terminal(Path(sys.argv[1])):
+from svae.progress import Terminal
+held = Terminal(Path(sys.argv[1]))
+if held:
     print("held", flush=True)
     time.sleep(60)
 """
 
 
-class Terminal:
+class Console:
     def __init__(self, free):
         self._free = free
 
@@ -39,8 +42,8 @@ class Terminal:
         return self._free
 
 
-def run_epoch(where):
-    progress = Progress("tiny", 3, 80, [RECORD], where)
+def run_epoch(terminal):
+    progress = Progress("tiny", 3, 80, [RECORD], terminal)
     progress.set_params({"steps": 2})
     progress.on_epoch_begin(0)
     bar = progress.bar
@@ -56,15 +59,16 @@ def run_epoch(where):
 @pytest.mark.parametrize(("free", "expected"), [(True, [40, 80]), (False, [None, None])])
 def test_bar_and_line(caplog, free, expected):
     caplog.set_level(logging.INFO)
-    assert run_epoch(Terminal(free)) == expected
+    assert run_epoch(Console(free)) == expected
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith("tiny: epoch 1/3 ")
     assert "500 images/s" in line and "2.0 min left" in line
 
 
 def test_the_terminal_is_free_for_one_alone(tmp_path, monkeypatch):
-    with terminal(tmp_path) as mine:
-        assert not mine.free()  # the tests' standard error is no terminal
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with contextlib.closing(Terminal(tmp_path)) as mine:
+        assert not mine.free()  # standard error is no terminal
         _, side = pty.openpty()
         with os.fdopen(side, "w") as console:
             monkeypatch.setattr(sys, "stderr", console)

@@ -7,7 +7,7 @@ from test_training import SHAPE, make_store, train
 
 from svae.runs import load_model
 from svae.sampling import sample
-from svae.settings import SamplingSettings
+from svae.settings.sampling import SamplingSettings
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from svae.datasets.store import Store, scale
 from svae.errors import UserError
 from svae.files import write_json
 from svae.scoring import CONTEXT, score
-from svae.settings import ParzenSettings
+from svae.settings.parzen import ParzenSettings
 
 SETTINGS = ParzenSettings("disjoint", "auto", "auto", -1.0, 0.5, 6)
 TERMS = {"sse_per_image": 1.5, "kl_nats_per_image": 2.5, "active_entries": 3, "active_maps": 2}

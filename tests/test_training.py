@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import keras
@@ -13,6 +15,7 @@ from svae import training
 from svae.datasets import store
 from svae.errors import UserError
 from svae.files import read_json
+from svae.model import SpatialVAE
 from svae.progress import Progress
 from svae.runs import RunFolder, load_model
 
@@ -104,9 +107,9 @@ def test_more_epochs_go_on_as_if_never_stopped(data, tmp_path, name):
     whole = train(data, tmp_path / "whole", replace(what, epochs=3))
     assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
     assert not (tmp_path / "parts.set-aside-1").exists()
-    for record in (parts, whole):
+    for folder, record in (("parts", parts), ("whole", whole)):
         assert record.pop("training_seconds") > 0
-        assert len(RunFolder(tmp_path / "parts").read_history()) == 3
+        assert len(RunFolder(tmp_path / folder).read_history()) == 3
     assert parts == whole
 
 
@@ -114,18 +117,49 @@ class Cut(Exception):
     pass
 
 
-def test_a_training_cut_short_goes_on_behind_its_last_epoch(data, trained, tmp_path, monkeypatch):
-    def cut(self, epoch, logs=None):
+@pytest.mark.parametrize(
+    "where",
+    [
+        (Progress, "on_epoch_end"),
+        (SpatialVAE, "save_weights"),  # between an epoch's history and its checkpoint
+        (training, "_finish"),
+        (training, "write_json"),
+    ],
+    ids=lambda where: where[1],
+)
+def test_a_training_cut_short_ends_as_if_it_was_not(data, trained, tmp_path, monkeypatch, where):
+    def cut(*arguments, **keywords):
         raise Cut
 
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "on_epoch_end", cut)
+        patch.setattr(*where, cut)
         with pytest.raises(Cut):
             train(data, tmp_path / "cut")
     run = RunFolder(tmp_path / "cut")
-    assert not run.record.exists() and len(run.read_history()) == 1
+    assert not run.record.exists()
     train(data, tmp_path / "cut")
     assert same(weights(trained), weights(tmp_path / "cut"))
+    assert [line["step"] for line in run.read_history()] == [3, 6]
+
+
+HOLDER = """
+import sys, time
+from svae.runs import RunFolder
+with RunFolder(sys.argv[1]).only_writer():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_run_folder_has_one_writer(data, tmp_path):
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=r"another process still trains in .*run"):
+            train(data, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+        other.kill()
+    train(data, tmp_path / "run")
 
 
 CHANGES = {
@@ -163,10 +197,10 @@ def test_nothing_is_fitted_to_held_out_images(data, trained, tmp_path, split):
 
 
 def test_the_optimal_variance_is_the_training_sets(data, tmp_path):
-    what = replace(TINY, **ELBO, decoder_variance="optimal")
+    what = replace(TINY, **ELBO, decoder_variance="optimal", beta=4.0)
     record = train(data, tmp_path / "run", what)
     assert record["decoder_variance"] == pytest.approx(record["train"]["mse_per_pixel"], rel=1e-5)
-    assert record["kl_weight"] == pytest.approx(2 * record["decoder_variance"])
+    assert record["kl_weight"] == pytest.approx(2 * 4 * record["decoder_variance"])
     for split in ("train", "valid", "test"):
         terms, v = record[split], record["decoder_variance"]
         nll = 512 * math.log(2 * math.pi * v) + terms["sse_per_image"] / (2 * v)

@@ -35,7 +35,13 @@ class Workflow:
     def run(self, *arguments: str, check: bool = True, **environment: str):
         """Run Snakemake in the folder with the copy's package; the finished process."""
         command = [sys.executable, "-m", "snakemake", *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(self.folder), **environment}
+        # No GPU and no profile of the machine's decides what the tests see.
+        ours = {
+            "PYTHONPATH": str(self.folder),
+            "CUDA_VISIBLE_DEVICES": "",
+            "SNAKEMAKE_PROFILE": "none",
+        }
+        environment = {**os.environ, **ours, **environment}
         done = subprocess.run(
             command, cwd=self.folder, env=environment, text=True, capture_output=True
         )

@@ -154,7 +154,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         wanted = f"{module}.{name}"
         if wanted not in _GLOBALS:
             raise UserError(
-                f"{self.origin} is a pickle that asks for {wanted}. Pictures need numpy arrays "
+                f"{self.origin} is a pickle that asks for {wanted}. Images need numpy arrays "
                 "alone, and a pickle can run any code: it was refused and nothing was run. Do not "
                 "trust this file; fetch the official one."
             )

@@ -32,7 +32,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set as published; sizes in pixels, `counts` in pictures a split."""
+    """One data set as published; sizes in pixels, `counts` in images a split."""
 
     name: str
     title: str

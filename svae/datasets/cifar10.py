@@ -27,7 +27,7 @@ _BINARY_BATCHES = tuple(f"{name}.bin" for name in _PYTHON_BATCHES)
 
 
 def read(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
-    """The pictures as {"train", "valid", "test"}: uint8 (n, 32, 32, 3), RGB.
+    """The images as {"train", "valid", "test"}: uint8 (n, 32, 32, 3), RGB.
 
     Args:
         files: `archive`, the binary or the Python archive; its content tells which.
@@ -63,7 +63,7 @@ def _binary(content: bytes, origin: str) -> np.ndarray:
             "fetch the archive again."
         )
     records = np.frombuffer(content, np.uint8).reshape(-1, 1 + _PIXELS)
-    return _pictures(records[:, 1:])
+    return _images(records[:, 1:])
 
 
 def _python(content: bytes, origin: str) -> np.ndarray:
@@ -75,9 +75,9 @@ def _python(content: bytes, origin: str) -> np.ndarray:
             f"{origin} holds no `data` of type uint8 and shape (n, {_PIXELS}); fetch the archive "
             "again."
         )
-    return _pictures(data)
+    return _images(data)
 
 
-def _pictures(planes: np.ndarray) -> np.ndarray:
+def _images(planes: np.ndarray) -> np.ndarray:
     """(n, 3072) colour planes to (n, 32, 32, 3)."""
     return np.ascontiguousarray(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))

@@ -6,16 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
-import PIL
 from PIL import Image
 
-import svae
 from svae.datasets import store
 from svae.datasets.catalogue import Dataset, SourceFile, catalogue
 from svae.errors import UserError
 from svae.files import file_hash
+from svae.provenance import software
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +34,7 @@ def convert(
         sha256: by role, the checksum (hexadecimal) that the user gave for a file of theirs.
         output: the HDF5 file to write, whole or not at all.
         crop: side in pixels of a centred square to cut out first.
-        size: side in pixels that the (square) picture is then resized to, by Pillow's antialiased
+        size: side in pixels that the (square) image is then resized to, by Pillow's antialiased
             Lanczos filter.
 
     Returns:
@@ -46,7 +44,7 @@ def convert(
 
     Raises:
         UserError: an unknown data set, a source file that is missing, unreadable or not the one
-            whose checksum was given, a crop that does not fit, or a split without pictures.
+            whose checksum was given, a crop that does not fit, or a split without images.
     """
     entries = catalogue()
     if dataset not in entries:
@@ -85,7 +83,7 @@ def convert(
     splits = reader.read(files)
     return store.write(
         output,
-        {split: _prepared(pictures, dataset, crop, size) for split, pictures in splits.items()},
+        {split: _prepared(images, dataset, crop, size) for split, images in splits.items()},
         {
             "dataset": dataset,
             "title": entry.title,
@@ -97,12 +95,7 @@ def convert(
             "size": size,
             "padding": entry.padding if crop is None and size is None else 0,
             "split_rule": reader.SPLIT_RULE,
-            "software": {
-                "svae": svae.__version__,
-                "numpy": np.__version__,
-                "h5py": h5py.__version__,
-                "pillow": PIL.__version__,
-            },
+            "software": software("numpy", "h5py", "pillow"),
         },
     )
 
@@ -130,35 +123,35 @@ def _matches(known: SourceFile, path: Path, sha256: str) -> bool:
 
 
 def _prepared(
-    pictures: np.ndarray, dataset: str, crop: int | None, size: int | None
+    images: np.ndarray, dataset: str, crop: int | None, size: int | None
 ) -> Iterator[np.ndarray]:
-    """The pictures, each uint8 (height, width, channel), one by one, cropped and resized."""
-    for picture in pictures:
+    """The images, each uint8 (height, width, channel), one by one, cropped and resized."""
+    for image in images:
         if crop is not None:
-            picture = _centre(picture, dataset, crop)
+            image = _centre(image, dataset, crop)
         if size is not None:
-            picture = _resized(picture, dataset, size)
-        yield picture
+            image = _resized(image, dataset, size)
+        yield image
 
 
-def _centre(picture: np.ndarray, dataset: str, crop: int) -> np.ndarray:
-    height, width, _ = picture.shape
+def _centre(image: np.ndarray, dataset: str, crop: int) -> np.ndarray:
+    height, width, _ = image.shape
     if not 1 <= crop <= min(height, width):
         raise UserError(
-            f"crop: {crop} pixels do not fit into {dataset}'s pictures of {height}x{width}; give "
-            f"1 to {min(height, width)}."
+            f"conversion.crop is {crop}, but {dataset} has {height}x{width} images; give 1 to "
+            f"{min(height, width)}"
         )
     top, left = (height - crop) // 2, (width - crop) // 2
-    return picture[top : top + crop, left : left + crop]
+    return image[top : top + crop, left : left + crop]
 
 
-def _resized(picture: np.ndarray, dataset: str, size: int) -> np.ndarray:
-    height, width, channels = picture.shape
+def _resized(image: np.ndarray, dataset: str, size: int) -> np.ndarray:
+    height, width, channels = image.shape
     if height != width:
         raise UserError(
-            f"size: {dataset}'s pictures of {height}x{width} are not square, and resizing would "
-            f"distort them; give a `crop` of at most {min(height, width)} too."
+            f"conversion.size: {dataset}'s images of {height}x{width} are not square, and resizing "
+            f"would distort them; give conversion.crop of at most {min(height, width)} too"
         )
-    image = Image.fromarray(picture[..., 0] if channels == 1 else picture)
-    resized = np.asarray(image.resize((size, size), Image.Resampling.LANCZOS))
+    resizable = Image.fromarray(image[..., 0] if channels == 1 else image)
+    resized = np.asarray(resizable.resize((size, size), Image.Resampling.LANCZOS))
     return resized.reshape(size, size, channels)

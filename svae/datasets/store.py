@@ -1,7 +1,7 @@
-"""The pictures of one data set in one HDF5 file: what every later stage reads.
+"""The images of one data set in one HDF5 file: what every later stage reads.
 
 `train`, `valid` and `test` are uint8 (n, height, width, channel). The file's attributes say where
-the pictures come from; `checksum` identifies the pictures themselves.
+the images come from; `checksum` identifies the images themselves.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from svae.errors import UserError
 from svae.files import replacing
 
 SPLITS = ("train", "valid", "test")
-# A chunk is what one random access reads: 10 pictures of 32x32x3. Left uncompressed, because
+# A chunk is what one random access reads: 10 images of 32x32x3. Left uncompressed, because
 # photographs shrink little and reading is then as fast as the disk.
 _CHUNK_BYTES = 32 << 10
 _BLOCK = 1024
@@ -32,18 +32,18 @@ def write(
 
     Args:
         path: the file; one that is there is replaced.
-        splits: for each of `SPLITS` the pictures, each uint8 (height, width, channel), all of one
+        splits: for each of `SPLITS` the images, each uint8 (height, width, channel), all of one
             shape: an array (n, height, width, channel), or anything that yields them one by one,
             so that a data set need not fit into memory.
         attributes: texts, numbers, truth values, None, or dicts of these; `dataset` (name) and
             `padding` (pixels) must be among them.
 
     Returns:
-        The attributes as written: those given, `counts` (pictures a split) and `checksum` (SHA256
+        The attributes as written: those given, `counts` (images a split) and `checksum` (SHA256
         in hexadecimal over every split's name, pixels in C order, and shape).
 
     Raises:
-        UserError: a split without pictures.
+        UserError: a split without images.
     """
     digest = hashlib.sha256()
     counts = {}
@@ -52,7 +52,7 @@ def write(
             shape = _append(file, split, splits[split], digest)
             if shape is None:
                 raise UserError(
-                    f"the source of {attributes['dataset']} leaves no picture for the split "
+                    f"the source of {attributes['dataset']} leaves no image for the split "
                     f"`{split}`: give a larger one in config.yaml under "
                     f"`sources.{attributes['dataset']}`."
                 )
@@ -68,9 +68,9 @@ class Store:
 
     Attributes:
         attributes: everything the file says about itself; see `write`.
-        shape: (height, width, channel) of one picture, in pixels.
+        shape: (height, width, channel) of one image, in pixels.
         padding: pixels of black that the networks add on each side.
-        checksum: SHA256 of the pictures.
+        checksum: SHA256 of the images.
 
     Raises:
         UserError: there is no such file, or it is no store.
@@ -87,20 +87,20 @@ class Store:
             self.attributes = {name: _decode(value) for name, value in self._file.attrs.items()}
             self.padding: int = self.attributes["padding"]
             self.checksum: str = self.attributes["checksum"]
-            shapes = {_picture_shape(self._file[split]) for split in SPLITS}
+            shapes = {_image_shape(self._file[split]) for split in SPLITS}
             if len(shapes) > 1:
                 raise ValueError(f"its splits differ in shape: {shapes}")
             (self.shape,) = shapes
         except (KeyError, ValueError) as error:
             self._file.close()
-            raise UserError(f"{path} is no store of pictures ({error}): {_REMAKE}") from error
+            raise UserError(f"{path} is no store of images ({error}): {_REMAKE}") from error
 
     def count(self, split: str) -> int:
-        """Pictures in `split`."""
+        """Images in `split`."""
         return self._file[split].shape[0]
 
     def images(self, split: str) -> np.ndarray:
-        """The pictures of `split`: uint8 (n, height, width, channel)."""
+        """The images of `split`: uint8 (n, height, width, channel)."""
         return self._file[split][:]
 
     def __enter__(self) -> Self:
@@ -124,23 +124,23 @@ _REMAKE = "delete it and run the pipeline again, which converts the data set ane
 
 
 def _append(
-    file: h5py.File, split: str, pictures: Iterable[np.ndarray], digest: Any
+    file: h5py.File, split: str, images: Iterable[np.ndarray], digest: Any
 ) -> tuple[int, ...] | None:
-    """Write one split block by block; its shape, or None if there were no pictures."""
+    """Write one split block by block; its shape, or None if there were no images."""
     digest.update(split.encode())
     dataset = None
-    iterator = iter(pictures)
+    iterator = iter(images)
     while block := list(itertools.islice(iterator, _BLOCK)):
         block = np.stack(block)
         if block.dtype != np.uint8:
-            raise TypeError(f"pictures must be uint8, not {block.dtype}")
+            raise TypeError(f"images must be uint8, not {block.dtype}")
         if dataset is None:
-            picture = block.shape[1:]
+            image = block.shape[1:]
             dataset = file.create_dataset(
                 split,
-                shape=(0, *picture),
-                maxshape=(None, *picture),
-                chunks=(max(1, _CHUNK_BYTES // block[0].nbytes), *picture),
+                shape=(0, *image),
+                maxshape=(None, *image),
+                chunks=(max(1, _CHUNK_BYTES // block[0].nbytes), *image),
                 dtype=np.uint8,
             )
         start = dataset.shape[0]
@@ -153,7 +153,7 @@ def _append(
     return dataset.shape
 
 
-def _picture_shape(dataset: h5py.Dataset | h5py.Group) -> tuple[int, ...]:
+def _image_shape(dataset: h5py.Dataset | h5py.Group) -> tuple[int, ...]:
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype != np.uint8 or dataset.ndim != 4:
         raise ValueError(f"{dataset.name} is not uint8 (n, height, width, channel)")
     return dataset.shape[1:]

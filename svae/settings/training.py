@@ -1,4 +1,4 @@
-"""The settings of each stage, as small frozen objects: `svae.config` makes them of a config."""
+"""The settings of a training."""
 
 from dataclasses import dataclass
 
@@ -22,20 +22,3 @@ class TrainingSettings:
     batch_size: int  # images
     learning_rate: float  # of Adam
     threads: int  # of TensorFlow, in one training on the CPU
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    n_samples: int
-    batch_size: int  # images a batch; decides the result only with batch statistics
-    batch_norm: str  # moving: the re-estimated statistics; batch: those of each batch
-
-
-@dataclass(frozen=True)
-class ParzenSettings:
-    protocol: str  # disjoint or paper
-    n_valid: int | str  # images on which a sigma is chosen, or auto
-    n_test: int | str  # images on which the score is taken, or auto
-    sigma_log10_min: float
-    sigma_log10_max: float
-    sigma_count: int
