@@ -164,7 +164,7 @@ def set_up(gpu: str | None, threads: int) -> str:
         log.warning(
             "GPU %s is there, but TensorFlow cannot use it, so this job runs on the CPU, far "
             "slower. Either TensorFlow is installed without the CUDA libraries (repair: "
-            "`pip install -e .[gpu]`), or the NVIDIA driver is too old for them.",
+            "`pip install -e '.[gpu]'`), or the NVIDIA driver is too old for them.",
             gpu,
         )
     return f"running on the CPU with {threads} thread{'s' if threads > 1 else ''}"

@@ -291,7 +291,7 @@ def test_gpu_that_tensorflow_lacks_means_the_cpu_and_a_warning(computed):
     assert output[:3] == ["running on the CPU with 3 threads", "3", "1"]
     (warning,) = {line for line in errors.splitlines() if line.startswith("WARNING")}
     assert NO_SUCH_GPU in warning
-    assert "pip install -e .[gpu]" in warning
+    assert "pip install -e '.[gpu]'" in warning
 
 
 def test_random_numbers_without_a_seed_are_refused(computed):

@@ -1,6 +1,7 @@
 """The real pipeline, small: what it makes, and what it makes anew after which change."""
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -67,8 +68,7 @@ def finished(tmp_path_factory):
     """A finished small run on the default data set, and the configuration it was made with."""
     workflow = Workflow(tmp_path_factory.mktemp("finished"))
     workflow.configure(SMALL)
-    done = workflow.run()
-    assert not re.search(r"\bgpu=", done.stdout + done.stderr)
+    workflow.run("--cores", "2")
     return workflow
 
 
@@ -138,6 +138,20 @@ def test_results(finished):
     log = (folder / "logs/train_mnist_5k_low_rank_seed-0.log").read_text()
     assert re.search(r"low_rank: running on the CPU with 1 thread", log)
     assert len(re.findall(r"low_rank: epoch 1/1 .* images/s", log)) == 1
+
+
+def overlap(folder):
+    """Whether any two trainings ran at the same time, by the times in their logs."""
+    spans = []
+    for path in (folder / "logs").glob("train*"):
+        times = re.findall(r"^[\d-]+ [\d:,]+", path.read_text(), re.MULTILINE)
+        spans.append((times[0], times[-1]))
+    spans.sort()
+    return any(start < end for (_, end), (start, _) in itertools.pairwise(spans))
+
+
+def test_without_gpus_trainings_run_side_by_side(finished):
+    assert overlap(finished.folder)
 
 
 def test_a_second_run_does_nothing(finished):
@@ -360,14 +374,12 @@ def test_one_training_one_gpu(tmp_path, count):
     workflow = Workflow(tmp_path)
     workflow.configure(SMALL | {"variants": {k: VARIANTS[k] for k in ("vanilla", "low_rank")}})
     records = [f"runs/mnist_5k/{name}/seed-0/run.json" for name in ("vanilla", "low_rank")]
-    done = workflow.run(
-        "--cores", "2", *records, TMPDIR=str(tmp_path), **fake_gpus(tmp_path, count)
-    )
-    assert f"gpu={count}" in done.stdout + done.stderr
+    workflow.run("--cores", "2", *records, TMPDIR=str(tmp_path), **fake_gpus(tmp_path, count))
     logs = [path.read_text() for path in (tmp_path / "logs").glob("train*")]
     given = [re.search(r"GPU-fake-\d", log)[0] for log in logs]
     assert sorted(given) == ["GPU-fake-0", f"GPU-fake-{count - 1}"]
     assert not any("waiting for a GPU" in log for log in logs)
+    assert overlap(tmp_path) == (count == 2)
 
 
 def test_the_snakefile_imports_no_tensorflow(tmp_path):

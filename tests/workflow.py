@@ -41,6 +41,7 @@ class Workflow:
             "CUDA_VISIBLE_DEVICES": "",
             "SNAKEMAKE_PROFILE": "none",
         }
+        ours["PYTHONPATH"] = str(self.folder)
         environment = {**os.environ, **ours, **environment}
         done = subprocess.run(
             command, cwd=self.folder, env=environment, text=True, capture_output=True
