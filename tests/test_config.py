@@ -423,7 +423,7 @@ def test_the_configuration_as_shipped():
         decoder_variance_learning_rate=None,
         beta=1.0,
         kl_warmup_epochs=0.0,
-        epochs=60,
+        epochs=40,
         batch_size=100,
         learning_rate=0.001,
         threads=1,
