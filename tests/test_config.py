@@ -426,7 +426,7 @@ def test_the_configuration_as_shipped():
         epochs=40,
         batch_size=100,
         learning_rate=0.001,
-        threads=1,
+        threads=2,
     )
 
 

@@ -22,11 +22,11 @@ pytestmark = pytest.mark.workflow
 
 VARIANTS = {
     "vanilla": {"posterior": "vanilla"},
-    "low_rank": {"posterior": "low_rank"},
+    "low_rank": {"posterior": "low_rank", "threads": 2},
     "vanilla_matched": {"posterior": "vanilla", "kl_weight": "low_rank"},
 }
 SMALL = {
-    "training": {"epochs": 1},
+    "training": {"epochs": 1, "threads": 1},
     "sampling": {"n_samples": 200},
     "variants": VARIANTS,
 }
@@ -136,7 +136,7 @@ def test_results(finished):
     lines = (folder / "runs/mnist_5k/low_rank/seed-0/history.jsonl").read_text().splitlines()
     assert len(lines) == 1 and json.loads(lines[0])["epoch"] == 1
     log = (folder / "logs/train_mnist_5k_low_rank_seed-0.log").read_text()
-    assert re.search(r"low_rank: running on the CPU with 1 thread", log)
+    assert re.search(r"low_rank: running on the CPU with 2 threads", log)
     assert len(re.findall(r"low_rank: epoch 1/1 .* images/s", log)) == 1
 
 
@@ -173,7 +173,10 @@ def test_the_figure_shows_the_first_samples(finished, tmp_path):
 CONFIGURATION_ROWS = {
     "training setting": ({"training": {"learning_rate": 0.002}}, all_of(*TRAIN)),
     "more epochs": ({"training": {"epochs": 2}}, all_of(*TRAIN)),
-    "threads": ({"training": {"threads": 2}}, all_of(*TRAIN)),
+    "threads of all that do not say otherwise": (
+        {"training": {"threads": 2}},
+        {**all_of(*TRAIN), "train": 2, "sample": 2, "parzen": 2, "result": 2},
+    ),
     "one variant's setting": (
         {"variants": {**VARIANTS, "vanilla": {"posterior": "vanilla", "learning_rate": 0.01}}},
         dict.fromkeys(TRAIN, 1),
