@@ -150,10 +150,6 @@ def overlap(folder):
     return any(start < end for (_, end), (start, _) in itertools.pairwise(spans))
 
 
-def test_without_gpus_trainings_run_side_by_side(finished):
-    assert overlap(finished.folder)
-
-
 def test_a_second_run_does_nothing(finished):
     assert finished.planned() == {}
 
@@ -368,21 +364,28 @@ def fake_gpus(folder, count):
     return {"PATH": path, "CUDA_VISIBLE_DEVICES": every}
 
 
-@pytest.mark.parametrize("count", [1, 2])
+GIVEN = {0: [], 1: ["GPU-fake-0", "GPU-fake-0"], 2: ["GPU-fake-0", "GPU-fake-1"]}
+
+
+@pytest.mark.parametrize("count", GIVEN)
 def test_one_training_one_gpu(tmp_path, count):
-    """Two trainings on one GPU run one after the other, on two side by side, each on its own.
+    """Two trainings on one GPU run one after the other; on two side by side, each on its own; and
+    without any side by side on the CPU.
 
     TensorFlow cannot see these GPUs: each job says so, naming the one it was given, and goes on.
     """
     workflow = Workflow(tmp_path)
-    workflow.configure(SMALL | {"variants": {k: VARIANTS[k] for k in ("vanilla", "low_rank")}})
-    records = [f"runs/mnist_5k/{name}/seed-0/run.json" for name in ("vanilla", "low_rank")]
-    workflow.run("--cores", "2", *records, TMPDIR=str(tmp_path), **fake_gpus(tmp_path, count))
+    names = ("vanilla", "low_rank")
+    workflow.configure(SMALL | {"variants": {name: {"posterior": name} for name in names}})
+    records = [f"runs/mnist_5k/{name}/seed-0/run.json" for name in names]
+    environment = {"TMPDIR": str(tmp_path), **fake_gpus(tmp_path, count)}
+    workflow.run("--cores", "2", "data/mnist_5k.h5", **environment)
+    workflow.run("--cores", "2", *records, **environment)
     logs = [path.read_text() for path in (tmp_path / "logs").glob("train*")]
-    given = [re.search(r"GPU-fake-\d", log)[0] for log in logs]
-    assert sorted(given) == ["GPU-fake-0", f"GPU-fake-{count - 1}"]
+    given = [found[0] for log in logs if (found := re.search(r"GPU-fake-\d", log))]
+    assert sorted(given) == GIVEN[count]
     assert not any("waiting for a GPU" in log for log in logs)
-    assert overlap(tmp_path) == (count == 2)
+    assert overlap(tmp_path) == (count != 1)
 
 
 def test_the_snakefile_imports_no_tensorflow(tmp_path):
