@@ -73,7 +73,7 @@ class SpatialVAE(keras.Model):
         """Make the optimizers. A learned variance starts at `data_variance`, that of the
         training pixels; a fixed one is set."""
         settings = self.settings
-        # Epsilon is TensorFlow 1's default, which the published code had; Keras has 1e-7.
+        # Epsilon is the default of TensorFlow 1, which the published code used; Keras has 1e-7.
         adam = keras.optimizers.Adam(settings.learning_rate, epsilon=1e-8)
         self.compile(optimizer=adam, jit_compile=False)
         adam.build(self.trainable_variables)
