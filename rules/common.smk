@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from svae import config as configuration
+from svae.data_config import folder_listing
 from svae.devices import visible_gpus
 from svae.errors import UserError
 from svae.fingerprint import fingerprint
@@ -36,7 +37,14 @@ CONFIG = or_stop(configuration.resolve, config, SCHEMA, Path.cwd())
 DATASET = CONFIG.dataset.name
 RUN = f"runs/{DATASET}/{{variant}}/seed-{CONFIG.seed}"
 JOB = f"{DATASET}_{{variant}}_seed-{CONFIG.seed}"
-FETCHED = {source.name: source for source in CONFIG.sources.values() if source.remote}
+FETCHED = {source.name: source for source in CONFIG.sources.values() if source.path is None}
+# Where the files of the data set are, or will be once they are fetched, by role.
+RAW = {
+    role: source.path or f"data/raw/{DATASET}/{source.name}"
+    for role, source in CONFIG.sources.items()
+}
+# A folder is no input, since its own time does not tell what happens inside; its listing does.
+LISTINGS = {role: folder_listing(path) for role, path in RAW.items() if Path(path).is_dir()}
 GPUS = visible_gpus()
 
 # On a machine with GPUs one training takes one; elsewhere nothing is serialised.
@@ -50,24 +58,28 @@ wildcard_constraints:
     file="|".join(map(re.escape, FETCHED)) or "(?!)",
 
 
-def source_files():
-    """Where the files of the data set are, or will be once they are fetched."""
+def addresses(wildcards, threads):
+    """Where to fetch a file, and how. It asks for the threads only because Snakemake leaves such
+    parameters out of what makes a file stale: nothing is fetched twice for a new mirror."""
+    source = FETCHED[wildcards.file]
     return {
-        role: f"data/raw/{DATASET}/{source.name}" if source.remote else source.location
-        for role, source in CONFIG.sources.items()
+        "urls": source.urls,
+        "size": source.bytes,
+        "by_hand": CONFIG.dataset.by_hand,
+        **asdict(CONFIG.fetching),
     }
 
 
-def fetched(wildcards):
-    """The address behind a fetched file, and the checksum that it must have: the one in the
-    configuration, or that of the official file of this name."""
-    source = FETCHED[wildcards.file]
-    (file,) = (file for file in CONFIG.dataset.files if file.role == source.role)
-    official = {known.name: known.known_hash for known in (*file.alternatives, file)}
-    known = official.get(source.name, file.known_hash)
+def to_verify(wildcards, threads):
+    """What `verify` is told of the fetched files, by role; not stale by it either, since another
+    file is an error or has another checksum."""
     return {
-        "url": source.location,
-        "known_hash": f"sha256:{source.sha256}" if source.sha256 else known,
+        source.role: {
+            "known_hash": source.known_hash,
+            "size": source.bytes,
+            "by_hand": CONFIG.dataset.by_hand,
+        }
+        for source in FETCHED.values()
     }
 
 

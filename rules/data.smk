@@ -1,10 +1,13 @@
+# Marked as an update, a file that is there already, put by hand or fetched before, is checked and
+# kept: Snakemake would else delete it before the job.
 rule fetch:
     output:
-        f"data/raw/{DATASET}/{{file}}",
+        update(f"data/raw/{DATASET}/{{file}}"),
     log:
         f"logs/fetch_{DATASET}_{{file}}.log",
     params:
-        source=fetched,
+        known_hash=lambda wildcards: FETCHED[wildcards.file].known_hash,
+        addresses=addresses,
     message:
         "Downloading {wildcards.file}"
     script:
@@ -13,18 +16,21 @@ rule fetch:
 
 rule convert:
     input:
-        **source_files(),
+        **{role: path for role, path in RAW.items() if role not in LISTINGS},
     output:
         f"data/{DATASET}.h5",
     log:
         f"logs/convert_{DATASET}.log",
     benchmark:
         f"benchmarks/out/convert_{DATASET}.tsv"
+    threads: workflow.cores
     params:
         dataset=DATASET,
+        folders={role: RAW[role] for role in LISTINGS},
+        listings=LISTINGS,
         sha256={role: source.sha256 for role, source in CONFIG.sources.items() if source.sha256},
-        crop=CONFIG.crop,
-        size=CONFIG.size,
+        to_verify=to_verify,
+        settings=asdict(CONFIG.conversion),
         published={  # what the conversion reads of sources.yaml
             "title": CONFIG.dataset.title,
             "padding": CONFIG.dataset.padding,
@@ -39,3 +45,19 @@ rule convert:
         "Converting {params.dataset} into {output}"
     script:
         "../scripts/convert.py"
+
+
+# To be looked at before training: it shows a wrong crop at once.
+rule dataset:
+    input:
+        data=f"data/{DATASET}.h5",
+    output:
+        "results/dataset.png",
+    log:
+        "logs/dataset.log",
+    params:
+        code=fingerprint("svae.figures", "svae.datasets.store"),
+    message:
+        "Drawing {output}"
+    script:
+        "../scripts/dataset.py"

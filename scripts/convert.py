@@ -4,12 +4,16 @@ from svae.logs import log_to
 
 with log_to(snakemake.log[0]):
     from svae.datasets.convert import convert
+    from svae.datasets.fetch import verify
 
+    files = {**dict(snakemake.input.items()), **snakemake.params.folders}
+    for role, published in snakemake.params.to_verify.items():
+        verify(files[role], **published)
     convert(
         snakemake.params.dataset,
-        files=dict(snakemake.input.items()),
+        files,
+        snakemake.output[0],
         sha256=snakemake.params.sha256,
-        output=snakemake.output[0],
-        crop=snakemake.params.crop,
-        size=snakemake.params.size,
+        processes=snakemake.threads,
+        **snakemake.params.settings,
     )

@@ -7,4 +7,9 @@ from svae.logs import log_to
 with log_to(snakemake.log[0]):
     from svae.datasets.fetch import fetch
 
-    fetch(target=snakemake.output[0], progress=sys.stderr.isatty(), **snakemake.params.source)
+    fetch(
+        snakemake.output[0],
+        known_hash=snakemake.params.known_hash,
+        progress=sys.stderr.isatty(),
+        **snakemake.params.addresses,
+    )

@@ -4,16 +4,22 @@ Light enough for the Snakefile: neither TensorFlow nor h5py nor numpy is importe
 """
 
 import logging
-import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 
 from svae import geometry
+from svae.data_config import (
+    Conversion,
+    Fetching,
+    Source,
+    image_size,
+    resolve_conversion,
+    resolve_sources,
+    with_datasets,
+)
 from svae.datasets.catalogue import Dataset, catalogue
 from svae.errors import UserError
 from svae.schema import check_writable, checked, closest, shown
@@ -25,31 +31,13 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Source:
-    """One file of a data set: a local path, or an address to fetch it from."""
-
-    role: str
-    location: str
-    sha256: str | None
-
-    @property
-    def remote(self) -> bool:
-        return self.location.lower().startswith(("http://", "https://"))
-
-    @property
-    def name(self) -> str:
-        """The file's name, without folder or query."""
-        return Path(urlsplit(self.location).path if self.remote else self.location).name
-
-
-@dataclass(frozen=True)
 class Configuration:
     """All settings, by stage."""
 
     dataset: Dataset
     sources: dict[str, Source]
-    crop: int | None
-    size: int | None
+    fetching: Fetching
+    conversion: Conversion
     seed: int
     variants: dict[str, TrainingSettings]
     sampling: SamplingSettings
@@ -110,16 +98,18 @@ def resolve(raw: dict[str, Any], schema: dict[str, Any], working: Path) -> Confi
     `working`: the folder that relative paths in the configuration start from. UserError with all
     that the schema does not allow, or else with the first contradiction.
     """
-    config = checked(raw, schema)
+    config = checked(raw, with_datasets(schema))
 
-    dataset = catalogue()[config["dataset"]]
-    crop, size = config["conversion"]["crop"], config["conversion"]["size"]
-    height, width = _image_size(dataset, crop, size)
-    variants = _variants(config, height * width * dataset.channels)
-    padding = dataset.padding if crop is None and size is None else 0
+    published = catalogue()[config["dataset"]]
+    conversion = resolve_conversion(config["conversion"], published)
+    dataset = published.chosen(conversion.options)
+    own = config["sources"].get(dataset.name, {})
+    sources = resolve_sources(dataset, own, working)
+    height, width = image_size(dataset, conversion)
+    variants = _variants(config, height * width * conversion.channels)
+    padding = 0 if conversion.crop or conversion.size else dataset.padding
     _check_sizes(config, variants, height + 2 * padding, width + 2 * padding)
     _warn_of_twins(variants)
-    overridden = config["sources"].get(dataset.name, {})
     _check_counts(config, variants, dataset)
     sampling = config["sampling"]
     if sampling["batch_norm"] == "batch" and sampling["n_samples"] % sampling["batch_size"]:
@@ -135,26 +125,15 @@ def resolve(raw: dict[str, Any], schema: dict[str, Any], working: Path) -> Confi
         )
     return Configuration(
         dataset=dataset,
-        sources=_sources(dataset, overridden, working),
-        crop=crop,
-        size=size,
+        sources=sources,
+        fetching=Fetching(**config["fetch"]),
+        conversion=conversion,
         seed=config["seed"],
         variants=variants,
         sampling=SamplingSettings(**sampling),
         parzen=ParzenSettings(**config["parzen"]),
         figure_columns=config["figure"]["columns"],
     )
-
-
-def _image_size(dataset: Dataset, crop: int | None, size: int | None) -> tuple[int, int]:
-    """Height and width of the stored images."""
-    if crop is not None and crop > min(dataset.height, dataset.width):
-        raise UserError(
-            f"conversion.crop is {crop}, but {dataset.name} has {dataset.height}x{dataset.width} "
-            f"images; lower it or write null"
-        )
-    side = size or crop
-    return (side, side) if side else (dataset.height, dataset.width)
 
 
 def _origin(config: dict[str, Any], name: str, key: str) -> str:
@@ -269,6 +248,8 @@ def _check_counts(
 ) -> None:
     """Counts against those of the official data set; a smaller one's are counted by the stages."""
     splits, parzen = dataset.counts, config["parzen"]
+    if splits is None:
+        return
     for name, settings in variants.items():
         if settings.batch_size > splits["train"]:
             raise UserError(
@@ -292,24 +273,3 @@ def _check_counts(
                 f"parzen.{key} is {parzen[key]}, but {dataset.name} has {limit} {images[key]}; "
                 f"lower it or write auto"
             )
-
-
-def _sources(dataset: Dataset, overridden: dict[str, str], working: Path) -> dict[str, Source]:
-    sources = {}
-    sha256 = overridden.get("sha256")
-    for file in dataset.files:
-        own = overridden.get(file.role)
-        source = Source(file.role, own or file.url, sha256 and sha256.lower())
-        # Unlike Path.is_file, this raises nothing for a path too long or in a forbidden folder.
-        if own and not source.remote and not os.path.isfile(working / own):  # noqa: PTH113
-            raise UserError(
-                f"sources.{dataset.name}.{file.role} is {shown(own)}, but there is no such file "
-                f"(from {working}); correct the path, or drop sources.{dataset.name} to fetch it"
-            )
-        if own and source.remote and not re.fullmatch(r"[\w.%+-]+", source.name):
-            raise UserError(
-                f"sources.{dataset.name}.{file.role} is {shown(own)}, an address without a plain "
-                f"file name at its end; give one such as https://example.org/{file.name}"
-            )
-        sources[file.role] = source
-    return sources

@@ -107,8 +107,11 @@ def _messages(error: ValidationError, root: dict[str, Any]) -> Iterator[str]:
         rules = root["properties"]["variants"]["propertyNames"]["description"]
         yield f"{_join(key, value)} is no name for a variant; take {rules}"
     else:
-        options = [schema, *schema.get("anyOf", [])]
-        names = [name for option in options for name in option.get("enum", [option.get("const")])]
+        names = [
+            name
+            for option in _options(schema)
+            for name in option.get("enum", [option.get("const")])
+        ]
         close = closest(str(value), [name for name in names if name])
         yield f"{key} is {shown(value)}; it must be {_expectation(schema)}" + (
             f"; did you mean {close}?" if close else ""
@@ -197,9 +200,14 @@ def _without_removed_variants(raw: dict[str, Any]) -> dict[str, Any]:
     return {**raw, "variants": kept}
 
 
+def _options(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """A schema and its alternatives."""
+    return [schema, *schema.get("anyOf", [])]
+
+
 def _kinds(schema: dict[str, Any]) -> set[str]:
     """The JSON types that a schema allows."""
-    return {option["type"] for option in [schema, *schema.get("anyOf", [])] if "type" in option}
+    return {option["type"] for option in _options(schema) if "type" in option}
 
 
 def _typed(value: Any, schema: dict[str, Any]) -> Any:
@@ -228,6 +236,7 @@ def _complete(value: Any, schema: dict[str, Any], fill: bool = True) -> Any:
     Nothing is filled in inside variants, whose defaults are the values of model and training.
     """
     if isinstance(value, dict):
+        schema = next(option for option in _options(schema) if option.get("type") == "object")
         known, other = schema.get("properties", {}), schema.get("additionalProperties")
         if other:
             return {name: _complete(inner, other, fill=False) for name, inner in value.items()}

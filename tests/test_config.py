@@ -13,6 +13,7 @@ import yaml
 from workflow import CLONE
 
 from svae.config import Configuration, config_file, resolve
+from svae.data_config import Conversion, Fetching
 from svae.datasets.catalogue import catalogue
 from svae.errors import UserError
 from svae.settings.parzen import ParzenSettings
@@ -47,10 +48,10 @@ def snakemake(folder, *arguments):
 WRONG = {
     # of the schema
     "typo of a data set": ("dataset: cifra10", ["dataset is 'cifra10'", "did you mean cifar10?"]),
-    "unknown data set": ("dataset: celeba", ["dataset is 'celeba'", "one of mnist_5k, cifar10"]),
+    "unknown data set": ("dataset: coco", ["dataset is 'coco'", "one of mnist_5k, mnist, cifar10"]),
     "data set in capitals": ("dataset: CIFAR10", ["did you mean cifar10?"]),
-    "data set in a list": ("dataset: [cifar10]", ["dataset is a list", "mnist_5k, cifar10"]),
-    "no data set": ("dataset:", ["dataset is empty", "one of mnist_5k, cifar10"]),
+    "data set in a list": ("dataset: [cifar10]", ["dataset is a list", "mnist_5k, mnist, cifar10"]),
+    "no data set": ("dataset:", ["dataset is empty", "one of mnist_5k, mnist, cifar10"]),
     "typo of a key": ("sampling: {n_sample: 9}", ["sampling.n_sample;", "did you mean n_samples?"]),
     "typo of a section": ("trainng: {epochs: 3}", ["unknown key trainng", "mean training?"]),
     "unknown key": ("figure: {dpi: 300}", ["key figure.dpi", "known here: columns"]),
@@ -107,7 +108,7 @@ WRONG = {
     ),
     "number as a key": ("1: 2", ["key 1 is no name", "take another name"]),
     "null as a key": ("null: 3", ["key null is no name"]),
-    "source without file": ("sources: {cifar10: {}}", ["sources.cifar10.archive is missing"]),
+    "role of no file": ("sources: {cifar10: {train: /x}}", ["sources.cifar10.train", "archive"]),
     "source without key": ("sources: {cifar10: /x}", ["sources.cifar10 is '/x'", "{archive: "]),
     "source of no data set": ("sources: {cifar: {}}", ["sources.cifar;", "did you mean cifar10?"]),
     "bad checksum": (
@@ -197,14 +198,6 @@ WRONG = {
         "parzen: {sigma_log10_min: 0.5}",
         ["parzen.sigma_log10_min is 0.5, above parzen.sigma_log10_max", "swap them"],
     ),
-    "missing source": (
-        "{dataset: cifar10, sources: {cifar10: {archive: no/such.tar.gz}}}",
-        [
-            "sources.cifar10.archive is 'no/such.tar.gz'",
-            "there is no such file",
-            "correct the path",
-        ],
-    ),
 }
 
 
@@ -252,26 +245,6 @@ def test_batch_statistics_want_equal_batches(batch_norm):
     else:
         with pytest.raises(UserError, match=r"n_samples is 250, no multiple of .*100"):
             resolved(text)
-
-
-ADDRESSES = {
-    "https://example.org/a/own.tar.gz?download=1": "own.tar.gz",
-    "HTTP://example.org/x.tgz": "x.tgz",
-    "https://example.org": None,
-    "https://example.org/{x}.tgz": None,
-    "ftp://example.org/x.tgz": None,
-}
-
-
-@pytest.mark.parametrize("address", ADDRESSES)
-def test_addresses_of_sources(address, tmp_path):
-    text = f"{{dataset: cifar10, sources: {{cifar10: {{archive: '{address}'}}}}}}"
-    if ADDRESSES[address]:
-        source = resolved(text, tmp_path).sources["archive"]
-        assert source.remote and source.name == ADDRESSES[address]
-    else:
-        with pytest.raises(UserError, match=r"sources\.cifar10\.archive is "):
-            resolved(text, tmp_path)
 
 
 def test_problems_are_counted_where_they_are_many():
@@ -407,7 +380,9 @@ def test_the_configuration_as_shipped():
     config = resolve(DEFAULTS, SCHEMA, CLONE)
     assert config.dataset == catalogue()["mnist_5k"]
     assert list(config.variants) == ["vanilla", "naive", "mvn", "low_rank", "vanilla_matched"]
-    assert (config.crop, config.size, config.seed, config.figure_columns) == (None, None, 0, 10)
+    assert config.conversion == Conversion(None, None, 1, {}, "stop")
+    assert config.fetching == Fetching(60.0, 5)
+    assert (config.sources, config.seed, config.figure_columns) == ({}, 0, 10)
     assert config.sampling == SamplingSettings(
         n_samples=10_000, batch_size=100, batch_norm="moving"
     )
@@ -426,6 +401,7 @@ def test_the_configuration_as_shipped():
         epochs=40,
         batch_size=100,
         learning_rate=0.001,
+        image_memory_mb=1000,
         threads=2,
     )
 
@@ -448,7 +424,8 @@ def test_numbers_have_one_type_however_they_are_written():
     for a, b in ((one.variants["mvn"], two.variants["mvn"]), (one.parzen, two.parzen)):
         assert types(a) == types(b)
     assert type(one.parzen.n_valid) is int
-    assert type(resolved("conversion: {crop: 16.0, size: '32'}").crop) is int
+    conversion = resolved("conversion: {crop: 16.0, size: '32'}").conversion
+    assert (type(conversion.crop), type(conversion.size)) == (int, int)
 
 
 @pytest.mark.parametrize(
@@ -465,7 +442,7 @@ def test_numbers_may_come_as_text(text, value):
 
 @pytest.mark.parametrize("text", ["null", "~", "''", "'null'", ""])
 def test_null_may_come_as_text(text):
-    assert resolved(f"conversion: {{crop: {text}, size: 32}}").crop is None
+    assert resolved(f"conversion: {{crop: {text}, size: 32}}").conversion.crop is None
 
 
 @pytest.mark.parametrize("text", ["false", "'false'", "'False'", "no"])
@@ -536,36 +513,6 @@ def test_variants_that_are_the_same_training_are_named(caplog):
     assert not caplog.records
 
 
-DIGITS = "0123456789ABCDEF" * 4
-
-
-@pytest.mark.parametrize(
-    ("source", "location", "remote"),
-    [
-        ("archive: sub/own.tar.gz", "sub/own.tar.gz", False),
-        ("archive: https://localhost/own.tar.gz", "https://localhost/own.tar.gz", True),
-    ],
-)
-def test_a_source_of_the_users_own(source, location, remote, tmp_path):
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub/own.tar.gz").touch()
-    text = f"{{dataset: cifar10, sources: {{cifar10: {{{source}, sha256: '{DIGITS}'}}}}}}"
-    archive = resolved(text, tmp_path).sources["archive"]
-    assert (archive.location, archive.remote) == (location, remote)
-    assert archive.sha256 == DIGITS.lower()
-
-
-def test_a_source_that_is_not_given_is_the_official_one():
-    archive = resolved("dataset: cifar10").sources["archive"]
-    assert archive.location == catalogue()["cifar10"].files[0].url
-    assert archive.remote
-    assert archive.sha256 is None
-
-
-def test_a_missing_source_of_another_data_set_is_no_matter():
-    assert resolved("sources: {cifar10: {archive: no/such.tar.gz}}").sources == {}
-
-
 # That all of it agrees --------------------------------------------------------------------------
 
 
@@ -632,13 +579,10 @@ def test_the_schema_knows_the_choices():
     variant = SECTIONS["variants"]["additionalProperties"]["properties"]
     assert variant["posterior"]["enum"] == literal("posteriors.py", "POSTERIORS")
     assert SECTIONS["parzen"]["properties"]["protocol"]["enum"] == literal("parzen.py", "PROTOCOLS")
-    assert SECTIONS["dataset"]["enum"] == list(catalogue())
-    sources = SECTIONS["sources"]["properties"]
-    with_files = {name: entry for name, entry in catalogue().items() if entry.files}
-    assert set(sources) == set(with_files)
-    for name, entry in with_files.items():
-        roles = {file.role for file in entry.files}
-        assert set(sources[name]["properties"]) == roles | {"sha256"}
+    for entry in catalogue().values():
+        for option, choices in entry.options.items():
+            setting = SECTIONS["conversion"]["properties"][option]
+            assert (setting["enum"], setting["default"]) == (list(choices), choices[0])
 
 
 def test_the_configuration_is_light():
@@ -677,7 +621,7 @@ THROUGH_SNAKEMAKE = [
     "weights in a circle",
     "size of no network",
     "too many valid",
-    "missing source",
+    "role of no file",
 ]
 
 

@@ -1,13 +1,19 @@
+import collections
+import gzip
 import importlib
+import itertools
 import re
+import struct
 import subprocess
 import sys
 
 import archives
 import numpy as np
 import pytest
+import scipy.io
 
 from svae.datasets.catalogue import SourceFile, catalogue
+from svae.datasets.readers import Raw
 
 NAMES = list(catalogue())
 
@@ -17,7 +23,7 @@ def all_files(entry):
 
 
 def test_the_data_sets():
-    assert {"mnist_5k", "cifar10"} <= set(NAMES)
+    assert NAMES == ["mnist_5k", "mnist", "cifar10", "svhn", "celeba", "lsun", "images"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -26,20 +32,56 @@ def test_an_entry_is_complete(name):
     assert entry.name == name
     assert entry.title
     assert entry.source
+    assert entry.channels in (1, 3)
     assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", entry.date)
-    assert set(entry.counts) == {"train", "valid", "test"}
-    roles = [source.role for source in entry.files]
-    assert len(roles) == len(set(roles))
-    for source in all_files(entry):
-        assert source.url.endswith(source.name)
-        assert re.match("https?://", source.url)
+    assert entry.counts is None or set(entry.counts) == {"train", "valid", "test"}
+    assert (entry.height is None) == (entry.width is None)
+    # Images that differ in size need a crop and a size to become a store.
+    assert entry.height or (entry.crop and entry.size)
+    assert entry.by_hand or not any(source.urls for source in entry.files)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_choice_of_options_needs_each_role_once(name):
+    entry = catalogue()[name]
+    for choice in itertools.product(*entry.options.values()):
+        chosen = entry.chosen(dict(zip(entry.options, choice, strict=True)))
+        roles = [source.role for source in chosen.files]
+        assert len(roles) == len(set(roles))
+        assert "{" not in chosen.title
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_has_addresses_and_checksums_or_neither(name):
+    for source in all_files(catalogue()[name]):
+        assert source.limit > (source.bytes or 0)
+        if not source.urls:
+            assert source.known_hash is None and source.bytes is None
+            continue
         assert source.bytes > 0
-        assert source.md5 or source.sha256
+        assert re.fullmatch("[0-9a-f]{64}", source.sha256)
         assert source.md5 is None or re.fullmatch("[0-9a-f]{32}", source.md5)
-        assert source.sha256 is None or re.fullmatch("[0-9a-f]{64}", source.sha256)
+        for url in source.urls:
+            drive = re.match(r"https://drive\.google\.com/uc\?id=[\w-]+$", url)
+            assert drive or (re.match("https?://", url) and url.endswith(f"/{source.name}"))
 
 
-@pytest.mark.parametrize("name", ["mnist_5k", "cifar10"])
+# facts that the literature and the official pages agree on
+OFFICIAL = {
+    "mnist": (70_000, 10_000),
+    "cifar10": (60_000, 10_000),
+    "svhn": (73_257 + 26_032, 26_032),
+    "celeba": (202_599, 19_962),
+}
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_counts_add_up(name):
+    counts = catalogue()[name].counts
+    assert (sum(counts.values()), counts["test"]) == OFFICIAL[name]
+
+
+@pytest.mark.parametrize("name", ["mnist_5k", "mnist", "cifar10", "svhn"])
 def test_networks_see_32_by_32(name):
     entry = catalogue()[name]
     assert entry.height + 2 * entry.padding == entry.width + 2 * entry.padding == 32
@@ -52,6 +94,18 @@ def source_files(tmp_path):
     def make(name):
         if name == "mnist_5k":
             return {}
+        if name == "mnist":
+            counts = {"train_images": 60_000, "test_images": 10_000}
+            for role, count in counts.items():
+                content = struct.pack(">IIII", 2051, count, 28, 28) + bytes(count * 784)
+                (tmp_path / role).write_bytes(gzip.compress(content, 1))
+            return {role: tmp_path / role for role in counts}
+        if name == "svhn":
+            counts = {"train": 73_257, "test": 26_032}
+            for role, count in counts.items():
+                content = {"X": np.zeros((32, 32, 3, count), np.uint8), "y": np.zeros((count, 1))}
+                scipy.io.savemat(tmp_path / role, content, appendmat=False, do_compression=True)
+            return {role: tmp_path / role for role in counts}
         batch = bytes(3073 * 10_000)
         members = {f"{part}.bin": batch for part in (*archives.BATCHES, "test_batch")}
         return {"archive": archives.write_tar(tmp_path / "archive.tar", members, "w")}
@@ -59,24 +113,31 @@ def source_files(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("name", ["mnist_5k", "cifar10"])
+@pytest.mark.parametrize("name", ["mnist_5k", "mnist", "cifar10", "svhn"])
 def test_the_reader_gives_what_the_entry_says(name, source_files):
     entry = catalogue()[name]
     reader = importlib.import_module(f"svae.datasets.{name}")
-    splits = reader.read(source_files(name))
-    assert {split: len(images) for split, images in splits.items()} == entry.counts
-    for images in splits.values():
-        assert images.dtype == np.uint8
-        assert images.shape[1:] == (entry.height, entry.width, entry.channels)
+    raw = Raw(source_files(name), {file.role: file.limit for file in entry.files})
+    counts = collections.Counter()
+    shape = (entry.height, entry.width, entry.channels)
+    for split, _, image in reader.read(raw):
+        counts[split] += 1
+        assert (image.dtype, image.shape) == (np.uint8, shape)
+    assert counts == entry.counts
     assert "shuffle" in reader.SPLIT_RULE
 
 
 @pytest.mark.parametrize(
     ("md5", "sha256", "expected"),
-    [("aa", "bb", "sha256:bb"), ("aa", None, "md5:aa"), (None, "bb", "sha256:bb")],
+    [
+        ("aa", "bb", "sha256:bb"),
+        ("aa", None, "md5:aa"),
+        (None, "bb", "sha256:bb"),
+        (None, None, None),
+    ],
 )
 def test_the_strongest_checksum_is_used(md5, sha256, expected):
-    source = SourceFile("archive", "a", "https://example.org/a", 1, md5, sha256)
+    source = SourceFile("archive", "a", limit=1, md5=md5, sha256=sha256)
     assert source.known_hash == expected
 
 

@@ -3,7 +3,9 @@
 The Snakefile reads it, so this module imports nothing heavier than yaml.
 """
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +16,26 @@ TABLE = Path(__file__).with_name("sources.yaml")
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One published file: its role for the reader, address, size and checksums (hexadecimal)."""
+    """One file that a reader needs; sources.yaml says what each key means."""
 
     role: str
     name: str
-    url: str
-    bytes: int
+    limit: int
+    urls: tuple[str, ...] = ()
+    bytes: int | None = None
     md5: str | None = None
     sha256: str | None = None
+    folder: bool = False
+    optional: bool = False
+    when: Mapping[str, str] = field(default_factory=dict)
     alternatives: tuple["SourceFile", ...] = ()
 
     @property
-    def known_hash(self) -> str:
+    def known_hash(self) -> str | None:
         """The strongest known checksum as "algorithm:hexadecimal", as pooch writes it."""
-        return f"sha256:{self.sha256}" if self.sha256 else f"md5:{self.md5}"
+        if self.sha256:
+            return f"sha256:{self.sha256}"
+        return f"md5:{self.md5}" if self.md5 else None
 
 
 @dataclass(frozen=True)
@@ -36,24 +44,46 @@ class Dataset:
 
     name: str
     title: str
-    height: int
-    width: int
     channels: int
-    padding: int
-    counts: dict[str, int]
-    files: tuple[SourceFile, ...]
     source: str
     date: str
+    files: tuple[SourceFile, ...] = ()
+    height: int | None = None
+    width: int | None = None
+    padding: int = 0
+    crop: int | str | None = None
+    size: int | None = None
+    counts: Mapping[str, int] | None = None
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    by_hand: str = ""
+
+    def chosen(self, options: Mapping[str, str]) -> "Dataset":
+        """The data set under these options: its title, the files it then takes, and its counts,
+        which are known for the first choice of every option alone."""
+        usual = all(options[name] == choices[0] for name, choices in self.options.items())
+        return replace(
+            self,
+            title=self.title.format(**options),
+            files=tuple(file for file in self.files if file.when.items() <= options.items()),
+            counts=self.counts if usual else None,
+        )
 
 
+@functools.cache
 def catalogue() -> dict[str, Dataset]:
     """Every data set by name, in the order of sources.yaml."""
     table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
-    return {
-        name: Dataset(**{**entry, "name": name, "files": tuple(map(_file, entry["files"]))})
-        for name, entry in table.items()
-    }
+    return {name: _dataset(name, entry) for name, entry in table.items()}
+
+
+def _dataset(name: str, entry: dict[str, Any]) -> Dataset:
+    files = tuple(map(_file, entry.get("files", ())))
+    options = {option: tuple(choices) for option, choices in entry.get("options", {}).items()}
+    return Dataset(**{**entry, "name": name, "files": files, "options": options})
 
 
 def _file(entry: dict[str, Any]) -> SourceFile:
-    return SourceFile(**{**entry, "alternatives": tuple(map(_file, entry.get("alternatives", ())))})
+    alternatives = tuple(map(_file, entry.get("alternatives", ())))
+    return SourceFile(
+        **{**entry, "urls": tuple(entry.get("urls", ())), "alternatives": alternatives}
+    )
