@@ -1,10 +1,12 @@
-"""Small CIFAR-10 archives in the official layouts, made of any images."""
+"""Small archives: CIFAR-10 in the official layouts, and zip files as odd as one likes."""
 
 import io
 import pickle
 import struct
 import tarfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +67,67 @@ def write_tar(path: Path, members: Mapping[str, bytes], mode: str = "w:gz") -> P
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+@dataclass
+class ZipMember:
+    """A member of a zip archive; what is None is what an honest one has."""
+
+    name: str | bytes
+    content: bytes = b""
+    deflated: bool = False
+    size: int | None = None
+    crc: int | None = None
+    method: int | None = None
+    flags: int = 0x800  # the name is UTF-8
+    mode: int = 0  # of Unix: type and permissions
+    offset: int | None = None
+
+
+def zip_bytes(members: Iterable[ZipMember]) -> bytes:
+    """A zip archive, each member's false statements in both of its headers."""
+    local, central = [], []
+    position = 0
+    for member in members:
+        name = member.name.encode() if isinstance(member.name, str) else member.name
+        packed = zlib.compress(member.content, wbits=-15) if member.deflated else member.content
+        method = (8 if member.deflated else 0) if member.method is None else member.method
+        size = len(member.content) if member.size is None else member.size
+        crc = zlib.crc32(member.content) if member.crc is None else member.crc
+        common = struct.pack(
+            "<5H3I2H", 20, member.flags, method, 0, 33, crc, len(packed), size, len(name), 0
+        )
+        offset = position if member.offset is None else member.offset
+        tail = struct.pack("<3H2I", 0, 0, 0, member.mode << 16, offset)
+        local += [b"PK\x03\x04", common, name, packed]
+        central.append(b"PK\x01\x02" + struct.pack("<H", 0x0314) + common + tail + name)
+        position += 4 + len(common) + len(name) + len(packed)
+    count, size = min(len(central), 0xFFFF), sum(map(len, central))
+    end = struct.pack("<4H2IH", 0, 0, count, count, size, position, 0)
+    return b"".join([*local, *central, b"PK\x05\x06", end])
+
+
+def write_zip(path: Path, members: Mapping[str, bytes], deflated: bool = False) -> Path:
+    entries = (ZipMember(name, content, deflated) for name, content in members.items())
+    path.write_bytes(zip_bytes(entries))
+    return path
+
+
+TAR_MODES = {"tar": "w", "tar.gz": "w:gz", "tar.bz2": "w:bz2", "tar.xz": "w:xz"}
+KINDS = ("folder", "zip", "deflated", *TAR_MODES)
+
+
+def pack(path: Path, contents: Mapping[str, bytes], kind: str) -> Path:
+    """Write `contents` as a folder or as an archive of one of KINDS."""
+    if kind in TAR_MODES:
+        return write_tar(path, contents, TAR_MODES[kind])
+    if kind != "folder":
+        return write_zip(path, contents, deflated=kind == "deflated")
+    path.mkdir()
+    for name, content in contents.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
     return path
 
 

@@ -1,8 +1,11 @@
+import pickle
+
 import archives
 import numpy as np
 import pytest
 
 from svae.datasets import cifar10
+from svae.datasets.readers import Raw
 from svae.errors import UserError
 
 BATCH_WRITERS = [
@@ -15,6 +18,15 @@ BATCH_WRITERS = [
 GOLDEN_VALID = [39, 32, 25, 9, 44]
 
 
+def read(path):
+    """The images by split."""
+    splits = {}
+    for split, name, image in cifar10.read(Raw({"archive": path}, {"archive": 1 << 28})):
+        splits.setdefault(split, []).append(image)
+        assert name == f"{split} {len(splits[split]) - 1}"
+    return {split: np.stack(images) for split, images in splits.items()}
+
+
 @pytest.fixture
 def images():
     return archives.numbered_images(50), archives.numbered_images(7, first=1000)
@@ -25,7 +37,7 @@ def images():
 def test_the_images_come_out_whole_whatever_the_layout_and_name(tmp_path, images, batch, name):
     training, test = images
     path = archives.write_tar(tmp_path / name, archives.cifar_members(training, test, batch))
-    splits = cifar10.read({"archive": path})
+    splits = read(path)
     assert list(splits) == ["train", "valid", "test"]
     np.testing.assert_array_equal(splits["test"], test)
     for split in ("train", "valid"):
@@ -35,7 +47,7 @@ def test_the_images_come_out_whole_whatever_the_layout_and_name(tmp_path, images
 
 def test_the_splits_are_disjoint_whole_and_fixed(tmp_path, images):
     path = archives.write_tar(tmp_path / "a.tar", archives.cifar_members(*images), "w")
-    splits = cifar10.read({"archive": path})
+    splits = read(path)
     train, valid = (archives.numbers_of(splits[split]) for split in ("train", "valid"))
     assert sorted(train + valid) == list(range(50))
     assert valid == GOLDEN_VALID
@@ -45,12 +57,42 @@ def test_the_splits_are_disjoint_whole_and_fixed(tmp_path, images):
 def test_a_tenth_of_the_training_images_validates_at_least_one(tmp_path, count, valid):
     training, test = archives.numbered_images(count), archives.numbered_images(3)
     path = archives.write_tar(tmp_path / "a.tar", archives.cifar_members(training, test), "w")
-    splits = cifar10.read({"archive": path})
+    splits = read(path)
     assert {split: len(images) for split, images in splits.items()} == {
         "train": count - valid,
         "valid": valid,
         "test": 3,
     }
+
+
+def test_the_archive_as_published_has_other_members_too(tmp_path, images):
+    members = {
+        "cifar-10-batches-bin/batches.meta.txt": b"airplane\n",
+        **archives.cifar_members(*images, folder="cifar-10-batches-bin"),
+        "cifar-10-batches-bin/readme.html": b"<meta>",
+    }
+    path = archives.write_tar(tmp_path / "a.tar.gz", members)
+    np.testing.assert_array_equal(read(path)["test"], images[1])
+
+
+def test_batches_in_two_folders_are_refused(tmp_path, images):
+    both = archives.cifar_members(*images, folder="x") | archives.cifar_members(*images, folder="y")
+    path = archives.write_tar(tmp_path / "a.tar", both, "w")
+    with pytest.raises(UserError, match=r"a\.tar holds data_batch_1\.bin twice"):
+        read(path)
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path, images):
+    canary = tmp_path / "canary"
+    pickled = b"cposix\nsystem\n(S'touch " + str(canary).encode() + b"'\ntR."
+    members = archives.cifar_members(*images, archives.python2_batch)
+    members["cifar-10/data_batch_2"] = pickled
+    path = archives.write_tar(tmp_path / "a.tar.gz", members)
+    with pytest.raises(UserError, match=r"a\.tar\.gz: data_batch_2 .*asks for posix\.system"):
+        read(path)
+    assert not canary.exists()
+    pickle.loads(pickled)
+    assert canary.exists()
 
 
 @pytest.mark.parametrize("batch", BATCH_WRITERS[:2])
@@ -60,13 +102,13 @@ def test_a_missing_batch_is_named(tmp_path, images, batch, part):
     kept = {name: content for name, content in members.items() if part not in name}
     path = archives.write_tar(tmp_path / "a.tar.gz", kept)
     with pytest.raises(UserError, match=rf"a\.tar\.gz lacks {part}.*sources\.cifar10\.archive"):
-        cifar10.read({"archive": path})
+        read(path)
 
 
 def test_another_tar_archive_is_refused(tmp_path):
     path = archives.write_tar(tmp_path / "a.tar.gz", {"holiday.jpg": b"..."})
     with pytest.raises(UserError, match="not a whole CIFAR-10 archive"):
-        cifar10.read({"archive": path})
+        read(path)
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
@@ -76,15 +118,15 @@ def test_a_truncated_archive_is_refused_wherever_it_ends(tmp_path, images, mode,
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(UserError, match=r"a\.tar"):
-        cifar10.read({"archive": path})
+        read(path)
 
 
 def test_an_oversized_batch_is_refused(tmp_path, images):
     members = archives.cifar_members(*images)
     members["cifar-10/test_batch.bin"] = bytes((64 << 20) + 1)
     path = archives.write_tar(tmp_path / "a.tar", members, "w")
-    with pytest.raises(UserError, match=r"test_batch\.bin has 67108865 bytes"):
-        cifar10.read({"archive": path})
+    with pytest.raises(UserError, match=r"test_batch\.bin' has 67108865 bytes"):
+        read(path)
 
 
 @pytest.mark.parametrize(
@@ -105,4 +147,4 @@ def test_a_damaged_batch_is_named(tmp_path, images, batch, name, content, proble
     members = archives.cifar_members(*images, batch) | {f"cifar-10/{name}": content}
     path = archives.write_tar(tmp_path / "a.tar", members, "w")
     with pytest.raises(UserError, match=rf"a\.tar: {name} .*{problem}"):
-        cifar10.read({"archive": path})
+        read(path)

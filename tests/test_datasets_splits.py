@@ -1,7 +1,10 @@
+import unicodedata
+from collections import Counter
+
 import numpy as np
 import pytest
 
-from svae.datasets.splits import shuffled
+from svae.datasets.splits import by_name, shuffled
 
 GOLDEN_10 = [3, 1, 0, 7, 8, 5, 2, 4, 6, 9]
 GOLDEN_50000 = [22809, 16625, 45491, 23380, 34471]
@@ -28,3 +31,39 @@ def test_neighbours_are_parted():
     order = shuffled(5000)
     assert abs(np.corrcoef(order, np.arange(5000))[0, 1]) < 0.05
     assert np.mean(np.abs(np.diff(order)) == 1) < 0.005
+
+
+SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        # From `printf NAME | sha256sum`, whose first byte is the number behind.
+        ("faces/4.jpg", "train"),  # 3a
+        ("faces/11.jpg", "train"),  # c7, 0.78
+        ("faces/40.jpg", "valid"),  # d5, 0.83
+        ("faces/2.jpg", "valid"),  # dd
+        ("faces/3.jpg", "test"),  # e8, 0.91
+        ("Übung/á.jpg", "test"),  # ed
+    ],
+)
+def test_the_split_of_a_name_never_changes(name, split):
+    assert by_name(name, SHARES) == split
+
+
+@pytest.mark.parametrize("shares", [SHARES, {"a": 0.5, "b": 0.5}, {"a": 0.01, "b": 0.99}, {"a": 1}])
+def test_names_fall_into_splits_by_their_shares(shares):
+    count = 20_000
+    found = Counter(by_name(f"folder/{number:06d}.jpg", shares) for number in range(count))
+    assert found.keys() == shares.keys()
+    for split, share in shares.items():
+        assert abs(found[split] - share * count) <= 4 * np.sqrt(count * share * (1 - share))
+
+
+def test_accents_count_as_one_letter_however_they_are_written():
+    for number in range(100):
+        name = f"Ä{number}é.jpg"
+        composed, split_up = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+        assert composed != split_up
+        assert by_name(composed, SHARES) == by_name(split_up, SHARES)

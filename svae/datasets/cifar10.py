@@ -4,12 +4,13 @@ Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 
 https://www.cs.toronto.edu/~kriz/cifar.html describes both layouts.
 """
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 import numpy as np
 
 from svae.datasets.archives import tar_members, unpickle_arrays
+from svae.datasets.readers import Picture, Raw
 from svae.datasets.splits import SEED, shuffled
 from svae.errors import UserError
 
@@ -26,18 +27,23 @@ _PYTHON_BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_ba
 _BINARY_BATCHES = tuple(f"{name}.bin" for name in _PYTHON_BATCHES)
 
 
-def read(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
-    """The images as {"train", "valid", "test"}: uint8 (n, 32, 32, 3), RGB.
+def read(raw: Raw) -> Iterator[Picture]:
+    """The images, uint8 (32, 32, 3), RGB, named by split and place in it.
 
     Args:
-        files: `archive`, the binary or the Python archive; its content tells which.
+        raw: `archive`, the binary or the Python archive; its content tells which.
 
     Raises:
         UserError: not such an archive, or a damaged or incomplete one.
     """
-    archive = files["archive"]
+    archive = raw.files["archive"]
     found = {}
-    for name, content in tar_members(archive, _BINARY_BATCHES + _PYTHON_BATCHES, _MEMBER_LIMIT):
+    for path, content in tar_members(archive, _is_batch, raw.limits["archive"], _MEMBER_LIMIT):
+        name = PurePosixPath(path).name
+        if name in found:
+            raise UserError(
+                f"{archive} holds {name} twice, in different folders: fetch the archive again."
+            )
         decode = _binary if name in _BINARY_BATCHES else _python
         found[name] = decode(content, f"{archive}: {name}")
 
@@ -52,7 +58,17 @@ def read(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
     training = np.concatenate(training)
     order = shuffled(len(training))
     valid = max(1, len(training) // 10)
-    return {"train": training[order[:-valid]], "valid": training[order[-valid:]], "test": test}
+    for split, images in [
+        ("train", training[order[:-valid]]),
+        ("valid", training[order[-valid:]]),
+        ("test", test),
+    ]:
+        for place, image in enumerate(images):
+            yield Picture(split, f"{split} {place}", image)
+
+
+def _is_batch(path: str) -> bool:
+    return PurePosixPath(path).name in _BINARY_BATCHES + _PYTHON_BATCHES
 
 
 def _binary(content: bytes, origin: str) -> np.ndarray:

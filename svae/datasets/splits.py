@@ -1,4 +1,8 @@
-"""The fixed shuffle behind splits that a data set does not bring itself."""
+"""The fixed rules behind splits that a data set does not bring itself."""
+
+import hashlib
+import unicodedata
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -12,3 +16,22 @@ def shuffled(count: int) -> np.ndarray:
     the splits stay the same images in every version.
     """
     return np.argsort(np.random.PCG64(SEED).random_raw(count), kind="stable")
+
+
+def by_name(name: str, fractions: Mapping[str, float]) -> str:
+    """The split of the image of that name, which depends on nothing else.
+
+    Args:
+        name: of which the SHA-256 counts, taken as a uniform number. The two ways in which file
+            systems write an accented letter count as one.
+        fractions: share of each split, in a fixed order; they add up to 1.
+    """
+    digest = hashlib.sha256(unicodedata.normalize("NFC", name).encode()).digest()
+    uniform = int.from_bytes(digest[:8], "big") / 2**64
+    *splits, last = fractions
+    bound = 0.0
+    for split in splits:
+        bound += fractions[split]
+        if uniform < bound:
+            return split
+    return last
