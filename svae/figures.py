@@ -1,18 +1,21 @@
 """All drawing. Takes arrays, writes images."""
 
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.transforms import IdentityTransform
 
 from svae.files import replacing
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 
 DPI = 200
 IMAGE_PIXELS = 150  # about the side of an image in the figure
 GAP, TITLE = 12, 70  # between rows, above them; in pixels
+SHEET_PIXELS = 2400  # the width of a contact sheet that large images make narrower
+LINE = 42  # from one line of text to the next, in pixels
 PIXELS_PER_LETTER = 18  # of a row's label
 
 
@@ -24,34 +27,152 @@ def comparison(rows: dict[str, np.ndarray], title: str, target: Path | str) -> N
     pixel of an image covers the same whole number of the figure's.
     """
     columns = max(len(images) for images in rows.values())
-    strips = {label: _strip(images, columns) for label, images in rows.items()}
-    height, width = next(iter(strips.values())).shape[:2]
-    scale = max(1, round(IMAGE_PIXELS * columns / width))
-    height, width = scale * height, scale * width
+    scale = _scale(next(iter(rows.values())).shape[2], columns)
+    grids = {
+        label: _grid(_levels(images), columns, scale, gap=scale) for label, images in rows.items()
+    }
+    height, width = next(iter(grids.values())).shape[:2]
     left = PIXELS_PER_LETTER * (max(map(len, rows)) + 1)
     full = max(left + width + GAP, PIXELS_PER_LETTER * len(title))
-    shape = np.array([full, TITLE + len(rows) * (height + GAP)])  # in pixels, x and y
-    figure = plt.figure(figsize=shape / DPI, dpi=DPI)
-    for row, (label, strip) in enumerate(strips.items()):
-        bottom = shape[1] - TITLE - row * (height + GAP) - height
-        place = np.array([left, bottom, width, height]) / np.tile(shape, 2)
-        axis = figure.add_axes(place)
-        axis.imshow(strip, interpolation="nearest", vmin=0, vmax=1, cmap="gray", aspect="auto")
-        axis.set_axis_off()
-        axis.text(
-            -GAP / width, 0.5, label, transform=axis.transAxes, ha="right", va="center", fontsize=10
-        )
-    figure.text(0.5, 1 - TITLE / 2 / shape[1], title, ha="center", va="center", fontsize=10)
+    figure = _figure(full, TITLE + len(rows) * (height + GAP))
+    _write(figure, title, full / 2, TITLE / 2, ha="center")
+    for row, (label, grid) in enumerate(grids.items()):
+        top = TITLE + row * (height + GAP)
+        _put(figure, grid, left, top)
+        _write(figure, label, left - GAP, top + height / 2, ha="right")
+    _save(figure, target)
+
+
+def contact_sheet(
+    splits: Mapping[str, tuple[np.ndarray, int]],
+    title: str,
+    caption: str,
+    columns: int,
+    target: Path | str,
+) -> None:
+    """Some images of every split of a data set, to look at before training on it.
+
+    splits: name -> the images to show, uint8 (shown, height, width, channel) with one or three
+    channels, and how many images the split has. They stand in rows of `columns`; nothing is
+    stretched, and each pixel of an image covers the same whole number of the figure's. Title,
+    above, and caption, below, are broken into lines that fit; see `sheet_text`.
+    """
+    _save(_sheet(splits, title, caption, columns), target)
+
+
+def sheet_text(attributes: Mapping[str, Any], shape: tuple[int, int, int]) -> tuple[str, str]:
+    """Title and caption of a contact sheet: what a store's images are, and how they were made.
+
+    attributes  those of the store: title, crop, size and split_rule; where there are any, also
+                options (choice by name), broken_images (how many were left out) and
+                source_matches_official
+    shape       (height, width, channel) of an image, in pixels
+    """
+    choices = {key: attributes[key] for key in ("crop", "size")} | (attributes.get("options") or {})
+    made = ", ".join(
+        f"{name}: {'none' if value is None else value}" for name, value in choices.items()
+    )
+    size = "x".join(map(str, shape))
+    lines = [
+        f"Split rule: {attributes['split_rule']}",
+        "Shown are images at even distances from the first to the last of each split.",
+    ]
+    if broken := attributes.get("broken_images"):
+        lines.append(f"Broken images left out: {broken:,}")
+    official = attributes.get("source_matches_official")
+    if official is not None:
+        lines.append(f"The source files are {'' if official else 'NOT '}the official ones.")
+    title = f"{attributes['title']}: {size} (height x width x channels); {made}"
+    return title, "\n".join(lines)
+
+
+def sheet_columns(width: int) -> int:
+    """How many images of this width, in pixels, stand in a row of a contact sheet: 12, or fewer
+    where they would make it much wider than a screen."""
+    return min(12, max(2, SHEET_PIXELS // width))
+
+
+def evenly_spaced(count: int, most: int) -> list[int]:
+    """At most `most` of the indices 0 ... count - 1, rising, the first and the last among them."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
+
+
+def _sheet(
+    splits: Mapping[str, tuple[np.ndarray, int]], title: str, caption: str, columns: int
+) -> Figure:
+    scale = _scale(next(iter(splits.values()))[0].shape[2], columns)
+    grids = {
+        f"{split}: {count:,} image{'' if count == 1 else 's'}": _grid(images, columns, scale, GAP)
+        for split, (images, count) in splits.items()
+    }
+    widths = (grid.shape[1] for grid in grids.values())
+    width = max(PIXELS_PER_LETTER * max(map(len, grids)), *widths)
+    letters = width // PIXELS_PER_LETTER
+    places, top = [], GAP
+    for section in (_lines(title, letters), *grids.items(), _lines(caption, letters)):
+        for block in section:
+            places.append((block, top))
+            top += LINE if isinstance(block, str) else len(block)
+        top += 2 * GAP
+    figure = _figure(width + 2 * GAP, top)
+    for block, top in places:
+        if isinstance(block, str):
+            _write(figure, block, GAP, top + LINE / 2, ha="left")
+        else:
+            _put(figure, block, GAP, top)
+    return figure
+
+
+def _lines(text: str, letters: int) -> list[str]:
+    return [line for part in text.splitlines() for line in textwrap.wrap(part, letters)]
+
+
+def _scale(width: int, columns: int) -> int:
+    """How many pixels of the figure, in each direction, an image's pixel gets."""
+    return max(1, round(IMAGE_PIXELS * columns / (columns * (width + 1) - 1)))
+
+
+def _levels(images: np.ndarray) -> np.ndarray:
+    """[-1, 1] -> uint8; what lies outside is cut."""
+    return np.rint(127.5 * (np.clip(images, -1, 1) + 1)).astype(np.uint8)
+
+
+def _grid(images: np.ndarray, columns: int, scale: int, gap: int) -> np.ndarray:
+    """uint8 images (n, height, width, channel) enlarged by `scale`, in rows of `columns`, with
+    `gap` white pixels between: uint8 (height, width, 3)."""
+    large = images.repeat(scale, axis=1).repeat(scale, axis=2)
+    height, width = np.add(large.shape[1:3], gap)
+    rows = -(-len(images) // columns)
+    grid = np.full((rows * height - gap, columns * width - gap, 3), 255, np.uint8)
+    for index, image in enumerate(large):
+        top, left = height * (index // columns), width * (index % columns)
+        grid[top : top + image.shape[0], left : left + image.shape[1]] = image
+    return grid
+
+
+def _figure(width: int, height: int) -> Figure:
+    """An empty figure; sizes in pixels."""
+    return Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+
+
+def _put(figure: Figure, pixels: np.ndarray, left: int, top: int) -> None:
+    """Place uint8 pixels (height, width, 3) in the figure, as they are."""
+    figure.figimage(pixels, left, int(figure.bbox.height) - top - len(pixels))
+
+
+def _write(figure: Figure, text: str, x: float, y: float, ha: str) -> None:
+    """One line of text; `x` from the left, and `y` of its middle from the top, in pixels."""
+    figure.text(
+        x,
+        figure.bbox.height - y,
+        text,
+        transform=IdentityTransform(),
+        ha=ha,
+        va="center",
+        fontsize=10,
+    )
+
+
+def _save(figure: Figure, target: Path | str) -> None:
     with replacing(target) as temporary:
         figure.savefig(temporary, dpi=DPI, metadata={"Software": None})
-    plt.close(figure)
-
-
-def _strip(images: np.ndarray, columns: int) -> np.ndarray:
-    """Images side by side with a white line between: (height, columns (width + 1) - 1[, 3])."""
-    _, height, width, channels = images.shape
-    strip = np.ones((height, columns * (width + 1) - 1, channels))
-    for index, image in enumerate(np.clip((images + 1) / 2, 0, 1)):
-        start = index * (width + 1)
-        strip[:, start : start + width] = image
-    return strip[..., 0] if channels == 1 else strip
