@@ -14,6 +14,7 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
+        "results/dataset.png",
         "results/comparison.png",
         "results/summary.csv",
         "results/summary.md",

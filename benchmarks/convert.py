@@ -1,0 +1,174 @@
+"""How fast, and in how much memory, is CelebA converted?
+
+    python benchmarks/convert.py [--archive img_align_celeba.zip] [--counts 10000 50000 202599]
+
+Repeats the JPEGs of an archive in CelebA's layout (without one: of 500 generated pictures of its
+size) up to each count, and converts that with the default crop of 148 and size of 64 in a process
+of its own, on all cores. Before and after each conversion the same decoding, cropping and resizing
+is timed bare: by one Pillow loop, and by such loops in one process a core, JPEGs in memory, results
+thrown away. Prints images per second, their ratios, and the peak memory of all processes of the
+conversion together (proportional set size); the last line is one JSON object.
+"""
+
+import argparse
+import io
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import psutil
+from PIL import Image
+
+CROP, SIZE = 148, 64
+BARE = 8000  # images in a bare loop
+SPLITS = (0.80341, 0.90147)  # where CelebA's training and validation images end, as shares
+
+CONVERT = """
+import sys
+from svae.datasets.convert import convert
+archive, partition, output, processes = sys.argv[1:]
+convert(
+    "celeba", {"archive": archive, "partition": partition}, output, sha256={}, crop=148, size=64,
+    channels=3, options={"split": "official"}, on_broken_image="stop", processes=int(processes),
+)
+"""
+
+
+def jpegs(archive: Path | None) -> list[bytes]:
+    """The JPEGs of an archive, or generated ones."""
+    if archive:
+        with zipfile.ZipFile(archive) as file:
+            return [file.read(name) for name in file.namelist() if name.endswith(".jpg")]
+    generator = np.random.default_rng(0)
+    return [_generated(generator) for _ in range(500)]
+
+
+def _generated(generator: np.random.Generator) -> bytes:
+    coarse = Image.fromarray(generator.integers(0, 256, (14, 11, 3), np.uint8))
+    smooth = np.asarray(coarse.resize((178, 218), Image.Resampling.BICUBIC)).astype(int)
+    noisy = np.clip(smooth + generator.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noisy).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def write_archive(folder: Path, images: list[bytes], count: int) -> tuple[Path, Path]:
+    """CelebA's two files with `count` images."""
+    archive, partition = folder / "img_align_celeba.zip", folder / "list_eval_partition.txt"
+    with zipfile.ZipFile(archive, "w") as file:
+        for number in range(1, count + 1):
+            content = images[(number - 1) % len(images)]
+            file.writestr(f"img_align_celeba/{number:06d}.jpg", content)
+    ends = [round(share * count) for share in SPLITS]
+    lines = (
+        f"{number:06d}.jpg {sum(number > end for end in ends)}\n" for number in range(1, count + 1)
+    )
+    partition.write_text("".join(lines))
+    return archive, partition
+
+
+def bare_loop(images: list[bytes], ready, go, seconds) -> None:
+    """Decode, crop, resize; nothing else."""
+    left, top = (178 - CROP) // 2, (218 - CROP) // 2
+    ready.wait()
+    go.wait()
+    start = time.monotonic()
+    for content in images:
+        image = Image.open(io.BytesIO(content)).convert("RGB")
+        image = image.crop((left, top, left + CROP, top + CROP))
+        np.asarray(image.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+    seconds.put(time.monotonic() - start)
+
+
+def bare(images: list[bytes], processes: int) -> float:
+    """Images per second of so many bare loops together."""
+    context = multiprocessing.get_context("spawn")
+    ready, go, seconds = context.Barrier(processes + 1), context.Event(), context.Queue()
+    shares = [images[index::processes] for index in range(processes)]
+    workers = [
+        context.Process(target=bare_loop, args=(share, ready, go, seconds)) for share in shares
+    ]
+    for worker in workers:
+        worker.start()
+    ready.wait()
+    go.set()
+    slowest = max(seconds.get() for _ in workers)
+    for worker in workers:
+        worker.join()
+    return len(images) / slowest
+
+
+def memory(process: psutil.Process) -> int:
+    """Bytes of a process and its children, what they share counted once."""
+    total = 0
+    for member in (process, *process.children(recursive=True)):
+        try:
+            total += member.memory_full_info().pss
+        except psutil.Error:  # it has just ended
+            continue
+    return total
+
+
+def conversion(archive: Path, partition: Path, processes: int) -> tuple[float, int]:
+    """Seconds and peak bytes of one conversion, start-up and checksums included."""
+    output = archive.with_name("celeba.h5")
+    command = [sys.executable, "-c", CONVERT, archive, partition, output, str(processes)]
+    start = time.monotonic()
+    child = psutil.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
+    peak = 0
+    while child.poll() is None:
+        try:
+            peak = max(peak, memory(child))
+        except psutil.Error:
+            continue
+        time.sleep(0.5)
+    seconds = time.monotonic() - start
+    if child.returncode:
+        sys.exit(f"the conversion failed with exit code {child.returncode}")
+    output.unlink()
+    return seconds, peak
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--archive", type=Path, help="img_align_celeba.zip, or one cut short")
+    parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 50_000, 202_599])
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--folder", type=Path, help="for the archives; default: the system's")
+    arguments = parser.parse_args()
+
+    images = jpegs(arguments.archive)
+    sample = (images * (BARE // len(images) + 1))[:BARE]
+    rows = []
+    for count in arguments.counts:
+        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+            archive, partition = write_archive(Path(folder), images, count)
+            loops = [bare(sample, 1)]
+            together = [bare(sample, arguments.processes)]
+            seconds, peak = conversion(archive, partition, arguments.processes)
+            together.append(bare(sample, arguments.processes))
+            loops.append(bare(sample, 1))
+        row = {
+            "images": count,
+            "seconds": round(seconds, 1),
+            "images_per_second": round(count / seconds),
+            "ratio_to_bare_processes": round(count / seconds / (sum(together) / 2), 3),
+            "ratio_to_one_loop": round(count / seconds / (sum(loops) / 2), 3),
+            "bare_processes_images_per_second": [round(value) for value in together],
+            "one_loop_images_per_second": [round(value) for value in loops],
+            "peak_megabytes": round(peak / 1e6),
+        }
+        rows.append(row)
+        print(*(f"{name} {value}" for name, value in row.items()), sep="\n  ", flush=True)
+    print(json.dumps({"processes": arguments.processes, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()

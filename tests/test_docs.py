@@ -1,0 +1,74 @@
+"""What the documentation tells a user to write works as it stands there."""
+
+import re
+
+import numpy as np
+import pytest
+import yaml
+from workflow import CLONE, Workflow
+
+GUIDE = CLONE / "docs/add-a-data-set.md"
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", GUIDE.read_text(), re.M | re.S)
+
+
+@pytest.fixture
+def workflow(tmp_path):
+    """A copy of the workflow with the two files of the guide, and its configuration."""
+    entry, configuration = blocks("yaml")
+    (reader,) = blocks("python")
+    (name,) = yaml.safe_load(entry)
+    workflow = Workflow(tmp_path)
+    datasets = tmp_path / "svae/datasets"
+    with (datasets / "sources.yaml").open("a") as table:
+        table.write(f"\n{entry}")
+    (datasets / f"{name}.py").write_text(reader)
+    workflow.configure(yaml.safe_load(configuration))
+    return workflow
+
+
+@pytest.mark.workflow
+def test_the_data_set_of_the_guide_is_converted_and_drawn(workflow):
+    drawings = np.random.default_rng(0).integers(0, 256, (250, 784), np.uint8)
+    np.save(workflow.folder / "cat.npy", drawings)
+    ((command,),) = [block.splitlines() for block in blocks("sh")]
+    program, *targets = command.split()
+    assert program == "snakemake"
+    workflow.run(*targets)
+    assert (workflow.folder / "results/dataset.png").exists()
+
+    from svae.datasets.store import Store
+
+    with Store(workflow.folder / "data/quickdraw.h5") as store:
+        stored = {split: store.images(split) for split in ("train", "valid", "test")}
+        assert (store.shape, store.padding) == ((28, 28, 1), 2)
+    assert {split: len(images) for split, images in stored.items()} == {
+        "train": 200,
+        "valid": 25,
+        "test": 25,
+    }
+    # Every drawing is there once.
+    found = np.concatenate([images.reshape(-1, 784) for images in stored.values()])
+    assert sorted(map(bytes, found)) == sorted(map(bytes, drawings))
+    # The rest of the pipeline takes it.
+    assert workflow.planned()["train"] == 5
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b"<html>no such file</html>", "is no NumPy array"), (None, "instead of uint8")],
+    ids=["a page", "another layout"],
+)
+def test_the_reader_of_the_guide_explains_a_wrong_file(workflow, content, problem):
+    path = workflow.folder / "cat.npy"
+    if content:
+        path.write_bytes(content)
+    else:
+        np.save(path, np.zeros((250, 28, 28)))
+    done = workflow.run("results/dataset.png", check=False)
+    assert done.returncode == 1
+    assert "cat.npy" in done.stderr and problem in done.stderr
+    assert not (workflow.folder / "data/quickdraw.h5").exists()

@@ -1,0 +1,286 @@
+"""From the sources of every data set to its store and contact sheet, by the real pipeline."""
+
+import hashlib
+import http.server
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import sources
+from PIL import Image
+from workflow import Workflow
+
+from svae.datasets.store import Store
+
+pytestmark = pytest.mark.workflow
+
+# What becomes of the small sources, by data set: images in all, and their shape.
+EXPECTED = {
+    "mnist": (240, (28, 28, 1)),
+    "cifar10": (240, (32, 32, 3)),
+    "svhn": (270, (32, 32, 3)),
+    "celeba": (60, (64, 64, 3)),
+    "lsun": (220, (64, 64, 3)),
+    "images": (150, (64, 64, 3)),
+}
+TARGETS = ("results/dataset.png",)
+
+
+@pytest.fixture
+def workflow(tmp_path):
+    return Workflow(tmp_path / "workflow")
+
+
+def configure(workflow, name, files, **conversion):
+    """Take the data set from `files` (role -> path)."""
+    workflow.configure(
+        {
+            "dataset": name,
+            "sources": {name: {role: str(path) for role, path in files.items()}},
+            "conversion": conversion,
+            "training": {"batch_size": 10},
+        }
+    )
+
+
+def stored(workflow, name):
+    with Store(workflow.folder / f"data/{name}.h5") as store:
+        images = {split: store.images(split) for split in ("train", "valid", "test")}
+        return images, store.attributes
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_from_the_users_own_files_to_the_contact_sheet(workflow, name, tmp_path):
+    files = sources.WRITERS[name](tmp_path)
+    configure(workflow, name, files)
+    workflow.run(*TARGETS)
+    images, attributes = stored(workflow, name)
+    count, shape = EXPECTED[name]
+    assert sum(map(len, images.values())) == count
+    assert {part.shape[1:] for part in images.values()} == {shape}
+    assert attributes["dataset"] == name
+    assert attributes["split_rule"]
+    hashes = {
+        role: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+        for role, path in files.items()
+    }
+    assert attributes["source_sha256"] == hashes
+    assert Image.open(workflow.folder / "results/dataset.png").width > 500
+    assert workflow.planned(*TARGETS) == {}
+    left = {path.name for path in (workflow.folder / "data").iterdir()}
+    assert left == {f"{name}.h5"}
+
+
+def test_the_number_of_cores_changes_no_pixel(workflow, tmp_path):
+    configure(workflow, "images", sources.images(tmp_path))
+    checksums = set()
+    for cores in ("1", "2"):
+        workflow.run("--cores", cores, "--forcerun", "convert", "--", "data/images.h5")
+        checksums.add(stored(workflow, "images")[1]["checksum"])
+    assert len(checksums) == 1
+
+
+def test_images_added_to_a_folder_are_noticed_and_move_no_other(workflow, tmp_path):
+    folder = sources.images(tmp_path)["archive"]
+    configure(workflow, "images", {"archive": folder})
+    workflow.run(*TARGETS)
+    before, _ = stored(workflow, "images")
+    for number in range(1000, 1030):
+        content = sources.encoded(sources.picture(number, 80, 80), "PNG")
+        (folder / "class 1" / f"{number}.png").write_bytes(content)
+    assert workflow.planned(*TARGETS) == {"convert": 1, "dataset": 1}
+    workflow.run(*TARGETS)
+    after, _ = stored(workflow, "images")
+    assert sum(map(len, after.values())) == 180
+    for split, images in before.items():
+        kept = {image.tobytes() for image in after[split]}
+        assert {image.tobytes() for image in images} <= kept
+
+
+# What a conversion reruns for, by setting.
+@pytest.mark.parametrize(
+    ("changes", "jobs"),
+    [
+        ({"conversion": {"crop": 108}}, {"convert": 1, "dataset": 1}),
+        ({"conversion": {"size": 32}}, {"convert": 1, "dataset": 1}),
+        ({"conversion": {"color": "grey"}}, {"convert": 1, "dataset": 1}),
+        ({"conversion": {"on_broken_image": "skip"}}, {"convert": 1, "dataset": 1}),
+        ({"conversion": {"category": "own"}}, {}),
+        ({"fetch": {"timeout": 5, "retries": 1}}, {}),
+        ({"training": {"image_memory_mb": 100}}, {}),
+    ],
+)
+def test_what_a_setting_reruns(converted, changes, jobs):
+    original = (converted.folder / "config.yaml").read_text()
+    converted.configure(changes)
+    try:
+        assert converted.planned(*TARGETS) == jobs
+    finally:
+        (converted.folder / "config.yaml").write_text(original)
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("converted")
+    workflow = Workflow(folder / "workflow")
+    configure(workflow, "celeba", sources.celeba(folder))
+    workflow.run(*TARGETS)
+    return workflow
+
+
+# Fetching -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def address(tmp_path, monkeypatch):
+    """A loopback server of the files in tmp_path, counting the requests."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(tmp_path))
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_file_at_another_address_is_fetched_once(workflow, tmp_path, address):
+    archive = sources.cifar10(tmp_path)["archive"]
+    own = {"archive": f"{address}/{archive.name}", "sha256": sha256(archive)}
+    configure(workflow, "cifar10", own)
+    workflow.run(*TARGETS)
+    raw = workflow.folder / "data/raw/cifar10" / archive.name
+    assert raw.read_bytes() == archive.read_bytes()
+    images, attributes = stored(workflow, "cifar10")
+    assert sum(map(len, images.values())) == 240
+    assert attributes["source_sha256"] == {"archive": sha256(archive)}
+    # The script runs again, the file stays.
+    archive.unlink()
+    workflow.run("--forcerun", "fetch", "--", *TARGETS)
+    assert raw.exists()
+
+
+def test_a_page_in_place_of_a_file_gives_one_message_and_does_not_stay(workflow, tmp_path, address):
+    page = tmp_path / "img_align_celeba.zip"
+    page.write_bytes(b"<!DOCTYPE html><html><title>Quota exceeded</title></html>")
+    workflow.configure(
+        {
+            "dataset": "celeba",
+            "sources": {"celeba": {"archive": f"{address}/{page.name}"}},
+            "conversion": {"split": "paper"},
+            "fetch": {"retries": 0},
+        }
+    )
+    done = workflow.run(*TARGETS, check=False)
+    assert done.returncode == 1
+    for part in ("img_align_celeba.zip", "HTML", "Quota exceeded", "mmlab", "data/raw/celeba"):
+        assert part in done.stderr
+    assert "Traceback" not in done.stderr
+    raw = workflow.folder / "data/raw/celeba"
+    assert not raw.exists() or list(raw.iterdir()) == []
+
+
+@pytest.mark.parametrize("after_a_kill", [False, True])
+def test_a_file_put_by_hand_is_checked_and_used(workflow, tmp_path, after_a_kill):
+    """Also where a killed download left Snakemake with a mark that this file is incomplete."""
+    archive = sources.cifar10(tmp_path)["archive"]
+    own = {"archive": "http://127.0.0.1:9/cifar.tar.gz", "sha256": sha256(archive)}
+    configure(workflow, "cifar10", own)
+    if after_a_kill:
+        _kill_during("Downloading", workflow, {"fetch": {"retries": 100}})
+    raw = workflow.folder / "data/raw/cifar10/cifar.tar.gz"
+    raw.parent.mkdir(parents=True, exist_ok=True)
+    raw.write_bytes(archive.read_bytes())
+    if after_a_kill:
+        workflow.run("--unlock")
+    workflow.run("--rerun-incomplete", *TARGETS)
+    images, _ = stored(workflow, "cifar10")
+    assert sum(map(len, images.values())) == 240
+
+
+def _kill_during(message, workflow, changes):
+    """Start Snakemake and kill it with all that it started once it has printed `message`."""
+    workflow.configure(changes)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", *TARGETS],
+        cwd=workflow.folder,
+        env={**os.environ, "PYTHONPATH": str(workflow.folder), "SNAKEMAKE_PROFILE": "none"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    for line in process.stderr:
+        if message in line:
+            break
+    time.sleep(2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+
+
+def test_a_wrong_file_put_by_hand_is_refused_and_does_not_stay(workflow):
+    raw = workflow.folder / "data/raw/cifar10/cifar-10-binary.tar.gz"
+    raw.parent.mkdir(parents=True)
+    raw.write_bytes(b"<html><title>Sign in</title></html>")
+    workflow.configure({"dataset": "cifar10"})
+    done = workflow.run(*TARGETS, check=False)
+    assert done.returncode == 1
+    for part in ("cifar-10-binary.tar.gz", "HTML", "Sign in", "toronto"):
+        assert part in done.stderr
+    assert not raw.exists()
+    assert not (workflow.folder / "data/cifar10.h5").exists()
+
+
+# Broken images ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_a_broken_image_stops_or_is_listed(workflow, tmp_path, policy):
+    folder = sources.images(tmp_path)["archive"]
+    broken = folder / "class 1" / "7.png"
+    broken.write_bytes(broken.read_bytes()[:100])
+    configure(workflow, "images", {"archive": folder}, on_broken_image=policy)
+    done = workflow.run(*TARGETS, check=False)
+    if policy == "stop":
+        assert done.returncode == 1
+        assert "class 1/7.png" in done.stderr and "on_broken_image" in done.stderr
+        assert not (workflow.folder / "data/images.h5").exists()
+    else:
+        assert done.returncode == 0
+        images, attributes = stored(workflow, "images")
+        assert sum(map(len, images.values())) == 149
+        assert attributes["broken_images"] == 1
+        assert "class 1/7.png" in json.dumps(attributes["broken_image_names"])
+
+
+def test_a_sorted_folder_is_trained_on(workflow, tmp_path):
+    """The user's own images through the whole pipeline, in windows smaller than the split."""
+    configure(workflow, "images", sources.images(tmp_path))
+    workflow.configure(
+        {
+            "training": {"epochs": 1, "threads": 1, "batch_size": 10, "image_memory_mb": 1},
+            "sampling": {"n_samples": 20},
+            "variants": {"low_rank": {"posterior": "low_rank"}},
+        }
+    )
+    workflow.run()
+    score = json.loads((workflow.folder / "results/parzen_low_rank.json").read_text())
+    assert np.isfinite(score["log_likelihood"]) and score["dimension"] == 12288
