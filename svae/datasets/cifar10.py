@@ -9,7 +9,8 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from svae.datasets.archives import tar_members, unpickle_arrays
+from svae.datasets.archives import tar_members
+from svae.datasets.pickles import unpickle_arrays
 from svae.datasets.readers import Picture, Raw
 from svae.datasets.splits import SEED, shuffled
 from svae.errors import UserError

@@ -1,0 +1,105 @@
+"""Pickled numpy arrays of unknown origin, read without running any code."""
+
+import io
+import pickle
+import re
+from typing import Any
+
+import numpy as np
+
+from svae.errors import UserError
+
+
+def unpickle_arrays(content: bytes, origin: str) -> dict[Any, Any]:
+    """Read a pickled dict of plain values and numeric numpy arrays, without running any code.
+
+    A pickle may call whatever it names. This reader knows only the names that numpy's arrays are
+    made of, and gives stand-ins for them, so that no state from the file reaches numpy's own C
+    code either. Python 2's strings come back as bytes.
+
+    Args:
+        content: a pickle of protocol 0 to 4, written by Python 2 or 3, by numpy 1 or 2.
+        origin: what to call it in messages.
+
+    Raises:
+        UserError: the pickle names anything else, is damaged, or is not a dict.
+    """
+    try:
+        loaded = _ArrayUnpickler(content, origin).load()
+        if not isinstance(loaded, dict):
+            raise ValueError(f"it holds a {type(loaded).__name__}, not a dict")
+        return {
+            key: value.array if isinstance(value, _Array) else value
+            for key, value in loaded.items()
+        }
+    except UserError:
+        raise
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise UserError(
+            f"{origin} cannot be read as pickled arrays ({error}): replace it by a whole copy, or "
+            "name another one in config.yaml under `sources`."
+        ) from error
+
+
+class _Dtype:
+    """In place of numpy.dtype: booleans, integers and floats."""
+
+    def __init__(self, code: str | bytes, align: bool = False, copy: bool = True) -> None:
+        code = _text(code)
+        if not re.fullmatch("[biuf][1248]", code):
+            raise ValueError(f"arrays of type {code} are not read")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: tuple) -> None:
+        self.dtype = self.dtype.newbyteorder(_text(state[1]))
+
+
+class _Array:
+    """In place of an array under reconstruction."""
+
+    array: np.ndarray
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, column_major, content = state
+        flat = np.frombuffer(content, dtype.dtype)
+        self.array = flat.reshape(shape, order="F" if column_major else "C")
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("ascii") if isinstance(value, bytes) else value
+
+
+def _reconstruct(*_: Any) -> _Array:
+    return _Array()
+
+
+def _encode_latin1(text: str, encoding: str) -> bytes:
+    """Python 3 writes bytes to a pickle of protocol 2 as text, to be encoded as latin1 again."""
+    if encoding != "latin1":
+        raise ValueError(f"text encoded as {encoding} is not read")
+    return text.encode("latin1")
+
+
+_GLOBALS = {
+    "numpy.core.multiarray._reconstruct": _reconstruct,
+    "numpy._core.multiarray._reconstruct": _reconstruct,
+    "numpy.ndarray": object(),  # an argument of _reconstruct, never called
+    "numpy.dtype": _Dtype,
+    "_codecs.encode": _encode_latin1,
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def __init__(self, content: bytes, origin: str) -> None:
+        super().__init__(io.BytesIO(content), encoding="bytes")
+        self.origin = origin
+
+    def find_class(self, module: str, name: str) -> Any:
+        wanted = f"{module}.{name}"
+        if wanted not in _GLOBALS:
+            raise UserError(
+                f"{self.origin} is a pickle that asks for {wanted}. Images need numpy arrays "
+                "alone, and a pickle can run any code: it was refused and nothing was run. Do not "
+                "trust this file; fetch the official one."
+            )
+        return _GLOBALS[wanted]
