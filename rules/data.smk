@@ -40,7 +40,9 @@ rule convert:
                 for known in (file, *file.alternatives)
             ],
         },
-        code=fingerprint("svae.datasets.convert", f"svae.datasets.{DATASET}"),
+        code=fingerprint(
+            "svae.datasets.verify", "svae.datasets.convert", f"svae.datasets.{DATASET}"
+        ),
     message:
         "Converting {params.dataset} into {output}"
     script:

@@ -4,7 +4,7 @@ from svae.logs import log_to
 
 with log_to(snakemake.log[0]):
     from svae.datasets.convert import convert
-    from svae.datasets.fetch import verify
+    from svae.datasets.verify import verify
 
     files = {**dict(snakemake.input.items()), **snakemake.params.folders}
     for role, published in snakemake.params.to_verify.items():

@@ -21,7 +21,7 @@ import pytest
 import trustme
 from servers import File, Reply, page, serving, serving_as
 
-from svae.datasets.fetch import fetch, verify
+from svae.datasets.fetch import fetch
 from svae.errors import UserError
 
 CONTENT = random.Random(0).randbytes(300_000)
@@ -367,7 +367,8 @@ def test_the_whole_message(target, nobody):
             "('Google Drive - Quota exceeded'); it is now called faces.zip.refused.\n"
             f"By hand: get it from the moon and put it at {target}.\n"
             "If you know another version of the file to be good, accept its checksum in "
-            "config.yaml: `sources: {celeba: {sha256: HEX}}`."
+            "config.yaml: `sources: {celeba: {sha256: HEX}}` (`sha256: {ROLE: HEX}` where there "
+            "are several files)."
         )
 
 
@@ -698,46 +699,6 @@ def test_a_folder_in_the_place_of_the_file(target, nobody):
     target.mkdir(parents=True)
     assert "cannot be stored at" in problem(target, nobody)
     assert list(target.parent.iterdir()) == [target]
-
-
-# --- A file placed by hand
-
-
-def test_the_right_file_passes(target):
-    target.parent.mkdir(parents=True)
-    target.write_bytes(CONTENT)
-    verify(target, f"sha256:{SHA256}", size=SIZE, by_hand="the moon")
-    verify(target, f"md5:{MD5.upper()}", size=None, by_hand="")
-    assert holds(target) == {"faces.zip": CONTENT}
-
-
-@pytest.mark.parametrize(
-    ("content", "what"),
-    [
-        (QUOTA.body, "an HTML page ('Google Drive - Quota exceeded')"),
-        (b"not it", f"another file (6 bytes, SHA256 {hashlib.sha256(b'not it').hexdigest()})"),
-    ],
-)
-def test_a_wrong_file_is_set_aside(target, content, what):
-    target.parent.mkdir(parents=True)
-    target.write_bytes(content)
-    with pytest.raises(UserError) as caught:
-        verify(target, f"sha256:{SHA256}", size=SIZE, by_hand="the moon")
-    assert str(caught.value) == (
-        f"{target} should be the published file (300000 bytes, SHA256 {SHA256}) but is {what}; it "
-        f"is now called faces.zip.refused.\nBy hand: get it from the moon and put it at {target}.\n"
-        "If you know another version of the file to be good, accept its checksum in config.yaml: "
-        "`sources: {celeba: {sha256: HEX}}`."
-    )
-    assert holds(target) == {"faces.zip.refused": content}
-
-
-def test_a_wrong_file_that_cannot_be_renamed(target):
-    target.parent.mkdir(parents=True)
-    target.write_bytes(b"not it")
-    target.with_name("faces.zip.refused").mkdir()
-    with pytest.raises(UserError, match=r"; delete it \(Is a directory\)\.\n"):
-        verify(target, f"sha256:{SHA256}", size=SIZE, by_hand="")
 
 
 # --- Google Drive: gdown, through a proxy that plays Google's role

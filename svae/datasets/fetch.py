@@ -2,13 +2,11 @@
 
 import contextlib
 import email.utils
-import html
 import http
 import json
 import logging
 import re
 import shutil
-import textwrap
 import threading
 import time
 from collections.abc import Sequence
@@ -21,8 +19,17 @@ import requests
 import urllib3
 from tqdm import tqdm
 
+from svae.datasets.verify import (
+    described,
+    expected_text,
+    matches,
+    page_title,
+    plain_text,
+    set_aside,
+    way_out,
+)
 from svae.errors import UserError
-from svae.files import file_hash, read_json
+from svae.files import read_json
 
 log = logging.getLogger(__name__)
 
@@ -87,14 +94,16 @@ def fetch(
         store.fetch(target.name, downloader=mirrors)
         part.delete()  # of an earlier run, if somebody placed the file by hand since
     except _Failure as failure:
-        lines = [f"{target.name} ({_expected(known_hash, size)}) could not be downloaded:{failure}"]
+        lines = [
+            f"{target.name} ({expected_text(known_hash, size)}) could not be downloaded:{failure}"
+        ]
         if target.exists():
-            what = _what(target, known_hash)
-            fate = _set_aside(target)
+            what = described(target, known_hash)
+            fate = set_aside(target)
             lines.append(f"{target}, which was there before, is {what}; {fate}.")
         if part.resumable():
             lines.append(f"{part.bytes()} bytes are kept; the next run goes on after them.")
-        lines.append(_way_out(target, by_hand))
+        lines.append(way_out(target, by_hand))
         raise UserError("\n".join(lines)) from failure
     except OSError as error:  # those of the network end in a _Failure
         with contextlib.suppress(OSError):
@@ -103,21 +112,6 @@ def fetch(
             f"{target.name} cannot be stored at {target}: {error.strerror or error}; free some "
             "space there, or make the folder writable."
         ) from error
-
-
-def verify(path: Path | str, known_hash: str, *, size: int | None, by_hand: str) -> None:
-    """Check a file that may have been placed by hand; rename a wrong one to NAME.refused.
-
-    The arguments are those of `fetch`. UserError: it is another file; the message says which.
-    """
-    path = Path(path).absolute()
-    if _matches(path, known_hash):
-        return
-    what = _what(path, known_hash)
-    raise UserError(
-        f"{path} should be the published file ({_expected(known_hash, size)}) but is {what}; "
-        f"{_set_aside(path)}.\n{_way_out(path, by_hand)}"
-    )
 
 
 class _Failure(Exception):
@@ -199,7 +193,7 @@ class _Body:
         )
 
     def write(self, chunk: bytes) -> None:
-        if not self.bytes and (page := _page(chunk)):
+        if not self.bytes and (page := page_title(chunk)):
             raise _Failure(f"{page} came")
         self.bytes += len(chunk)
         if self._size is not None and self.bytes > self._size:
@@ -294,8 +288,8 @@ class _Mirrors:
 
     def _attempt(self, url: str) -> None:
         resumed = self._by_gdown(url) if _is_on_drive(url) else self._by_http(url)
-        if not _matches(self.part.path, self.known_hash):
-            what = _what(self.part.path, self.known_hash)
+        if not matches(self.part.path, self.known_hash):
+            what = described(self.part.path, self.known_hash)
             self.part.delete()
             # A resumed file may be wrong for the sake of its old beginning; a new one is wrong.
             raise _Failure(f"{what} came", transient=resumed)
@@ -383,12 +377,10 @@ class _Mirrors:
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             raise self._explained(error) from error
         except gdown.exceptions.FileURLRetrievalError as error:
-            reason = _plain(
-                str(error.__context__ or error), 200
-            )  # Drive's own words, if it has any
+            reason = plain_text(str(error.__context__ or error), 200)  # Drive's words, if any
             raise _Failure(f"Google Drive sent a page instead of the file: {reason}") from error
         except gdown.exceptions.DownloadError as error:
-            raise _Failure(_plain(str(error), 200), transient=True) from error
+            raise _Failure(plain_text(str(error), 200), transient=True) from error
         except (LookupError, AssertionError, ValueError) as error:
             # gdown takes headers and forms for granted.
             raise _Failure("Google Drive sent an answer that gdown cannot read") from error
@@ -407,13 +399,13 @@ class _Mirrors:
         if isinstance(error, requests.exceptions.InvalidSchema | requests.exceptions.MissingSchema):
             return _Failure("leads to an address that is neither http nor https")
         if isinstance(error, ValueError):
-            return _Failure(f"leads to an address that is none: {_plain(str(error), 100)}")
+            return _Failure(f"leads to an address that is none: {plain_text(str(error), 100)}")
         root = error
         while root.__cause__ or root.__context__:
             root = root.__cause__ or root.__context__
         if isinstance(root, TimeoutError):
             return _Failure(f"nothing more came within {self.timeout:g} s", transient=True)
-        reason = _plain(getattr(root, "strerror", None) or str(root), 100)
+        reason = plain_text(getattr(root, "strerror", None) or str(root), 100)
         return _Failure(f"no server answers ({reason})", transient=True)
 
 
@@ -457,58 +449,3 @@ def _seconds(retry_after: str) -> float:
         date = email.utils.parsedate_tz(retry_after)
         return email.utils.mktime_tz(date) - time.time() if date else 0
     return 0
-
-
-def _matches(path: Path, known_hash: str) -> bool:
-    algorithm, _, digest = known_hash.partition(":")
-    return file_hash(path, algorithm) == digest.lower()
-
-
-def _expected(known_hash: str, size: int | None) -> str:
-    algorithm, _, digest = known_hash.partition(":")
-    return ("" if size is None else f"{size} bytes, ") + f"{algorithm.upper()} {digest}"
-
-
-def _what(path: Path, known_hash: str) -> str:
-    """What a file is that does not have the known hash."""
-    with path.open("rb") as file:
-        page = _page(file.read(CHUNK_BYTES))
-    if page:
-        return page
-    algorithms = dict.fromkeys([known_hash.partition(":")[0], "sha256"])  # config.yaml takes SHA256
-    hashes = (f"{algorithm.upper()} {file_hash(path, algorithm)}" for algorithm in algorithms)
-    return f"another file ({path.stat().st_size} bytes, {', '.join(hashes)})"
-
-
-def _set_aside(path: Path) -> str:
-    """Take a wrong file away from the place of the right one; says what became of it."""
-    refused = path.with_name(f"{path.name}.refused")
-    try:
-        path.replace(refused)
-        return f"it is now called {refused.name}"
-    except OSError as error:
-        return f"delete it ({error.strerror})"
-
-
-def _page(start: bytes) -> str | None:
-    """What to call a file that begins like this, if that is as an HTML page does."""
-    text = start.decode("utf-8-sig", "replace").lstrip()
-    if not text.lower().startswith(("<!doctype html", "<html", "<head")):
-        return None
-    title = re.search(r"<title[^>]{0,100}>([^<]+)", text, re.IGNORECASE)
-    return f"an HTML page ('{_plain(title[1], 80)}')" if title else "an HTML page"
-
-
-def _plain(text: str, width: int) -> str:
-    """A stranger's text on one line, without what a terminal would obey."""
-    text = "".join(char if char.isprintable() else " " for char in html.unescape(text))
-    return textwrap.shorten(text, width, placeholder=" ...")
-
-
-def _way_out(target: Path, by_hand: str) -> str:
-    places = f"get it from {by_hand} and " if by_hand else ""
-    return (
-        f"By hand: {places}put it at {target}.\n"
-        "If you know another version of the file to be good, accept its checksum in config.yaml: "
-        f"`sources: {{{target.parent.name}: {{sha256: HEX}}}}`."
-    )

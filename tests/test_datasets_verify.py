@@ -1,0 +1,66 @@
+import hashlib
+
+import pytest
+
+from svae.datasets.verify import verify
+from svae.errors import UserError
+
+CONTENT = bytes(range(256)) * 10
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+MD5 = hashlib.md5(CONTENT).hexdigest()
+PAGE = b"<!DOCTYPE html><html><title>Google Drive - Quota exceeded</title></html>"
+
+
+@pytest.fixture
+def target(tmp_path):
+    path = tmp_path / "raw" / "celeba" / "faces.zip"
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def holds(target):
+    """Names and contents of what is in the target's folder."""
+    return {path.name: path.read_bytes() for path in target.parent.iterdir()}
+
+
+def test_the_right_file_passes(target):
+    target.write_bytes(CONTENT)
+    verify(target, f"sha256:{SHA256}", size=2560, by_hand="the moon")
+    verify(target, f"md5:{MD5.upper()}", size=None, by_hand="")
+    assert holds(target) == {"faces.zip": CONTENT}
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (PAGE, "an HTML page ('Google Drive - Quota exceeded')"),
+        (b"\xef\xbb\xbf  <HTML>", "an HTML page"),
+        (b"not it", f"another file (6 bytes, SHA256 {hashlib.sha256(b'not it').hexdigest()})"),
+        (b"", f"another file (0 bytes, SHA256 {hashlib.sha256().hexdigest()})"),
+    ],
+)
+def test_a_wrong_file_is_set_aside(target, content, what):
+    target.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        verify(target, f"sha256:{SHA256}", size=2560, by_hand="the moon")
+    assert str(caught.value) == (
+        f"{target} should be the published file (2560 bytes, SHA256 {SHA256}) but is {what}; it "
+        f"is now called faces.zip.refused.\nBy hand: get it from the moon and put it at {target}.\n"
+        "If you know another version of the file to be good, accept its checksum in config.yaml: "
+        "`sources: {celeba: {sha256: HEX}}` (`sha256: {ROLE: HEX}` where there are several files)."
+    )
+    assert holds(target) == {"faces.zip.refused": content}
+
+
+def test_a_wrong_file_that_cannot_be_renamed(target):
+    target.write_bytes(b"not it")
+    target.with_name("faces.zip.refused").mkdir()
+    with pytest.raises(UserError, match=r"; delete it \(Is a directory\)\.\n"):
+        verify(target, f"sha256:{SHA256}", size=2560, by_hand="")
+
+
+def test_a_title_cannot_command_a_terminal(target):
+    target.write_bytes(b"<html><title>\x1b[2J&#27;[31mred</title>")
+    with pytest.raises(UserError) as caught:
+        verify(target, f"sha256:{SHA256}", size=None, by_hand="")
+    assert "\x1b" not in str(caught.value) and "[31mred" in str(caught.value)
