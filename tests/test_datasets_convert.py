@@ -1,14 +1,25 @@
+"""From source files to a store: what it says, refuses, survives and leaves behind."""
+
 import dataclasses
 import hashlib
+import io
 import logging
+import re
+import subprocess
+import sys
+import time
+import zipfile
 
 import archives
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
 from svae.datasets import cifar10, convert, mnist_5k
+from svae.datasets import images as images_reader
 from svae.datasets.catalogue import catalogue
+from svae.datasets.readers import Picture, Raw
 from svae.datasets.store import Store
 from svae.errors import UserError
 
@@ -31,12 +42,20 @@ def read_all(path):
         return {split: store.images(split) for split in ("train", "valid", "test")}
 
 
+def read_splits(reader, **files):
+    """What a reader gives, by split: uint8 (n, height, width, channel)."""
+    found = {"train": [], "valid": [], "test": []}
+    for split, _, content in reader.read(Raw(files, dict.fromkeys(files, 1 << 26))):
+        found[split].append(content)
+    return {split: np.stack(contents) for split, contents in found.items()}
+
+
 def sha256_of(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_the_store_says_where_the_images_come_from(archive, output):
-    attributes = convert.convert("cifar10", {"archive": str(archive)}, None, output)
+    attributes = convert.convert("cifar10", {"archive": str(archive)}, output)
     with Store(output) as store:
         assert store.attributes == attributes
         assert store.shape == (32, 32, 3)
@@ -49,18 +68,23 @@ def test_the_store_says_where_the_images_come_from(archive, output):
         "source_sha256": {"archive": sha256_of(archive)},
         "crop": None,
         "size": None,
+        "channels": 3,
+        "options": {},
         "padding": 0,
+        "on_broken_image": "stop",
+        "broken_images": 0,
+        "broken_image_names": [],
         "split_rule": cifar10.SPLIT_RULE,
         "counts": {"train": 18, "valid": 2, "test": 4},
     }
     assert attributes.items() >= expected.items()
-    assert {"svae", "numpy", "h5py"} <= set(attributes["software"])
+    assert {"svae", "numpy", "h5py", "pillow"} <= set(attributes["software"])
     assert str(archive.parent) not in str(attributes)
 
 
 def test_an_unknown_file_is_taken_with_a_warning(archive, output, caplog):
     with caplog.at_level(logging.WARNING):
-        attributes = convert.convert("cifar10", {"archive": archive}, None, output)
+        attributes = convert.convert("cifar10", {"archive": archive}, output)
     assert attributes["source_matches_official"] is False
     assert (
         "the published cifar-10-binary.tar.gz and cifar-10-python.tar.gz"
@@ -99,7 +123,7 @@ def test_an_official_file_is_recognised(
 ):
     entries = known_by(algorithm, alternative)(archive)
     monkeypatch.setattr(convert, "catalogue", lambda: entries)
-    attributes = convert.convert("cifar10", {"archive": archive}, None, output)
+    attributes = convert.convert("cifar10", {"archive": archive}, output)
     assert attributes["source_matches_official"] is True
     assert attributes["source_note"] == ""
     assert caplog.records == []
@@ -107,37 +131,60 @@ def test_an_official_file_is_recognised(
 
 def test_the_users_checksum_is_accepted_in_any_case(archive, output):
     given = {"archive": sha256_of(archive).upper()}
-    attributes = convert.convert("cifar10", {"archive": archive}, given, output)
+    attributes = convert.convert("cifar10", {"archive": archive}, output, sha256=given)
     assert attributes["source_matches_official"] is False
 
 
 @pytest.mark.parametrize("existing", [False, True])
 def test_another_file_than_the_checksum_says_is_refused(archive, output, existing):
     if existing:
-        convert.convert("cifar10", {"archive": archive}, None, output)
+        convert.convert("cifar10", {"archive": archive}, output)
     before = output.read_bytes() if existing else None
     with pytest.raises(UserError, match=rf"{archive} has the SHA256 .*`sources\.cifar10`"):
-        convert.convert("cifar10", {"archive": archive}, {"archive": "ab" * 32}, output)
+        convert.convert("cifar10", {"archive": archive}, output, sha256={"archive": "ab" * 32})
     assert (output.read_bytes() if output.exists() else None) == before
 
 
 @pytest.mark.parametrize(
-    ("name", "files", "sha256", "message"),
+    ("name", "files", "settings", "message"),
     [
-        ("cifar10", {"archive": "/absent/a"}, None, r"sources\.cifar10\.archive.* /absent/a;"),
-        ("cifar10", {"archive": "/"}, None, r"sources\.cifar10\.archive: there is no file /"),
-        ("cifar10", {}, None, r"sources\.cifar10\.archive: no file is given"),
-        ("cifar10", {"labels": "x"}, None, r"sources\.cifar10: .* called labels"),
-        ("mnist_5k", {"archive": "x"}, None, r"sources\.mnist_5k: .* called archive"),
-        ("mnist_5k", {}, {"archive": "ab"}, r"sources\.mnist_5k: .* called archive"),
-        ("store", {}, None, r"no data set 'store'; choose one of .*mnist_5k"),
-        ("../cifar10", {}, None, r"no data set '\.\./cifar10'"),
+        ("cifar10", {"archive": "/absent/a"}, {}, r"sources\.cifar10\.archive.* /absent/a;"),
+        (
+            "cifar10",
+            {"archive": "/"},
+            {},
+            r"sources\.cifar10\.archive: there is no file /;.*fetched",
+        ),
+        ("cifar10", {}, {}, r"sources\.cifar10\.archive: no file is given"),
+        ("cifar10", {"labels": "x"}, {}, r"sources\.cifar10: .* called labels"),
+        ("mnist_5k", {"archive": "x"}, {}, r"sources\.mnist_5k: .* called archive"),
+        ("mnist_5k", {}, {"sha256": {"archive": "a"}}, r"sources\.mnist_5k: .* called archive"),
+        ("store", {}, {}, r"no data set 'store'; choose one of .*mnist_5k"),
+        ("../cifar10", {}, {}, r"no data set '\.\./cifar10'"),
+        ("svhn", {"train": "/absent/a", "test": "/absent/b"}, {}, r"svhn\.train: .* /absent/a"),
+        ("svhn", {"train": __file__}, {}, r"svhn\.test: no file is given"),
+        ("images", {"archive": "/absent"}, {}, r"images\.archive: .* /absent; correct the path\.$"),
+        (
+            "images",
+            {"archive": "/"},
+            {"sha256": {"archive": "ab"}},
+            r"/ is a folder.* `sources\.im",
+        ),
+        (
+            "celeba",
+            {},
+            {"options": {"split": "mine"}},
+            r"conversion\.split: celeba.* official, pap",
+        ),
+        ("mnist_5k", {}, {"options": {"split": "paper"}}, r"conversion\.split: .* leaving it out"),
+        # This file is no longer needed then; the other one still is.
+        ("celeba", {}, {"options": {"split": "paper"}}, r"celeba\.archive: no file"),
     ],
 )
-def test_a_wrong_request_is_explained(output, name, files, sha256, message):
+def test_a_wrong_request_is_explained(output, name, files, settings, message):
     with pytest.raises(UserError, match=message):
-        convert.convert(name, files, sha256, output)
-    assert not output.exists()
+        convert.convert(name, files, output, **settings)
+    assert not output.parent.exists()
 
 
 def lanczos(images, side):
@@ -156,9 +203,9 @@ def lanczos(images, side):
     ("crop", "size"), [(None, 16), (None, 48), (20, None), (32, None), (21, None), (24, 10), (1, 4)]
 )
 def test_crop_and_size(archive, output, crop, size):
-    attributes = convert.convert("cifar10", {"archive": archive}, None, output, crop, size)
+    attributes = convert.convert("cifar10", {"archive": archive}, output, crop=crop, size=size)
     assert (attributes["crop"], attributes["size"], attributes["padding"]) == (crop, size, 0)
-    whole = cifar10.read({"archive": archive})
+    whole = read_splits(cifar10, archive=archive)
     for split, images in read_all(output).items():
         expected = whole[split]
         if crop is not None:
@@ -173,20 +220,33 @@ def test_crop_and_size(archive, output, crop, size):
 
 @pytest.fixture(scope="module")
 def digits():
-    return {split: images[:20] for split, images in mnist_5k.read({}).items()}
+    return {split: images[:20] for split, images in read_splits(mnist_5k).items()}
+
+
+def reader_of(splits):
+    def read(raw):
+        for split, images in splits.items():
+            for number, image in enumerate(images):
+                yield Picture(split, f"{split} {number}", image)
+
+    return read
 
 
 @pytest.mark.parametrize(
     ("crop", "size", "padding"), [(None, None, 2), (24, None, 0), (None, 32, 0), (20, 16, 0)]
 )
-def test_grey_images(output, monkeypatch, digits, crop, size, padding):
-    monkeypatch.setattr(mnist_5k, "read", lambda files: digits)
-    attributes = convert.convert("mnist_5k", {}, None, output, crop, size)
+@pytest.mark.parametrize("channels", [None, 1, 3])
+def test_grey_images(output, monkeypatch, digits, crop, size, padding, channels):
+    monkeypatch.setattr(mnist_5k, "read", reader_of(digits))
+    attributes = convert.convert(
+        "mnist_5k", {}, output, crop=crop, size=size, channels=channels, processes=1
+    )
     side = size or crop or 28
     assert attributes["padding"] == padding
+    assert attributes["channels"] == (channels or 1)
     assert attributes["source_matches_official"] is True
     for split, images in read_all(output).items():
-        assert images.shape == (20, side, side, 1)
+        assert images.shape == (20, side, side, channels or 1)
         for image, digit in zip(images, digits[split], strict=True):
             expected = Image.fromarray(digit[..., 0])
             if crop:
@@ -194,32 +254,333 @@ def test_grey_images(output, monkeypatch, digits, crop, size, padding):
                 expected = expected.crop((edge, edge, edge + crop, edge + crop))
             if size:
                 expected = expected.resize((size, size), Image.Resampling.LANCZOS)
-            np.testing.assert_array_equal(image[..., 0], np.asarray(expected))
+            for channel in range(channels or 1):
+                np.testing.assert_array_equal(image[..., channel], np.asarray(expected))
 
 
-@pytest.mark.parametrize("crop", [0, -1, 33])
-def test_a_crop_that_does_not_fit(archive, output, crop):
-    with pytest.raises(
-        UserError, match=rf"conversion.crop is {crop}, but cifar10 has 32x32 images; give 1 to 32"
-    ):
-        convert.convert("cifar10", {"archive": archive}, None, output, crop)
-    assert not output.exists()
+@pytest.mark.parametrize("crop", [-1, 33])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_crop_that_does_not_fit(archive, output, crop, processes):
+    message = (
+        rf"{archive}: the image train 0 .*conversion\.crop {crop}.* 32x32 pixels; give 1 to 32"
+    )
+    with pytest.raises(UserError, match=message):
+        convert.convert("cifar10", {"archive": archive}, output, crop=crop, processes=processes)
+    assert list(output.parent.iterdir()) == []
 
 
 def test_images_that_are_not_square(output, archive, monkeypatch):
-    wide = np.arange(3 * 4 * 8 * 3, dtype=np.uint8).reshape(3, 4, 8, 3)
-    monkeypatch.setattr(
-        cifar10, "read", lambda files: dict.fromkeys(("train", "valid", "test"), wide)
-    )
-    convert.convert("cifar10", {"archive": archive}, None, output, crop=4)
+    wide = np.arange(10 * 4 * 8 * 3).astype(np.uint8).reshape(10, 4, 8, 3)
+    splits = dict.fromkeys(("train", "valid", "test"), wide)
+    monkeypatch.setattr(cifar10, "read", reader_of(splits))
+    convert.convert("cifar10", {"archive": archive}, output, crop=4)
     np.testing.assert_array_equal(read_all(output)["test"], wide[:, :, 2:6])
-    with pytest.raises(UserError, match=r"size: cifar10's images of 4x8 are not square.*crop"):
-        convert.convert("cifar10", {"archive": archive}, None, output, size=4)
+    with pytest.raises(UserError, match=r"size 4 would distort it, as its 4x8 .*crop"):
+        convert.convert("cifar10", {"archive": archive}, output, size=4)
 
 
-def test_too_few_images_for_a_split(tmp_path, output):
-    members = archives.cifar_members(TRAINING[:1], TEST)
-    path = archives.write_tar(tmp_path / "one.tar", members, "w")
-    with pytest.raises(UserError, match=r"split `train`.*sources\.cifar10"):
-        convert.convert("cifar10", {"archive": path}, None, output)
-    assert not output.exists()
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ((15, 2, 2), r"19 images \(15 train, 2 valid, 2 test\).* 20 .*sources\.cifar10"),
+        ((100, 1, 9), r"110 images \(100 train, 1 valid, 9 test\).* 2 in each split"),
+        ((100, 9, 0), r"109 images \(100 train, 9 valid, 0 test\)"),
+        ((0, 0, 0), r"0 images \(0 train, 0 valid, 0 test\)"),
+        ((16, 2, 2), None),
+    ],
+)
+def test_too_few_images(archive, output, monkeypatch, counts, message):
+    sizes = dict(zip(("train", "valid", "test"), counts, strict=True))
+    splits = {split: archives.numbered_images(count) for split, count in sizes.items()}
+    monkeypatch.setattr(cifar10, "read", reader_of(splits))
+    if message is None:
+        assert convert.convert("cifar10", {"archive": archive}, output)["counts"] == sizes
+        return
+    with pytest.raises(UserError, match=f"{archive}: {message}"):
+        convert.convert("cifar10", {"archive": archive}, output)
+    assert list(output.parent.iterdir()) == []
+
+
+# Image files --------------------------------------------------------------------------------------
+
+
+def png(number, height=24, width=24):
+    """A noisy picture, another one for every number."""
+    pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_zip(path, count, changes=None):
+    """Pictures of which only the first 200 differ; `changes`: other contents, by number."""
+    different = [png(number) for number in range(min(count, 200))]
+    with zipfile.ZipFile(path, "w") as file:
+        for number in range(count):
+            content = (changes or {}).get(number, different[number % len(different)])
+            file.writestr(f"{number:05d}.png", content)
+    return path
+
+
+SETTINGS = {"crop": "square", "size": 16}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return write_zip(tmp_path_factory.mktemp("images") / "mine.zip", 300)
+
+
+@pytest.fixture(scope="module")
+def reference(pictures, tmp_path_factory):
+    """What one Pillow loop makes of them, by split."""
+    found = {"train": [], "valid": [], "test": []}
+    for split, _, content in images_reader.read(Raw({"archive": pictures}, {"archive": 1 << 30})):
+        image = Image.open(io.BytesIO(content)).resize((16, 16), Image.Resampling.LANCZOS)
+        found[split].append(np.asarray(image))
+    return {split: np.stack(contents) for split, contents in found.items()}
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_the_same_images_from_any_number_of_processes(pictures, output, reference, processes):
+    attributes = convert.convert(
+        "images", {"archive": pictures}, output, **SETTINGS, processes=processes
+    )
+    stored = read_all(output)
+    content = b""
+    for split, expected in reference.items():
+        np.testing.assert_array_equal(stored[split], expected)
+        pixels = hashlib.sha256(expected.tobytes()).digest()
+        content += f"{split} {expected.shape} ".encode() + pixels
+    assert attributes["checksum"] == hashlib.sha256(content).hexdigest()
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+
+
+def test_a_folder_has_no_checksum(tmp_path, pictures, output):
+    folder = tmp_path / "pictures"
+    with zipfile.ZipFile(pictures) as file:
+        file.extractall(folder)
+    attributes = convert.convert("images", {"archive": folder}, output, **SETTINGS)
+    assert attributes["source_sha256"] == {"archive": None}
+    assert attributes["source_files"] == {"archive": "pictures"}
+    assert attributes["source_matches_official"] is None
+    assert attributes["source_note"] == ""
+    assert sum(attributes["counts"].values()) == 300
+
+
+# A text, an image cut short, and one too large to be decoded, in different blocks.
+BROKEN = {7: b"no image", 90: png(90)[:200], 250: png(250)[:16] + b"\xff" * 8 + png(250)[24:]}
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory):
+    return write_zip(tmp_path_factory.mktemp("images") / "damaged.zip", 300, BROKEN)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_broken_image_stops_the_conversion(damaged, output, processes):
+    message = rf"{damaged}: the image 00007\.png cannot be used: .*`on_broken_image: skip`"
+    with pytest.raises(UserError, match=message):
+        convert.convert("images", {"archive": damaged}, output, **SETTINGS, processes=processes)
+    assert list(output.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_broken_images_can_be_left_out(damaged, output, reference, processes, caplog):
+    attributes = convert.convert(
+        "images",
+        {"archive": damaged},
+        output,
+        **SETTINGS,
+        on_broken_image="skip",
+        processes=processes,
+    )
+    names = [f"{number:05d}.png" for number in BROKEN]
+    assert attributes["on_broken_image"] == "skip"
+    assert attributes["broken_images"] == 3
+    assert attributes["broken_image_names"] == names
+    with Store(output) as store:
+        assert store.attributes == attributes
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    for name, line in zip(names, lines, strict=False):
+        assert f"image {name} is left out" in line
+    assert len(lines) == 4 and "3 broken images were left out" in lines[-1]
+    kept = {image.tobytes() for split in read_all(output).values() for image in split}
+    whole = {image.tobytes() for split in reference.values() for image in split}
+    assert kept <= whole
+    assert sum(attributes["counts"].values()) == 297
+
+
+def test_many_broken_images_have_few_lines(tmp_path, output, caplog):
+    broken = dict.fromkeys(range(0, 60, 2), b"no image")
+    archive = write_zip(tmp_path / "half.zip", 100, broken)
+    settings = {**SETTINGS, "on_broken_image": "skip"}
+    convert.convert("images", {"archive": archive}, output, **settings)
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(lines) == 11 and "30 broken images" in lines[-1]
+    all_broken = write_zip(tmp_path / "all.zip", 40, dict.fromkeys(range(40), b"no image"))
+    with pytest.raises(UserError, match=r"0 images.*; 40 broken ones were left out"):
+        convert.convert("images", {"archive": all_broken}, output, **settings)
+
+
+def test_images_of_different_shapes(tmp_path, output):
+    archive = write_zip(tmp_path / "mixed.zip", 200, {150: png(0, 30, 24)})
+    message = r"image 00150\.png becomes 30x24 pixels, .* 24x24 pixels: give conversion\.size"
+    for on_broken_image in ("stop", "skip"):
+        with pytest.raises(UserError, match=message):
+            convert.convert("images", {"archive": archive}, output, on_broken_image=on_broken_image)
+    convert.convert("images", {"archive": archive}, output, crop="square")
+    assert read_all(output)["train"].shape[1:] == (24, 24, 3)
+
+
+def test_the_log_tells_how_it_goes(pictures, output, caplog):
+    with caplog.at_level(logging.INFO):
+        counts = convert.convert("images", {"archive": pictures}, output, **SETTINGS)["counts"]
+    told = ", ".join(f"{count} {split}" for split, count in counts.items())
+    assert f"images: 300 images ({told}), " in caplog.text
+    assert caplog.text.count("images/s") == 1
+
+
+# A conversion of its own --------------------------------------------------------------------------
+
+SCRIPT = """
+import logging, sys
+from pathlib import Path
+from svae.logs import log_to
+archive, output, log, processes = sys.argv[1:]
+with log_to(log):
+    from svae.datasets.convert import convert
+    settings = {"crop": "square", "size": 64}
+    convert("images", {"archive": archive}, output, **settings, processes=int(processes))
+"""
+
+
+def command(archive, output, log, processes=2):
+    return [sys.executable, "-c", SCRIPT, *map(str, (archive, output, log, processes))]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    return write_zip(tmp_path_factory.mktemp("images") / "many.zip", 3000)
+
+
+@pytest.mark.parametrize("written", [0, 10_000_000, 30_000_000])
+def test_a_killed_conversion_leaves_nothing_that_matters(many, tmp_path, output, written):
+    """Killed when the temporary file has so many bytes, of 37 MB."""
+    process = psutil.Popen(command(many, output, tmp_path / "log"), stderr=subprocess.DEVNULL)
+    with process:
+        while sum(path.stat().st_size for path in output.parent.glob(".*-cifar10.h5")) < written:
+            assert process.poll() is None
+            time.sleep(0.002)
+        while not list(output.parent.glob(".*")):
+            time.sleep(0.002)
+        children = process.children(recursive=True)
+        process.kill()
+    assert psutil.wait_procs(children, timeout=20)[1] == []
+    left = {path.name for path in output.parent.iterdir()}
+    assert left and all(name.startswith(".") for name in left)
+
+    neighbour = output.with_name(".other-file")
+    neighbour.write_text("")
+    small = write_zip(tmp_path / "small.zip", 100)
+    convert.convert("images", {"archive": small}, output, **SETTINGS)
+    assert {path.name for path in output.parent.iterdir()} == {output.name, neighbour.name}
+
+
+def peak_memory(arguments):
+    """Bytes of a process and its children, each at its largest."""
+    peaks = {}
+    process = psutil.Popen(arguments, stderr=subprocess.DEVNULL)
+    while process.poll() is None:
+        try:
+            for member in (process, *process.children()):
+                peaks[member.pid] = max(peaks.get(member.pid, 0), member.memory_info().rss)
+        except psutil.NoSuchProcess:
+            continue
+        time.sleep(0.01)
+    assert process.returncode == 0
+    return sum(peaks.values())
+
+
+def test_memory_does_not_grow_with_the_number_of_images(many, tmp_path, output):
+    """The 2,500 further images have 31 MB when prepared."""
+    few = write_zip(tmp_path / "few.zip", 500)
+    small = peak_memory(command(few, output, tmp_path / "log"))
+    large = peak_memory(command(many, output, tmp_path / "log"))
+    assert large - small < 15e6
+    assert large < 600e6
+
+
+# Full disks ---------------------------------------------------------------------------------------
+
+# A file system of its own, of so many bytes, that is gone with the process.
+ON_SMALL_DISK = """
+mount -t tmpfs -o size="$1" tmpfs "$2" || exit 99
+folder="$2"; shift 2
+"$@"; code=$?
+echo "left: $(ls -A "$folder")"
+exit $code
+"""
+
+
+@pytest.fixture(scope="module")
+def namespace():
+    """How to run a command that may mount: in namespaces of its own, as root or as a user."""
+    for arguments in (["unshare", "--user", "--map-root-user", "--mount"], ["unshare", "--mount"]):
+        try:
+            tried = subprocess.run(
+                [*arguments, "mount", "-t", "tmpfs", "tmpfs", "/mnt"],
+                capture_output=True,
+                check=False,
+            )
+        except FileNotFoundError:
+            break
+        if tried.returncode == 0:
+            return arguments
+    pytest.skip("this machine lets nobody mount a small file system")
+
+
+@pytest.fixture(scope="module")
+def whole(pictures, tmp_path_factory):
+    """Bytes of the whole file: 3.7 MB of pixels in pages of 4 KiB, and what HDF5 adds."""
+    folder = tmp_path_factory.mktemp("whole")
+    convert.convert("images", {"archive": pictures}, folder / "a.h5", crop="square", size=64)
+    return (folder / "a.h5").stat().st_size
+
+
+def run_on_small_disk(namespace, size, pictures, tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    log = tmp_path / "log"
+    return subprocess.run(
+        [
+            *namespace,
+            *("sh", "-c", ON_SMALL_DISK, "sh", str(size), str(folder)),
+            *command(pictures, folder / "a.h5", log),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+# In bytes less than the whole file, or as a share of it: from its first page, over the middle, to
+# its last ones, which HDF5 writes when it closes the file.
+@pytest.mark.parametrize(
+    ("share", "less"),
+    [(0, -4096), (0, -16384), (0, -100_000), (0.5, 0), (0.9, 0), (1, 40960), (1, 12288), (1, 4096)],
+)
+def test_a_full_disk(namespace, whole, pictures, tmp_path, share, less):
+    size = int(whole * share) - less
+    done = run_on_small_disk(namespace, size, pictures, tmp_path)
+    folder = tmp_path / "disk"
+    message = rf"a\.h5 cannot be written: no space left on the disk of {folder}: [0-9,]+ bytes free"
+    assert re.search(message, done.stderr)
+    assert re.search(message, (tmp_path / "log").read_text())
+    assert "Traceback" not in done.stderr
+    assert done.stdout == "left: \n"
+    assert done.returncode == 1
+
+
+def test_a_disk_that_is_just_large_enough(namespace, whole, pictures, tmp_path):
+    done = run_on_small_disk(namespace, whole + 4096, pictures, tmp_path)
+    assert (done.returncode, done.stdout) == (0, "left: a.h5\n")

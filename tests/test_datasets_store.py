@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 import pytest
 
-from svae.datasets.store import Store, scale, write
+from svae.datasets.store import Store, Writer, scale, write
 from svae.errors import UserError
 
 ATTRIBUTES = {
@@ -15,7 +15,13 @@ ATTRIBUTES = {
     "official": True,
     "note": "",
     "source_files": {},
-    "source_sha256": {"archive": "ab", "labels": "cd"},
+    "source_sha256": {"archive": "ab", "labels": None},
+    "names": ["a", "b/\u00e9", "\udcff\0"],
+    "nothing": [],
+    "quoted": '"yes"',
+    "bracket": "[really]",
+    "brace": "{",
+    "odd": "a\0b\udcff\n",
 }
 
 
@@ -46,13 +52,35 @@ def test_round_trip(tmp_path, shape):
             np.testing.assert_array_equal(store.images(split), images)
 
 
-def test_images_may_come_one_by_one(tmp_path):
+def test_blocks_of_the_splits_may_come_in_any_order(tmp_path):
     splits = make_splits()
     whole = write(tmp_path / "whole.h5", splits, ATTRIBUTES)
-    single = write(tmp_path / "single.h5", {k: iter(v) for k, v in splits.items()}, ATTRIBUTES)
-    assert single == whole
-    with Store(tmp_path / "single.h5") as store:
-        np.testing.assert_array_equal(store.images("train"), splits["train"])
+    with Writer(tmp_path / "mixed.h5") as writer:
+        assert writer.shape is None
+        for start in range(0, 2100, 97):
+            for split in ("test", "train", "valid"):
+                writer.append(split, splits[split][start : start + 97])
+        assert writer.counts == {"train": 2100, "valid": 3, "test": 1}
+        assert writer.shape == (5, 4, 3)
+        mixed = writer.finish(ATTRIBUTES)
+    assert mixed == whole
+    with Store(tmp_path / "mixed.h5") as store:
+        for split, images in splits.items():
+            np.testing.assert_array_equal(store.images(split), images)
+
+
+def test_arrays_need_not_be_contiguous(tmp_path):
+    splits = make_splits()
+    whole = write(tmp_path / "whole.h5", splits, ATTRIBUTES)
+    strided = {split: np.asfortranarray(images) for split, images in splits.items()}
+    assert write(tmp_path / "strided.h5", strided, ATTRIBUTES) == whole
+
+
+def test_a_list_of_any_length_is_an_attribute(tmp_path):
+    names = [f"{number:06d} {'x' * 90}.jpg" for number in range(5000)]
+    write(tmp_path / "toy.h5", make_splits(), {**ATTRIBUTES, "names": names})
+    with Store(tmp_path / "toy.h5") as store:
+        assert store.attributes["names"] == names
 
 
 def test_the_file_is_what_other_programs_expect(tmp_path):
@@ -72,7 +100,7 @@ def test_the_file_is_what_other_programs_expect(tmp_path):
 def test_checksum_against_hashlib(tmp_path):
     splits = make_splits()
     content = b"".join(
-        name.encode() + splits[name].tobytes() + str(splits[name].shape).encode()
+        f"{name} {splits[name].shape} ".encode() + hashlib.sha256(splits[name].tobytes()).digest()
         for name in ("train", "valid", "test")
     )
     written = write(tmp_path / "toy.h5", splits, ATTRIBUTES)
@@ -113,39 +141,46 @@ def test_checksum_does_not_depend_on_attributes(tmp_path):
     assert first["checksum"] == second["checksum"]
 
 
-def breaks_midway(splits):
-    def images():
-        yield from splits["valid"]
-        raise OSError("disk gone")
-
-    return {**splits, "valid": images()}, OSError
+def breaks_midway(writer):
+    raise OSError("source gone")
 
 
-def empty_split(splits):
-    return {**splits, "test": splits["test"][:0]}, UserError
+def not_uint8(writer):
+    writer.append("test", np.zeros((2, 5, 4, 3), np.float32))
 
 
-def not_uint8(splits):
-    return {**splits, "test": splits["test"].astype(np.float32)}, TypeError
+def no_block(writer):
+    writer.append("test", np.zeros((5, 4, 3), np.uint8))
+
+
+def other_image_shape(writer):
+    writer.append("test", np.zeros((2, 1, 4, 3), np.uint8))
+
+
+def other_split(writer):
+    writer.append("validation", np.zeros((2, 5, 4, 3), np.uint8))
 
 
 @pytest.mark.parametrize("existing", [False, True])
-@pytest.mark.parametrize("spoil", [breaks_midway, empty_split, not_uint8])
-def test_a_failed_write_leaves_what_was_there(tmp_path, spoil, existing):
+@pytest.mark.parametrize(
+    ("spoil", "error"),
+    [
+        (breaks_midway, OSError),
+        (not_uint8, TypeError),
+        (no_block, TypeError),
+        (other_image_shape, ValueError),
+        (other_split, KeyError),
+    ],
+)
+def test_a_failed_write_leaves_what_was_there(tmp_path, spoil, error, existing):
     path = tmp_path / "toy.h5"
     if existing:
         write(path, make_splits(), ATTRIBUTES)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    splits, error = spoil(make_splits())
-    with pytest.raises(error):
-        write(path, splits, ATTRIBUTES)
+    with pytest.raises(error), Writer(path) as writer:
+        writer.append("train", make_splits()["train"])
+        spoil(writer)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
-
-
-def test_an_empty_split_is_named(tmp_path):
-    splits, _ = empty_split(make_splits())
-    with pytest.raises(UserError, match=r"toy leaves no image for the split `test`.*sources\.toy"):
-        write(tmp_path / "toy.h5", splits, ATTRIBUTES)
 
 
 def no_file(path):

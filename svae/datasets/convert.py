@@ -1,74 +1,177 @@
 """From a data set's source files to its store."""
 
+import contextlib
 import importlib
 import logging
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from svae.datasets import store
 from svae.datasets.catalogue import Dataset, SourceFile, catalogue
+from svae.datasets.pictures import BrokenImage, Recipe
+from svae.datasets.readers import Raw
+from svae.datasets.store import Writer
+from svae.datasets.workers import Prepared, prepared
 from svae.errors import UserError
-from svae.files import file_hash
+from svae.files import file_hash, full_disk_explained, remove_leftovers, scratch_folder
 from svae.provenance import software
 
 log = logging.getLogger(__name__)
+
+# Below this a split can hardly be trained on or scored, and most likely something is amiss.
+_LEAST_IMAGES = 20
+_LEAST_IN_SPLIT = 2
+
+_SECONDS_BETWEEN_LINES = 10
+_MOST_BROKEN_LINES = 10
 
 
 def convert(
     dataset: str,
     files: Mapping[str, Path | str],
-    sha256: Mapping[str, str] | None,
     output: Path | str,
-    crop: int | None = None,
+    *,
+    sha256: Mapping[str, str] | None = None,
+    crop: int | str | None = None,
     size: int | None = None,
+    channels: int | None = None,
+    options: Mapping[str, str] | None = None,
+    on_broken_image: str = "stop",
+    processes: int = 1,
 ) -> dict[str, Any]:
     """Read a data set from its source files and write its store to `output`.
 
+    Memory does not grow with the number of images, and the store does not depend on `processes`.
+    While it is written, hidden files stand beside it; those of a conversion that was killed are
+    removed first.
+
     Args:
         dataset: a name in sources.yaml; the module of that name here reads it.
-        files: path of each source file by role.
-        sha256: by role, the checksum (hexadecimal) that the user gave for a file of theirs.
+        files: path of each source file, or folder where that is allowed, by role.
         output: the HDF5 file to write, whole or not at all.
-        crop: side in pixels of a centred square to cut out first.
-        size: side in pixels that the (square) image is then resized to, by Pillow's antialiased
-            Lanczos filter.
+        sha256: by role, the checksum (hexadecimal) that the user gave for a file of theirs.
+        crop, size, channels: see `pictures.Recipe`; channels None: as published.
+        options: choices of the data set's options; the first of each if left out.
+        on_broken_image: "stop" with a UserError, or "skip" it.
+        processes: of workers that decode, crop and resize.
 
     Returns:
-        The attributes of the store: dataset, title, source_files and source_sha256 (by role),
-        source_matches_official, source_note, crop, size, padding (0 after a crop or a resize),
-        split_rule, software, counts and checksum.
+        The attributes of the store: dataset, title, source_files and source_sha256 (by role; null
+        for a folder), source_matches_official (null where no checksum was published), source_note,
+        crop, size, channels, options, padding (0 after a crop or a resize), on_broken_image,
+        broken_images (how many), broken_image_names, split_rule, software, counts and checksum.
 
     Raises:
-        UserError: an unknown data set, a source file that is missing, unreadable or not the one
-            whose checksum was given, a crop that does not fit, or a split without images.
+        UserError: an unknown data set or option, a source file that is missing, unreadable or not
+            the one whose checksum was given, an image that is broken, does not fit the recipe or
+            differs in shape from the others, too few images, or a full disk.
     """
+    entry, options = _chosen(dataset, options or {})
+    files = _existing(entry, files, sha256 or {})
+    hashes = {role: None if path.is_dir() else file_hash(path) for role, path in files.items()}
+    _check_given(dataset, files, hashes, sha256 or {})
+    published = [source for source in entry.files if source.role in files and source.known_hash]
+    notes = _differences(published, files, hashes)
+
+    reader = importlib.import_module(f"svae.datasets.{dataset}")
+    recipe = Recipe(crop, size, channels or entry.channels)
+    output = Path(output)
+    remove_leftovers(output)
+    with full_disk_explained(output), scratch_folder(output) as scratch, Writer(output) as writer:
+        limits = {source.role: source.limit for source in entry.files}
+        pictures = reader.read(Raw(files, limits, options, scratch))
+        transfer = _Transfer(dataset, files, writer, on_broken_image)
+        with contextlib.closing(prepared(pictures, recipe, processes)) as blocks:
+            transfer.run(blocks)
+        return writer.finish(
+            {
+                "dataset": dataset,
+                "title": entry.title,
+                "source_files": {role: path.name for role, path in files.items()},
+                "source_sha256": hashes,
+                "source_matches_official": None if files and not published else not notes,
+                "source_note": "; ".join(notes),
+                "crop": crop,
+                "size": size,
+                "channels": recipe.channels,
+                "options": options,
+                "padding": entry.padding if crop is None and size is None else 0,
+                "on_broken_image": on_broken_image,
+                "broken_images": len(transfer.broken),
+                "broken_image_names": transfer.broken,
+                "split_rule": reader.SPLIT_RULE,
+                "software": software("numpy", "h5py", "pillow"),
+            }
+        )
+
+
+def _chosen(dataset: str, options: Mapping[str, str]) -> tuple[Dataset, dict[str, str]]:
+    """The data set's entry under all of its options, and these."""
     entries = catalogue()
     if dataset not in entries:
         raise UserError(
             f"dataset: there is no data set {dataset!r}; choose one of {', '.join(entries)}."
         )
-    entry = entries[dataset]
-    sha256 = sha256 or {}
+    known = entries[dataset].options
+    for name, choice in options.items():
+        if choice not in known.get(name, ()):
+            raise UserError(
+                f"conversion.{name}: {dataset} has no choice {choice!r}; "
+                f"choose one of {', '.join(known.get(name, ())) or 'none, by leaving it out'}."
+            )
+    options = {name: choices[0] for name, choices in known.items()} | dict(options)
+    return entries[dataset].chosen(options), options
+
+
+def _existing(
+    entry: Dataset, files: Mapping[str, Path | str], sha256: Mapping[str, str]
+) -> dict[str, Path]:
+    """The source file of every role; a UserError names the key of one that is missing."""
     unknown = {*files, *sha256} - {source.role for source in entry.files}
     if unknown:
         raise UserError(
-            f"sources.{dataset}: this data set takes no file called {', '.join(sorted(unknown))}; "
-            "leave it out."
+            f"sources.{entry.name}: this data set takes no file called "
+            f"{', '.join(sorted(unknown))}; leave it out."
         )
-    files = _existing(entry, files)
-    hashes = {role: file_hash(path) for role, path in files.items()}
-    for role, given in sha256.items():
-        if hashes[role] != given.lower():
+    paths = {}
+    for source in entry.files:
+        key = f"sources.{entry.name}.{source.role}"
+        if source.role not in files:
+            if source.optional:
+                continue
+            raise UserError(f"{key}: no file is given for {source.name}; give its path there.")
+        path = paths[source.role] = Path(files[source.role])
+        if not (path.is_file() or (source.folder and path.is_dir())):
+            fetch = f", or leave the key out to have {source.name} fetched" if source.urls else ""
+            raise UserError(f"{key}: there is no file {path}; correct the path{fetch}.")
+    return paths
+
+
+def _check_given(
+    dataset: str,
+    files: Mapping[str, Path],
+    hashes: Mapping[str, str | None],
+    given: Mapping[str, str],
+) -> None:
+    """Compare the files with the checksums that the user gave."""
+    for role, sha256 in given.items():
+        if role in files and hashes[role] != sha256.lower():
+            found = f"has the SHA256 {hashes[role]}" if hashes[role] else "is a folder without one"
             raise UserError(
-                f"{files[role]} has the SHA256 {hashes[role]}, but config.yaml gives {given} under "
+                f"{files[role]} {found}, but config.yaml gives the SHA256 {sha256} under "
                 f"`sources.{dataset}`: give the right file, or correct the checksum."
             )
+
+
+def _differences(
+    published: Iterable[SourceFile], files: Mapping[str, Path], hashes: Mapping[str, str | None]
+) -> list[str]:
+    """A note, also logged, for each file that has none of its published checksums."""
     notes = []
-    for source in entry.files:
+    for source in published:
         path = files[source.role]
         official = (source, *source.alternatives)
         if not any(_matches(known, path, hashes[source.role]) for known in official):
@@ -78,80 +181,92 @@ def convert(
                 "those of other work"
             )
             log.warning("%s: %s", path, notes[-1])
-
-    reader = importlib.import_module(f"svae.datasets.{dataset}")
-    splits = reader.read(files)
-    return store.write(
-        output,
-        {split: _prepared(images, dataset, crop, size) for split, images in splits.items()},
-        {
-            "dataset": dataset,
-            "title": entry.title,
-            "source_files": {role: path.name for role, path in files.items()},
-            "source_sha256": hashes,
-            "source_matches_official": not notes,
-            "source_note": "; ".join(notes),
-            "crop": crop,
-            "size": size,
-            "padding": entry.padding if crop is None and size is None else 0,
-            "split_rule": reader.SPLIT_RULE,
-            "software": software("numpy", "h5py", "pillow"),
-        },
-    )
+    return notes
 
 
-def _existing(entry: Dataset, files: Mapping[str, Path | str]) -> dict[str, Path]:
-    """The source file of every role; a UserError names the key of one that is missing."""
-    paths = {}
-    for source in entry.files:
-        key = f"sources.{entry.name}.{source.role}"
-        if source.role not in files:
-            raise UserError(f"{key}: no file is given for {source.name}; give its path there.")
-        paths[source.role] = Path(files[source.role])
-        if not paths[source.role].is_file():
-            raise UserError(
-                f"{key}: there is no file {paths[source.role]}; correct the path, or leave the key "
-                f"out to have {source.name} fetched."
-            )
-    return paths
-
-
-def _matches(known: SourceFile, path: Path, sha256: str) -> bool:
+def _matches(known: SourceFile, path: Path, sha256: str | None) -> bool:
     if known.sha256:
         return known.sha256 == sha256
     return known.md5 == file_hash(path, "md5")
 
 
-def _prepared(
-    images: np.ndarray, dataset: str, crop: int | None, size: int | None
-) -> Iterator[np.ndarray]:
-    """The images, each uint8 (height, width, channel), one by one, cropped and resized."""
-    for image in images:
-        if crop is not None:
-            image = _centre(image, dataset, crop)
-        if size is not None:
-            image = _resized(image, dataset, size)
-        yield image
+class _Transfer:
+    """Images on their way into the store.
 
+    Attributes:
+        broken: names of the images left out.
+    """
 
-def _centre(image: np.ndarray, dataset: str, crop: int) -> np.ndarray:
-    height, width, _ = image.shape
-    if not 1 <= crop <= min(height, width):
+    def __init__(
+        self, dataset: str, files: Mapping[str, Path], writer: Writer, on_broken_image: str
+    ) -> None:
+        self.broken: list[str] = []
+        self._dataset = dataset
+        self._source = " and ".join(map(str, files.values())) or dataset
+        self._writer = writer
+        self._skip = on_broken_image == "skip"
+
+    def run(self, blocks: Iterable[list[Prepared]]) -> None:
+        """Write all images, and tell the log how it goes."""
+        started = told = time.monotonic()
+        for block in blocks:
+            self._write(block)
+            if time.monotonic() - told > _SECONDS_BETWEEN_LINES:
+                told = time.monotonic()
+                self._tell("%d images so far", started)
+        self._check_counts()
+        self._tell(f"%d images ({self._counts()})", started)
+        if self.broken:
+            log.warning("%s: %d broken images were left out", self._dataset, len(self.broken))
+
+    def _write(self, block: list[Prepared]) -> None:
+        images: dict[str, list[np.ndarray]] = {}
+        shape = self._writer.shape
+        for split, name, image in block:
+            if isinstance(image, BrokenImage):
+                self._leave_out(name, image)
+                continue
+            shape = shape or image.shape
+            if image.shape != shape:
+                raise UserError(
+                    f"{self._source}: the image {name} becomes {_pixels(image.shape)}, those "
+                    f"before it {_pixels(shape)}: give conversion.size in config.yaml, with "
+                    "`crop: square`, to make all alike."
+                )
+            images.setdefault(split, []).append(image)
+        for split, group in images.items():
+            self._writer.append(split, np.stack(group))
+
+    def _leave_out(self, name: str, problem: BrokenImage) -> None:
+        if not self._skip:
+            raise UserError(
+                f"{self._source}: the image {name} cannot be used: {problem}. Correct that, or "
+                "write `on_broken_image: skip` under `conversion` in config.yaml to leave out such "
+                "images."
+            ) from problem
+        self.broken.append(name)
+        if len(self.broken) <= _MOST_BROKEN_LINES:
+            log.warning("%s: the image %s is left out: %s", self._dataset, name, problem)
+
+    def _check_counts(self) -> None:
+        counts = self._writer.counts.values()
+        if sum(counts) >= _LEAST_IMAGES and min(counts) >= _LEAST_IN_SPLIT:
+            return
+        broken = f"; {len(self.broken)} broken ones were left out" if self.broken else ""
         raise UserError(
-            f"conversion.crop is {crop}, but {dataset} has {height}x{width} images; give 1 to "
-            f"{min(height, width)}"
+            f"{self._source}: {sum(counts)} images ({self._counts()}{broken}) are too few: at "
+            f"least {_LEAST_IMAGES} are needed, and {_LEAST_IN_SPLIT} in each split. Give more in "
+            f"config.yaml under `sources.{self._dataset}`."
         )
-    top, left = (height - crop) // 2, (width - crop) // 2
-    return image[top : top + crop, left : left + crop]
+
+    def _counts(self) -> str:
+        return ", ".join(f"{count} {split}" for split, count in self._writer.counts.items())
+
+    def _tell(self, what: str, started: float) -> None:
+        count = sum(self._writer.counts.values())
+        speed = count / (time.monotonic() - started)
+        log.info(f"%s: {what}, %.0f images/s", self._dataset, count, speed)
 
 
-def _resized(image: np.ndarray, dataset: str, size: int) -> np.ndarray:
-    height, width, channels = image.shape
-    if height != width:
-        raise UserError(
-            f"conversion.size: {dataset}'s images of {height}x{width} are not square, and resizing "
-            f"would distort them; give conversion.crop of at most {min(height, width)} too"
-        )
-    resizable = Image.fromarray(image[..., 0] if channels == 1 else image)
-    resized = np.asarray(resizable.resize((size, size), Image.Resampling.LANCZOS))
-    return resized.reshape(size, size, channels)
+def _pixels(shape: tuple[int, ...]) -> str:
+    return "{}x{} pixels".format(*shape)

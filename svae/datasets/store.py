@@ -4,10 +4,11 @@
 the images come from; `checksum` identifies the images themselves.
 """
 
+import contextlib
 import hashlib
-import itertools
 import json
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,58 +17,114 @@ import h5py
 import numpy as np
 
 from svae.errors import UserError
-from svae.files import replacing
+from svae.files import LateErrors, full_disk_explained, replacing
 
 SPLITS = ("train", "valid", "test")
 # A chunk is what one random access reads: 10 images of 32x32x3. Left uncompressed, because
 # photographs shrink little and reading is then as fast as the disk.
 _CHUNK_BYTES = 32 << 10
-_BLOCK = 1024
+_JSON_STARTS = ("{", "[", '"')
+
+
+class Writer:
+    """A store being written, whole or not at all, as a context manager that ends with `finish`.
+
+    The splits may come in any order, and block by block, so that a data set need not fit into
+    memory. A file that is there already is replaced at the end.
+
+    Attributes:
+        counts: images so far, by split.
+        shape: (height, width, channel) of one image, once there is one.
+
+    Raises:
+        UserError: the disk is full.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.counts = dict.fromkeys(SPLITS, 0)
+        self.shape: tuple[int, ...] | None = None
+        self._path = path
+        self._digests = {split: hashlib.sha256() for split in SPLITS}
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            temporary = stack.enter_context(replacing(self._path))
+            stack.enter_context(full_disk_explained(self._path))
+            self._disk = stack.enter_context(LateErrors(temporary))
+            self._file = stack.enter_context(h5py.File(self._disk, "w"))
+            self._stack = stack.pop_all()
+        return self
+
+    def append(self, split: str, images: np.ndarray) -> None:
+        """Add images, uint8 (n, height, width, channel), to a split; all must have one shape."""
+        if images.dtype != np.uint8 or images.ndim != 4:
+            raise TypeError(f"images must be uint8 and 4-dimensional, not {images.dtype}")
+        if self.shape is None:
+            self._create(images.shape[1:])
+        if images.shape[1:] != self.shape:
+            raise ValueError(f"an image of {images.shape[1:]} follows some of {self.shape}")
+        start = self.counts[split]
+        self.counts[split] += len(images)
+        self._file[split].resize(self.counts[split], axis=0)
+        self._file[split][start:] = images
+        self._disk.check()
+        self._digests[split].update(np.ascontiguousarray(images))
+
+    def finish(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Add what the file says about itself.
+
+        Args:
+            attributes: texts, numbers, truth values, None, or lists and dicts of these; `padding`
+                (pixels) must be among them.
+
+        Returns:
+            The attributes as written: those given, `counts` (images a split) and `checksum` (SHA256
+            in hexadecimal over every split's name, shape and SHA256 of the pixels in C order).
+        """
+        digest = hashlib.sha256()
+        for split in SPLITS:
+            digest.update(f"{split} {self._file[split].shape} ".encode())
+            digest.update(self._digests[split].digest())
+        written = {**attributes, "counts": self.counts, "checksum": digest.hexdigest()}
+        for name, value in written.items():
+            self._file.attrs[name] = _encode(value)
+        return written
+
+    def _create(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        for split in SPLITS:
+            self._file.create_dataset(
+                split,
+                shape=(0, *shape),
+                maxshape=(None, *shape),
+                chunks=(max(1, _CHUNK_BYTES // math.prod(shape)), *shape),
+                dtype=np.uint8,
+            )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
 
 
 def write(
-    path: Path | str, splits: Mapping[str, Iterable[np.ndarray]], attributes: Mapping[str, Any]
+    path: Path | str, splits: Mapping[str, np.ndarray], attributes: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Write a store, whole or not at all.
-
-    Args:
-        path: the file; one that is there is replaced.
-        splits: for each of `SPLITS` the images, each uint8 (height, width, channel), all of one
-            shape: an array (n, height, width, channel), or anything that yields them one by one,
-            so that a data set need not fit into memory.
-        attributes: texts, numbers, truth values, None, or dicts of these; `dataset` (name) and
-            `padding` (pixels) must be among them.
-
-    Returns:
-        The attributes as written: those given, `counts` (images a split) and `checksum` (SHA256
-        in hexadecimal over every split's name, pixels in C order, and shape).
-
-    Raises:
-        UserError: a split without images.
-    """
-    digest = hashlib.sha256()
-    counts = {}
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    """Write a store of images in memory: `splits` has the array of each of `SPLITS`."""
+    with Writer(path) as writer:
         for split in SPLITS:
-            shape = _append(file, split, splits[split], digest)
-            if shape is None:
-                raise UserError(
-                    f"the source of {attributes['dataset']} leaves no image for the split "
-                    f"`{split}`: give a larger one in config.yaml under "
-                    f"`sources.{attributes['dataset']}`."
-                )
-            counts[split] = shape[0]
-        written = {**attributes, "counts": counts, "checksum": digest.hexdigest()}
-        for name, value in written.items():
-            file.attrs[name] = _encode(value)
-    return written
+            writer.append(split, splits[split])
+        return writer.finish(attributes)
 
 
 class Store:
     """A store opened for reading, to be used as a context manager.
 
     Attributes:
-        attributes: everything the file says about itself; see `write`.
+        attributes: everything the file says about itself; see `Writer.finish`.
         shape: (height, width, channel) of one image, in pixels.
         padding: pixels of black that the networks add on each side.
         checksum: SHA256 of the images.
@@ -99,9 +156,13 @@ class Store:
         """Images in `split`."""
         return self._file[split].shape[0]
 
-    def images(self, split: str) -> np.ndarray:
-        """The images of `split`: uint8 (n, height, width, channel)."""
-        return self._file[split][:]
+    def split(self, split: str) -> h5py.Dataset:
+        """The images of `split`, uint8 (n, height, width, channel), read where it is sliced."""
+        return self._file[split]
+
+    def images(self, split: str, stop: int | None = None) -> np.ndarray:
+        """The first `stop` images of `split`, or all: uint8 (n, height, width, channel)."""
+        return self._file[split][:stop]
 
     def __enter__(self) -> Self:
         return self
@@ -123,36 +184,6 @@ def scale(images: np.ndarray) -> np.ndarray:
 _REMAKE = "delete it and run the pipeline again, which converts the data set anew."
 
 
-def _append(
-    file: h5py.File, split: str, images: Iterable[np.ndarray], digest: Any
-) -> tuple[int, ...] | None:
-    """Write one split block by block; its shape, or None if there were no images."""
-    digest.update(split.encode())
-    dataset = None
-    iterator = iter(images)
-    while block := list(itertools.islice(iterator, _BLOCK)):
-        block = np.stack(block)
-        if block.dtype != np.uint8:
-            raise TypeError(f"images must be uint8, not {block.dtype}")
-        if dataset is None:
-            image = block.shape[1:]
-            dataset = file.create_dataset(
-                split,
-                shape=(0, *image),
-                maxshape=(None, *image),
-                chunks=(max(1, _CHUNK_BYTES // block[0].nbytes), *image),
-                dtype=np.uint8,
-            )
-        start = dataset.shape[0]
-        dataset.resize(start + len(block), axis=0)
-        dataset[start:] = block
-        digest.update(block.tobytes())
-    if dataset is None:
-        return None
-    digest.update(str(dataset.shape).encode())
-    return dataset.shape
-
-
 def _image_shape(dataset: h5py.Dataset | h5py.Group) -> tuple[int, ...]:
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype != np.uint8 or dataset.ndim != 4:
         raise ValueError(f"{dataset.name} is not uint8 (n, height, width, channel)")
@@ -160,15 +191,17 @@ def _image_shape(dataset: h5py.Dataset | h5py.Group) -> tuple[int, ...]:
 
 
 def _encode(value: Any) -> Any:
-    """HDF5 attributes know neither None nor dicts: empty, and JSON text."""
+    """HDF5 attributes know neither None, nor lists and dicts, nor all texts: empty, and JSON."""
     if value is None:
         return h5py.Empty("i8")
-    return json.dumps(value) if isinstance(value, dict) else value
+    if isinstance(value, str) and value.isprintable() and not value.startswith(_JSON_STARTS):
+        return value
+    return json.dumps(value) if isinstance(value, str | list | dict) else value
 
 
 def _decode(value: Any) -> Any:
     if isinstance(value, h5py.Empty):
         return None
-    if isinstance(value, str) and value.startswith("{"):
+    if isinstance(value, str) and value.startswith(_JSON_STARTS):
         return json.loads(value)
     return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,246 @@
+"""Prepared pictures, in the order of their reader, by worker processes.
+
+A worker is a Python of its own that imports little more than this module. It is bound to the
+process that started it by one socket and nothing else. So it ends by itself when that process
+does, however that came about; and a worker that is killed is noticed at once, be it in the middle
+of a message. (Pools whose workers share a queue wait for the rest of such a message forever.)
+"""
+
+import contextlib
+import itertools
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from svae.datasets.pictures import BrokenImage, Recipe, prepare
+from svae.datasets.readers import Picture
+from svae.errors import UserError
+
+# Pictures travel in blocks of so many, or of so many bytes (and one picture at least).
+_BLOCK_PICTURES = 64
+_BLOCK_BYTES = 1 << 20
+_BLOCKS_AHEAD = 3  # for each process, so that none waits and memory is bounded
+
+# It imports what the starting process would, but not its `__main__`, which would run anew.
+_START = """
+import sys
+sys.path[:] = sys.argv[2:]
+from svae.datasets.workers import _serve
+_serve(int(sys.argv[1]))
+"""
+# The threads of numpy's linear algebra would only take memory.
+_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+Content = np.ndarray | bytes
+Image = np.ndarray | BrokenImage
+Label = tuple[str, str]  # split and name
+
+
+class Prepared(NamedTuple):
+    """One picture with its image, uint8 (height, width, channel), or what is wrong with it."""
+
+    split: str
+    name: str
+    image: Image
+
+
+def prepared(
+    pictures: Iterable[Picture], recipe: Recipe, processes: int
+) -> Iterator[list[Prepared]]:
+    """Prepare every picture by `recipe`.
+
+    Args:
+        pictures: read a bounded number of blocks ahead.
+        recipe: what to make of them.
+        processes: of workers at most. With 1, or where nothing has to be done, none is started and
+            the work is done here.
+
+    Yields:
+        Blocks of the pictures, in their order; the same whatever `processes`.
+
+    Raises:
+        UserError: a worker could not be started, or was killed.
+    """
+    blocks = _blocks(pictures)
+    first = next(blocks, [])
+    blocks = itertools.chain([first], blocks)
+    if processes == 1 or not _needs_work(first, recipe):
+        for block in blocks:
+            yield _joined(_labels(block), _prepare(_contents(block), recipe))
+        return
+
+    with contextlib.closing(_Pool(processes, recipe)) as pool:
+        waiting: deque[tuple[list[Label], Future[Iterable[Image]]]] = deque()
+        for block in blocks:
+            waiting.append((_labels(block), pool.submit(_contents(block))))
+            if len(waiting) == _BLOCKS_AHEAD * processes:
+                labels, images = waiting.popleft()
+                yield _joined(labels, images.result())
+        for labels, images in waiting:
+            yield _joined(labels, images.result())
+
+
+def _blocks(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
+    block, size = [], 0
+    for picture in pictures:
+        block.append(picture)
+        size += memoryview(picture.content).nbytes
+        if len(block) == _BLOCK_PICTURES or size >= _BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
+
+
+def _needs_work(block: list[Picture], recipe: Recipe) -> bool:
+    return any(
+        isinstance(content, bytes)
+        or (recipe.crop, recipe.size, recipe.channels) != (None, None, content.shape[2])
+        for content in _contents(block)
+    )
+
+
+def _labels(block: list[Picture]) -> list[Label]:
+    return [(picture.split, picture.name) for picture in block]
+
+
+def _contents(block: list[Picture]) -> list[Content]:
+    return [picture.content for picture in block]
+
+
+def _joined(labels: list[Label], images: Iterable[Image]) -> list[Prepared]:
+    return [Prepared(*label, image) for label, image in zip(labels, images, strict=True)]
+
+
+def _prepare(contents: list[Content], recipe: Recipe) -> list[Image]:
+    return [_prepared_or_broken(content, recipe) for content in contents]
+
+
+def _prepared_or_broken(content: Content, recipe: Recipe) -> Image:
+    try:
+        return prepare(content, recipe)
+    except BrokenImage as problem:
+        return problem
+
+
+class _Pool:
+    """Threads, each of which hands blocks to a worker of its own, started when first needed."""
+
+    def __init__(self, processes: int, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._threads = ThreadPoolExecutor(processes)
+        self._own = threading.local()
+        self._workers: list[_Worker] = []
+
+    def submit(self, contents: list[Content]) -> Future[Iterable[Image]]:
+        return self._threads.submit(self._prepare, contents)
+
+    def _prepare(self, contents: list[Content]) -> Iterable[Image]:
+        if not hasattr(self._own, "worker"):
+            self._own.worker = _Worker(self._recipe)
+            self._workers.append(self._own.worker)
+        return self._own.worker.prepare(contents)
+
+    def close(self) -> None:
+        """End all workers, whatever they are at."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for worker in self._workers:
+            worker.kill()
+        self._threads.shutdown()
+        for worker in self._workers:  # one may have been started in between
+            worker.close()
+
+
+class _Worker:
+    """The near end of a worker process."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        near, far = socket.socketpair()
+        with far:
+            try:
+                # In a session of its own, it gets no Ctrl-C to print a traceback at.
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", _START, str(far.fileno()), *sys.path],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[far.fileno()],
+                    start_new_session=True,
+                    env={**os.environ, **_ENVIRONMENT},
+                )
+            except OSError as error:
+                near.close()
+                raise UserError(
+                    f"a worker process cannot be started ({error.strerror}); {_FEWER}"
+                ) from error
+        self._connection = Connection(near.detach())
+        self._recipe = recipe
+
+    def prepare(self, contents: list[Content]) -> Iterable[Image]:
+        try:
+            _send(self._connection, (contents, self._recipe))
+            images = _receive(self._connection)
+        except (EOFError, OSError) as error:
+            raise self._ended() from error
+        if isinstance(images, str):
+            raise RuntimeError(f"in a worker process:\n{images}")
+        return images
+
+    def _ended(self) -> Exception:
+        code = self._process.wait()
+        if code >= 0:
+            return RuntimeError(f"a worker process ended with exit code {code}")
+        name = signal.Signals(-code).name
+        return UserError(
+            f"a worker process of the conversion was ended by the signal {name}"
+            + (", which Linux sends when memory runs out" if name == "SIGKILL" else "")
+            + f"; {_FEWER}"
+        )
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def close(self) -> None:
+        self.kill()
+        self._process.wait()
+        self._connection.close()
+
+
+_FEWER = "free some memory, or use fewer cores (snakemake --cores N), and run the pipeline again."
+
+
+def _serve(descriptor: int) -> None:
+    """The far end: answer blocks until the socket is closed."""
+    connection = Connection(descriptor)
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            contents, recipe = _receive(connection)
+            try:
+                answer = _stacked(_prepare(contents, recipe))
+            except Exception:
+                answer = traceback.format_exc()
+            _send(connection, answer)
+
+
+def _stacked(images: list[Image]) -> np.ndarray | list[Image]:
+    """The images as one array where that is possible, as it travels faster."""
+    shapes = {None if isinstance(image, BrokenImage) else image.shape for image in images}
+    return np.stack(images) if len(shapes) == 1 and None not in shapes else images
+
+
+def _send(connection: Connection, message: Any) -> None:
+    connection.send_bytes(pickle.dumps(message, protocol=5))  # `send` takes 4, slow with arrays
+
+
+def _receive(connection: Connection) -> Any:
+    return pickle.loads(connection.recv_bytes())
