@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 
 from svae import config as configuration
-from svae.data_config import folder_listing
 from svae.devices import visible_gpus
 from svae.errors import UserError
+from svae.files import folder_listing
 from svae.fingerprint import fingerprint
 
 # Snakemake imports pandas, where it is installed, to look for tables among the params of a rule,

@@ -31,7 +31,7 @@ rule convert:
         sha256={role: source.sha256 for role, source in CONFIG.sources.items() if source.sha256},
         to_verify=to_verify,
         settings=asdict(CONFIG.conversion),
-        published={  # what the conversion reads of sources.yaml
+        published={  # what of sources.yaml decides the store
             "title": CONFIG.dataset.title,
             "padding": CONFIG.dataset.padding,
             "files": [
@@ -50,16 +50,16 @@ rule convert:
 
 
 # To be looked at before training: it shows a wrong crop at once.
-rule dataset:
+rule contact_sheet:
     input:
         data=f"data/{DATASET}.h5",
     output:
         "results/dataset.png",
     log:
-        "logs/dataset.log",
+        "logs/contact_sheet.log",
     params:
-        code=fingerprint("svae.figures", "svae.datasets.store"),
+        code=fingerprint("svae.contact_sheet"),
     message:
         "Drawing {output}"
     script:
-        "../scripts/dataset.py"
+        "../scripts/contact_sheet.py"

@@ -9,7 +9,7 @@ with log_to(snakemake.log[0]):
 
     columns = snakemake.params.columns
     with Store(snakemake.input.data) as store:
-        rows = {"training images": scale(store.images("train")[:columns])}
+        rows = {"training images": scale(store.images("train", columns))}
         height, width, _ = store.shape
         title = f"{store.attributes['title']} ({height}x{width}): samples of each variant"
     for variant, path in zip(snakemake.params.variants, snakemake.input.samples, strict=True):

@@ -3,7 +3,6 @@
 Light enough for the Snakefile, as svae.config, which uses it.
 """
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -61,6 +60,7 @@ class Fetching:
 def with_datasets(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema with the data sets of sources.yaml: their names, files and options."""
     properties, known = schema["properties"], catalogue()
+    conversion = properties["conversion"]
     sources = {name: _source_schema(dataset) for name, dataset in known.items() if dataset.files}
     return {
         **schema,
@@ -68,8 +68,25 @@ def with_datasets(schema: dict[str, Any]) -> dict[str, Any]:
             **properties,
             "dataset": {**properties["dataset"], "enum": list(known)},
             "sources": {**properties["sources"], "properties": sources},
+            "conversion": {
+                **conversion,
+                "properties": {**conversion["properties"], **_option_schemas(known)},
+            },
         },
     }
+
+
+def _option_schemas(known: dict[str, Dataset]) -> dict[str, dict[str, Any]]:
+    """What `conversion.OPTION` may hold, for the options of all data sets."""
+    schemas: dict[str, dict[str, Any]] = {}
+    for dataset in known.values():
+        for option, choices in dataset.options.items():
+            schema = schemas.setdefault(
+                option,
+                {"description": f"{option} of {dataset.name}", "enum": [], "default": choices[0]},
+            )
+            schema["enum"] += [choice for choice in choices if choice not in schema["enum"]]
+    return schemas
 
 
 def _source_schema(dataset: Dataset) -> dict[str, Any]:
@@ -96,7 +113,7 @@ def _source_schema(dataset: Dataset) -> dict[str, Any]:
             "properties": dict.fromkeys(roles, digest),
         }
         if "archive" in roles:
-            checksum = {"anyOf": [digest, checksum]}
+            checksum = {"description": "checksums", "anyOf": [digest, checksum]}
     return {
         "description": f"a source, such as {{{roles[0]}: {dataset.files[0].name}}}",
         "type": "object",
@@ -113,11 +130,13 @@ def resolve_conversion(section: dict[str, Any], dataset: Dataset) -> Conversion:
     )
     if crop == "square" and dataset.height and dataset.height == dataset.width:
         crop = None
-    if section["split"] not in dataset.options.get("split", ("official",)):
-        raise UserError(
-            f"conversion.split is {section['split']}, but {dataset.name} has no such split; "
-            f"write official"
-        )
+    for option, schema in _option_schemas(catalogue()).items():
+        choices = dataset.options.get(option, (schema["default"],))
+        if section[option] not in choices:
+            raise UserError(
+                f"conversion.{option} is {section[option]}, which {dataset.name} does not have; "
+                f"write {' or '.join(choices)}"
+            )
     return Conversion(
         crop=crop,
         size=size,
@@ -132,12 +151,12 @@ def image_size(dataset: Dataset, conversion: Conversion) -> tuple[int, int]:
     crop, size = conversion.crop, conversion.size
     height, width = dataset.height, dataset.width
     if height is None or width is None:
-        if crop is None or not (size or crop != "square"):
+        side = size or (None if crop == "square" else crop)
+        if crop is None or side is None:
             raise UserError(
                 f"conversion.{'size' if crop else 'crop'} is null, but the images of "
                 f"{dataset.name} differ in size; write auto, or a number of pixels"
             )
-        side = size or crop
         return side, side
     if crop == "square":
         crop = min(height, width)
@@ -165,6 +184,12 @@ def resolve_sources(dataset: Dataset, own: dict[str, Any], working: Path) -> dic
         for file in dataset.files
         if file.role in own or not file.optional
     }
+    for role in checksums:
+        if role not in sources:
+            raise UserError(
+                f"sources.{dataset.name}.sha256.{role} is the checksum of a file that is not read; "
+                f"drop it, or give sources.{dataset.name}.{role}"
+            )
     fetched: dict[str, str] = {}
     for source in sources.values():
         if source.path is None and fetched.setdefault(source.name, source.role) != source.role:
@@ -180,16 +205,13 @@ def _source(
 ) -> Source:
     key = f"sources.{dataset.name}.{file.role}"
     sha256 = sha256 and sha256.lower()
-    required = f"sha256:{sha256}" if sha256 else None
     if location in (None, "official"):
         if not file.urls:
             what = "folder, zip or tar archive" if file.folder else "file"
             raise UserError(f"{key} is missing; give the path of your {what}, such as {file.name}")
-        size = None if sha256 and sha256 != file.sha256 else file.bytes
-        known = required or file.known_hash
-        return Source(file.role, file.name, None, file.urls, known, size, sha256)
+        return _fetched(file, file.name, file.urls, file, sha256)
     if location.lower().startswith(("http://", "https://")):
-        return _address(key, file, location, required, sha256)
+        return _address(key, file, location, sha256)
     # Unlike Path.is_file, these raise nothing for a path too long or in a forbidden folder.
     exists = os.path.exists if file.folder else os.path.isfile
     if not exists(working / location):
@@ -200,9 +222,7 @@ def _source(
     return Source(file.role, Path(location).name, location, (), None, None, sha256)
 
 
-def _address(
-    key: str, file: SourceFile, url: str, required: str | None, sha256: str | None
-) -> Source:
+def _address(key: str, file: SourceFile, url: str, sha256: str | None) -> Source:
     """A source behind the user's own address; without a checksum of theirs it must be official."""
     name = Path(urlsplit(url).path).name
     if not re.fullmatch(r"[\w.%+-]+", name):
@@ -211,29 +231,19 @@ def _address(
             f"such as https://example.org/{file.name}"
         )
     official = {known.name: known for known in (*file.alternatives, file)}.get(name, file)
-    known = required or official.known_hash
-    if known is None:
+    if not sha256 and official.known_hash is None:
         raise UserError(
             f"{key} is {shown(url)}, and no checksum of it is known; give its SHA-256 under "
             f"sources, sha256, or download it and give the path"
         )
-    return Source(file.role, name, None, (url,), known, None if sha256 else official.bytes, sha256)
+    return _fetched(file, name, (url,), official, sha256)
 
 
-def folder_listing(folder: Path | str) -> str:
-    """SHA-256 of the names, sizes and times of all files in a folder, links followed: another one
-    if any is added, taken away or written anew."""
-    digest = hashlib.sha256()
-    seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:  # a link back: os.walk would go round in circles
-            folders.clear()
-            continue
-        seen.add(real)
-        folders.sort()
-        for name in sorted(files):
-            path = Path(parent, name)
-            status = path.stat() if path.exists() else path.lstat()
-            digest.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-    return digest.hexdigest()
+def _fetched(
+    file: SourceFile, name: str, urls: tuple[str, ...], official: SourceFile, sha256: str | None
+) -> Source:
+    """A source to fetch: the official file, or another one with the user's checksum."""
+    other = sha256 is not None and sha256 != official.sha256
+    known_hash = f"sha256:{sha256}" if sha256 else official.known_hash
+    size = None if other else official.bytes
+    return Source(file.role, name, None, urls, known_hash, size, sha256)

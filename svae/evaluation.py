@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import h5py
 import numpy as np
 import tensorflow as tf
 
@@ -28,8 +29,10 @@ class Evaluator:
         sampled, mean = (per_image(tf.square(x - model.decode(latent))) for latent in (z, loc))
         return sampled, mean, per_image(posteriors.kl(loc, log_var)), loc
 
-    def __call__(self, images: np.ndarray) -> dict[str, Any]:
+    def __call__(self, images: np.ndarray | h5py.Dataset) -> dict[str, Any]:
         """Terms of uint8 `images` (n, height, width, channel), means over the images.
+
+        They are read slice by slice: an open h5py dataset need not fit into memory.
 
         sse_per_image: squared error on [-1, 1] summed over the pixels, from one posterior sample an
         image (fixed seed); sse_per_image_posterior_mean: the same from the posterior mean;

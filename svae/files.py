@@ -1,19 +1,13 @@
-"""Files that appear whole or not at all, what becomes of a full disk, and checksums."""
+"""Files that appear whole or not at all, and their checksums; listings of folders."""
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
-import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
-
-from svae.errors import UserError
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -39,128 +33,6 @@ def replacing(target: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(target: Path | str) -> None:
-    """Remove what `replacing` and `scratch_folder` left beside `target` when they were killed.
-
-    Not to be called while another program writes this target.
-    """
-    target = Path(target)
-    temporary = re.compile(rf"\.[a-z0-9_]{{8}}-{re.escape(target.name)}")  # as tempfile names them
-    if target.parent.is_dir():
-        for path in target.parent.iterdir():
-            if temporary.fullmatch(path.name):
-                path.unlink(missing_ok=True)
-    shutil.rmtree(_scratch(target), ignore_errors=True)
-
-
-@contextlib.contextmanager
-def scratch_folder(target: Path | str) -> Iterator[Path]:
-    """Give a new, empty, hidden folder beside `target`, and delete it with all that is in it."""
-    folder = _scratch(Path(target))
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _scratch(target: Path) -> Path:
-    return target.with_name(f".{target.stem}-scratch")
-
-
-@contextlib.contextmanager
-def full_disk_explained(target: Path | str) -> Iterator[None]:
-    """Make a UserError of the error of a disk or a quota that is full, on the way to `target`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        folder = Path(target).absolute().parent
-        problem = "no space left on" if error.errno == errno.ENOSPC else "your quota is used up on"
-        free = shutil.disk_usage(folder).free if folder.is_dir() else 0
-        raise UserError(
-            f"{target} cannot be written: {problem} the disk of {folder}: {free:,} bytes free, "
-            "which are too few; make room there, or work in a folder on another disk."
-        ) from error
-
-
-class LateErrors:
-    """A new file at `path`, as a context manager, whose writing methods never raise.
-
-    The HDF5 library does not survive a failed write: whatever is done then, the interpreter crashes
-    when it ends. So here a failed write looks like a good one, `check` raises its OSError, and so
-    does the end of the block, at the latest.
-    """
-
-    def __init__(self, path: Path | str) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
-        self._position = self._end = 0
-        self._error: OSError | None = None
-
-    def check(self) -> None:
-        """Raise the OSError of the first write that failed."""
-        if self._error is not None:
-            raise self._error
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._end}[whence]
-        self._position = start + offset
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def read(self, size: int) -> bytes:
-        content = os.pread(self._file, size, self._position)
-        self._position += len(content)
-        return content
-
-    def readinto(self, buffer: memoryview) -> int:
-        """Fill the whole buffer: with zeros where a write was lost."""
-        content = self.read(len(buffer))
-        buffer[:] = content.ljust(len(buffer), b"\0")
-        return len(buffer)
-
-    def write(self, content: memoryview) -> int:
-        rest, position = memoryview(content), self._position
-        try:
-            while rest and self._error is None:
-                written = os.pwrite(self._file, rest, position)
-                rest, position = rest[written:], position + written
-        except OSError as error:
-            self._error = error
-        self._position += len(content)
-        self._end = max(self._end, self._position)
-        return len(content)
-
-    def truncate(self, size: int) -> int:
-        try:
-            os.ftruncate(self._file, size)
-        except OSError as error:
-            self._error = self._error or error
-        self._end = size
-        return size
-
-    def flush(self) -> None:
-        """Nothing is buffered here."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            if error is None:
-                self.check()
-        finally:
-            os.close(self._file)  # which may fail too, on a network
-
-
 def write_json(target: Path | str, content: Any) -> None:
     """Write `content` as indented JSON, whole or not at all; NaN and infinity are refused."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
@@ -176,3 +48,23 @@ def file_hash(path: Path | str, algorithm: str = "sha256") -> str:
     """Hexadecimal digest of a file's bytes."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def folder_listing(folder: Path | str) -> str:
+    """SHA-256 of the names, sizes and times of all files in a folder, links followed: another one
+    if any is added, taken away or written anew."""
+    digest = hashlib.sha256()
+    seen = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link back: os.walk would go round in circles
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        for name in sorted(files):
+            path = Path(parent, name)
+            status = path.stat() if path.exists() else path.lstat()
+            digest.update(os.fsencode(os.path.relpath(path, folder)))
+            digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return digest.hexdigest()

@@ -62,10 +62,13 @@ def score(
             if attributes[key] != value:
                 raise UserError(f"{samples} was drawn from another run ({key} differs); delete it")
         n_valid, n_test = _counts(settings, store)
+        read = n_test
+        if settings.protocol == "paper":
+            read = max(n_test, n_valid * settings.sigma_count)
         result = parzen.score(
             drawn,
-            scale(store.images("valid")[:n_valid]),
-            scale(store.images("test")),
+            scale(store.images("valid", n_valid)),
+            scale(store.images("test", read)),
             sigmas,
             settings.protocol,
             n_valid,

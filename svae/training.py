@@ -4,16 +4,17 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import tensorflow as tf
 
 from svae import batch_norm
+from svae.datasets.feed import Feed
 from svae.datasets.store import Store
 from svae.errors import UserError
 from svae.evaluation import Evaluator
@@ -25,6 +26,8 @@ from svae.runs import RunFolder, identity
 from svae.settings.training import TrainingSettings
 
 log = logging.getLogger(__name__)
+
+_BLOCK = 256  # images
 
 
 def train(
@@ -43,18 +46,25 @@ def train(
     `code`: fingerprint of this stage's modules; `device`: the line that says where it runs, both
     recorded; `lock_folder`: where trainings tell each other that they run. The result is a function
     of the store's pixels, the settings (threads included), the seed and the code. A folder that
-    holds an earlier part of this very run is continued; any other run in it is set aside.
+    holds an earlier part of this very run is continued; any other run in it is set aside. The store
+    stays open meanwhile; its images take `settings.image_memory_mb`, whatever their number.
 
     UserError: fewer training images than a batch, a loss that is no longer finite, or another
     process that trains in the folder.
     """
     run = RunFolder(folder)
-    with run.only_writer():
-        _train(store_path, run, settings, variant, seed, code, device, Path(lock_folder))
+    with run.only_writer(), Store(store_path) as store:
+        count = store.count("train")
+        if count < settings.batch_size:
+            raise UserError(
+                f"training.batch_size is {settings.batch_size}, but {store_path} has {count} "
+                f"training images; lower it"
+            )
+        _train(store, run, settings, variant, seed, code, device, Path(lock_folder))
 
 
 def _train(
-    store_path: Path | str,
+    store: Store,
     run: RunFolder,
     settings: TrainingSettings,
     variant: str,
@@ -63,59 +73,59 @@ def _train(
     device: str,
     lock_folder: Path,
 ) -> None:
-    with Store(store_path) as store:
-        images = {split: store.images(split) for split in ("train", "valid", "test")}
-        attributes, checksum = store.attributes, store.checksum
-        shape, padding = store.shape, store.padding
-    steps = len(images["train"]) // settings.batch_size
-    if steps == 0:
-        raise UserError(
-            f"training.batch_size is {settings.batch_size}, but {store_path} has "
-            f"{len(images['train'])} training images; lower it"
-        )
-    goes_on = run.prepare(identity(settings, seed, checksum, code))
-    model = SpatialVAE(shape, padding, settings, seed)
-    model.compile_for(steps, float(np.var(images["train"] / np.float32(127.5))))
+    goes_on = run.prepare(identity(settings, seed, store.checksum, code))
+    images = store.split("train")
+    feed = Feed(images, settings.batch_size, seed, settings.image_memory_mb * 10**6)
+    model = SpatialVAE(store.shape, store.padding, settings, seed)
+    # Nothing else is worth a pass over the images.
+    learned = settings.decoder_variance == "learned"
+    model.compile_for(feed.steps, _data_variance(images) if learned else math.nan)
     records: list[dict[str, Any]] = []
     if goes_on:
         model.load_weights(run.checkpoint)
-        records = run.read_history()[: int(model.optimizer.iterations) // steps]
+        records = run.read_history()[: int(model.optimizer.iterations) // feed.steps]
         log.info("%s: goes on behind epoch %d", variant, len(records))
     log.info("%s: %s", variant, device)
 
     evaluator = Evaluator(model)
     with contextlib.closing(Terminal(lock_folder)) as terminal:
         model.fit(
-            _batches(images["train"], settings, seed, first_epoch=len(records)),
+            as_dataset(feed, range(len(records), settings.epochs)),
             epochs=settings.epochs,
             initial_epoch=len(records),
-            steps_per_epoch=steps,
+            steps_per_epoch=feed.steps,
             verbose=0,
             shuffle=False,
             callbacks=[
-                _History(run, records, evaluator, images["valid"]),
+                _History(run, records, evaluator, store.split("valid")),
                 keras.callbacks.TensorBoard(run.tensorboard, write_graph=False),
-                Progress(variant, settings.epochs, steps * settings.batch_size, records, terminal),
+                Progress(
+                    variant,
+                    settings.epochs,
+                    feed.steps * settings.batch_size,
+                    records,
+                    terminal,
+                ),
             ],
         )
 
-    final = _finish(model, evaluator, images, settings.batch_size)
+    final = _finish(model, evaluator, store, feed)
     _save_weights(model, run.weights)
     w = model.equivalent_weight()
     record = {
         "variant": variant,
         "seed": seed,
-        "dataset": attributes["dataset"],
-        "dataset_checksum": checksum,
-        "image_shape": list(shape),
-        "padding": padding,
+        "dataset": store.attributes["dataset"],
+        "dataset_checksum": store.checksum,
+        "image_shape": list(store.shape),
+        "padding": store.padding,
         "dimension": model.dimension,
         "settings": asdict(settings),
         "objective": settings.objective,
         **weights_of(w, model.decoder_variance()),
         "parameters": sum(math.prod(weight.shape) for weight in model.trainable_variables),
         "epochs": settings.epochs,
-        "steps": settings.epochs * steps,
+        "steps": settings.epochs * feed.steps,
         "training_seconds": sum(line["seconds"] for line in records),
         "device": device,
         "threads": settings.threads,
@@ -138,26 +148,29 @@ def weights_of(w: float, decoder_variance: float | None) -> dict[str, float | No
     }
 
 
-def _batches(
-    images: np.ndarray, settings: TrainingSettings, seed: int, first_epoch: int
-) -> tf.data.Dataset:
-    """Shuffled uint8 batches, epoch after epoch; seed and epoch alone decide an epoch's order."""
-    size = settings.batch_size
+def _data_variance(images: h5py.Dataset) -> float:
+    """Variance of all pixels on [-1, 1]; from whole numbers, so that the blocks do not matter."""
+    total = squares = 0
+    for start in range(0, len(images), _BLOCK):
+        block = images[start : start + _BLOCK]
+        total += int(block.sum(dtype=np.int64))
+        squares += int(np.square(block, dtype=np.uint16).sum(dtype=np.int64))
+    count = math.prod(images.shape)
+    return (squares * count - total**2) / (count * 127.5) ** 2
 
-    def generate() -> Iterator[np.ndarray]:
-        for epoch in range(first_epoch, settings.epochs):
-            order = np.random.default_rng([seed, epoch]).permutation(len(images))
-            for start in range(0, len(images) - size + 1, size):
-                yield images[np.sort(order[start : start + size])]
 
-    signature = tf.TensorSpec((size, *images.shape[1:]), tf.uint8)
-    return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2)
+def as_dataset(feed: Feed, epochs: range) -> tf.data.Dataset:
+    """The batches of these epochs, made ready while the model trains."""
+    signature = tf.TensorSpec(feed.batch_shape, tf.uint8)
+    return tf.data.Dataset.from_generator(
+        lambda: feed.batches(epochs), output_signature=signature
+    ).prefetch(2)
 
 
 class _History(keras.callbacks.Callback):
     """Behind every epoch: validation terms, one history line, a checkpoint."""
 
-    def __init__(self, run: RunFolder, records: list, evaluator: Evaluator, valid: np.ndarray):
+    def __init__(self, run: RunFolder, records: list, evaluator: Evaluator, valid: h5py.Dataset):
         super().__init__()
         self.run, self.records, self.evaluator, self.valid = run, records, evaluator, valid
 
@@ -201,17 +214,14 @@ class _History(keras.callbacks.Callback):
             model.save_weights(temporary)
 
 
-def _finish(
-    model: SpatialVAE, evaluator: Evaluator, images: dict[str, np.ndarray], batch_size: int
-) -> dict[str, Any]:
+def _finish(model: SpatialVAE, evaluator: Evaluator, store: Store, feed: Feed) -> dict[str, Any]:
     """Re-estimate the batch-norm statistics, then take the terms of every split."""
-    train = images["train"]
-    whole = range(0, len(train) - batch_size + 1, batch_size)
-    batch_norm.reestimate(model, (train[start : start + batch_size] for start in whole))
-    terms = {"train": evaluator(train)}
+    # Shuffled, in an order that no epoch had: batches of a file sorted by class are of one class.
+    batch_norm.reestimate(model, feed.batches([model.settings.epochs]))
+    terms = {"train": evaluator(store.split("train"))}
     if model.settings.decoder_variance == "optimal":
         model.log_variance.assign(math.log(terms["train"]["mse_per_pixel"]))
-    terms |= {split: evaluator(images[split]) for split in ("valid", "test")}
+    terms |= {split: evaluator(store.split(split)) for split in ("valid", "test")}
     return {split: {**value, **evaluator.objective(value)} for split, value in terms.items()}
 
 

@@ -19,6 +19,7 @@ SETTINGS = TrainingSettings(
     epochs=1,
     batch_size=8,
     learning_rate=1e-3,
+    image_memory_mb=1000,
     threads=1,
 )
 ELBO = {"objective": "elbo", "kl_weight": None}

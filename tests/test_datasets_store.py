@@ -3,8 +3,10 @@ import hashlib
 import h5py
 import numpy as np
 import pytest
+from stores import write
 
-from svae.datasets.store import Store, Writer, scale, write
+from svae.datasets.store import Store, scale
+from svae.datasets.store_writer import Writer
 from svae.errors import UserError
 
 ATTRIBUTES = {

@@ -128,10 +128,9 @@ def test_a_killed_worker_is_an_error_at_once(moment):
     next(blocks)
     time.sleep(moment)
     workers()[1].kill()
-    start = time.monotonic()
     with pytest.raises(UserError, match=r"signal SIGKILL.*memory.*--cores"):
-        for _ in blocks:
-            assert time.monotonic() - start < 20
+        for _ in itertools.islice(blocks, 100):  # many more than are under way
+            pass
     assert workers() == []
 
 

@@ -59,8 +59,12 @@ def test_the_data_set_of_the_guide_is_converted_and_drawn(workflow):
 @pytest.mark.workflow
 @pytest.mark.parametrize(
     ("content", "problem"),
-    [(b"<html>no such file</html>", "is no NumPy array"), (None, "instead of uint8")],
-    ids=["a page", "another layout"],
+    [
+        (b"<html>no such file</html>", "is no NumPy array"),
+        (b"PK\x05\x06" + bytes(18), "is no NumPy array"),
+        (None, "instead of uint8"),
+    ],
+    ids=["a page", "a zip", "another layout"],
 )
 def test_the_reader_of_the_guide_explains_a_wrong_file(workflow, content, problem):
     path = workflow.folder / "cat.npy"

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -59,6 +60,15 @@ def test_terms_are_those_of_a_slow_loop(posterior, batch, monkeypatch):
     assert terms == pytest.approx(slow_terms(model, images, batch), rel=1e-4)
     for before, after in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+def test_an_open_dataset_is_evaluated_as_its_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "BATCH", 3)
+    model, images = trained(), make_images(7)
+    with h5py.File(tmp_path / "images.h5", "w") as file:
+        assert Evaluator(model)(file.create_dataset("test", data=images)) == Evaluator(model)(
+            images
+        )
 
 
 def test_terms_of_padded_images_are_of_the_images_alone():

@@ -1,7 +1,5 @@
-"""Files whole or not at all, full disks; logs that show a user's error alone."""
+"""Files whole or not at all; logs that show a user's error alone."""
 
-import contextlib
-import errno
 import hashlib
 import logging
 import os
@@ -11,16 +9,7 @@ import sys
 import pytest
 
 from svae.errors import UserError
-from svae.files import (
-    LateErrors,
-    file_hash,
-    full_disk_explained,
-    read_json,
-    remove_leftovers,
-    replacing,
-    scratch_folder,
-    write_json,
-)
+from svae.files import file_hash, folder_listing, read_json, replacing, write_json
 from svae.logs import log_to
 
 
@@ -40,102 +29,6 @@ def test_replacing_leaves_the_old_file_after_an_error(tmp_path):
         temporary.write_text("half")
         raise RuntimeError
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_a_scratch_folder_is_new_and_goes(tmp_path, fails):
-    target = tmp_path / "data" / "a.h5"
-    with contextlib.suppress(RuntimeError), scratch_folder(target) as folder:
-        assert folder.parent == target.parent and folder.name.startswith(".")
-        assert list(folder.iterdir()) == []
-        (folder / "deep").mkdir()
-        (folder / "deep" / "file").write_text("x")
-        if fails:
-            raise RuntimeError
-    assert list(target.parent.iterdir()) == []
-
-
-def test_only_the_leftovers_of_this_target_are_removed(tmp_path):
-    remove_leftovers(tmp_path / "absent" / "a.h5")
-    kept = ["a.h5", "b.h5", ".hidden", ".12345678-b.h5", ".abcd_123-my-a.h5", ".1-a.h5"]
-    for name in kept:
-        (tmp_path / name).write_text("")
-    code = f"""
-import os
-from svae.files import replacing, scratch_folder
-with scratch_folder({str(tmp_path / "a.h5")!r}) as folder, replacing({str(tmp_path / "a.h5")!r}):
-    (folder / "file").write_text("x")
-    os.kill(os.getpid(), 9)
-"""
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
-    assert len(list(tmp_path.iterdir())) == len(kept) + 2
-    remove_leftovers(tmp_path / "a.h5")
-    assert {path.name for path in tmp_path.iterdir()} == set(kept)
-
-
-@pytest.mark.parametrize(
-    ("number", "problem"), [(errno.ENOSPC, "no space left"), (errno.EDQUOT, "quota is used up")]
-)
-def test_a_full_disk_is_a_users_error(tmp_path, number, problem):
-    message = rf"a\.h5 cannot be written: .*{problem} on the disk of {tmp_path}: [0-9,]+ bytes free"
-    with pytest.raises(UserError, match=message), full_disk_explained(tmp_path / "a.h5"):
-        raise OSError(number, os.strerror(number))
-
-
-def test_another_error_of_the_disk_stays_what_it_is(tmp_path):
-    with pytest.raises(PermissionError), full_disk_explained(tmp_path / "a.h5"):
-        raise PermissionError(errno.EACCES, "denied")
-
-
-def test_late_errors_is_a_file(tmp_path):
-    """The same calls on it and on Python's own file give the same answers and content."""
-    content = os.urandom(1000)
-    answers = []
-    for opened in (LateErrors(tmp_path / "a"), (tmp_path / "b").open("w+b", buffering=0)):
-        buffer = bytearray(300)
-        with opened as file:
-            answers.append(
-                [
-                    file.write(content),
-                    file.seek(100),
-                    file.write(memoryview(content)[:50]),
-                    file.tell(),
-                    file.seek(-300, os.SEEK_END),
-                    file.readinto(buffer),
-                    bytes(buffer),
-                    file.seek(10),
-                    file.seek(5, os.SEEK_CUR),
-                    file.read(20),
-                    file.truncate(900),
-                    file.seek(0, os.SEEK_END),
-                ]
-            )
-            file.flush()
-    assert answers[0] == answers[1]
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
-@pytest.mark.parametrize("checked", [False, True])
-def test_late_errors_come_late(tmp_path, checked):
-    """A file of at most 1,000 bytes (RLIMIT_FSIZE) is as full a disk as any."""
-    code = f"""
-import resource, signal
-from svae.files import LateErrors
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-with LateErrors({str(tmp_path / "a")!r}) as file:
-    print(file.write(b"x" * 900), file.write(b"y" * 300), file.write(b"z"), file.truncate(2000))
-    buffer = bytearray(b"?" * 20)
-    file.seek(1100), file.readinto(buffer)
-    print(buffer.count(0), file.seek(0, 2))
-    if {checked}:
-        file.check()
-    print("end of the block")
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    end = "" if checked else "end of the block\n"
-    assert done.stdout == f"900 300 1 2000\n20 2000\n{end}"
-    assert done.returncode == 1 and "OSError: [Errno 27] File too large" in done.stderr
 
 
 def test_json_refuses_nan(tmp_path):
@@ -183,3 +76,48 @@ def test_importing_svae_imports_no_tensorflow():
     code = "import svae, sys; print(sorted({'tensorflow', 'h5py', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# Listings of folders ---
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("a.jpg", "b/c.jpg", "b/d.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    return tmp_path
+
+
+CHANGES = {
+    "added deep down": lambda folder: (folder / "b/e.jpg").touch(),
+    "taken away": lambda folder: (folder / "b/d.jpg").unlink(),
+    "renamed": lambda folder: (folder / "a.jpg").rename(folder / "z.jpg"),
+    "written anew": lambda folder: (folder / "b/c.jpg").write_bytes(b"other content"),
+    "moved": lambda folder: (folder / "a.jpg").rename(folder / "b/a.jpg"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_listing_tells_a_change(folder, change):
+    before = folder_listing(folder)
+    assert folder_listing(folder) == before
+    CHANGES[change](folder)
+    assert folder_listing(folder) != before
+
+
+def test_links_that_go_round_in_circles_end(folder):
+    (folder / "b/back").symlink_to(folder)
+    (folder / "b/nowhere.jpg").symlink_to(folder / "absent")
+    assert folder_listing(folder) == folder_listing(folder)
+
+
+def test_names_that_are_no_text_are_listed(folder):
+    before = folder_listing(folder)
+    (folder / os.fsdecode(b"\xff.jpg")).touch()
+    assert folder_listing(folder) != before
+
+
+def test_a_folder_may_be_spelled_differently(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert folder_listing(".") == folder_listing(folder) == folder_listing(f"{folder}/b/..")

@@ -23,6 +23,8 @@ STAGES = [
     "svae.scoring",
     "svae.summary",
     "svae.figures",
+    "svae.contact_sheet",
+    "svae.datasets.verify",
 ]
 
 STAGE = '''\

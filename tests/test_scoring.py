@@ -5,10 +5,10 @@ import json
 import h5py
 import numpy as np
 import pytest
+import stores
 from builders import make_images
 
 from svae import parzen
-from svae.datasets import store
 from svae.datasets.store import Store, scale
 from svae.errors import UserError
 from svae.files import write_json
@@ -26,7 +26,7 @@ def files(tmp_path):
         name: make_images(n, (8, 8, 3), seed=i)
         for i, (name, n) in enumerate({"train": 9, "valid": 12, "test": 30}.items())
     }
-    attributes = store.write(tmp_path / "data.h5", splits, {"dataset": "waves", "padding": 0})
+    attributes = stores.write(tmp_path / "data.h5", splits, {"dataset": "waves", "padding": 0})
     record = dict.fromkeys(CONTEXT, 1) | {"weights_sha256": "w", "test": TERMS, "software": {}}
     write_json(tmp_path / "run.json", record | {"variant": "tiny"})
     with h5py.File(tmp_path / "samples.h5", "w") as file:
@@ -59,30 +59,39 @@ def brute_force(images, samples, sigma):
     return np.array(values)
 
 
-@pytest.mark.parametrize("protocol", ["disjoint", "paper"])
-def test_score_against_brute_force(files, protocol):
-    result, per_image = scored(files, ParzenSettings(protocol, "auto", "auto", -1.0, 0.5, 6))
+@pytest.mark.parametrize(
+    ("protocol", "asked", "n_valid", "n_test"),
+    [
+        ("disjoint", ("auto", "auto"), 12, 30),
+        ("disjoint", (4, 7), 4, 7),
+        ("paper", ("auto", "auto"), 5, 30),
+        ("paper", (4, 7), 4, 7),  # sigma is chosen on more test images than are scored
+        ("paper", (1, 20), 1, 20),
+    ],
+)
+def test_score_against_brute_force(files, protocol, asked, n_valid, n_test):
+    result, per_image = scored(files, ParzenSettings(protocol, *asked, -1.0, 0.5, 6))
     with Store(files / "data.h5") as data, h5py.File(files / "samples.h5") as file:
         samples = file["samples"][:]
         valid, test = scale(data.images("valid")), scale(data.images("test"))
     sigmas = np.logspace(-1, 0.5, 6)
     if protocol == "disjoint":
-        tried = [brute_force(valid, samples, sigma).mean() for sigma in sigmas]
+        tried = [brute_force(valid[:n_valid], samples, sigma).mean() for sigma in sigmas]
     else:
         tried = [
-            brute_force(test[5 * k : 5 * k + 5], samples, sigma).mean()
-            for k, sigma in enumerate(sigmas)
+            brute_force(block, samples, sigma).mean()
+            for block, sigma in zip(np.split(test[: 6 * n_valid], 6), sigmas, strict=True)
         ]
     sigma = sigmas[np.argmax(tried)]
-    expected = brute_force(test, samples, sigma)
+    expected = brute_force(test[:n_test], samples, sigma)
     assert result["sigma"] == pytest.approx(sigma)
     assert result["validation_log_likelihood"] == pytest.approx(tried, abs=1e-3)
     assert result["log_likelihood"] == pytest.approx(expected.mean(), abs=1e-3)
-    assert result["standard_error"] == pytest.approx(expected.std(ddof=1) / np.sqrt(30), rel=1e-4)
-    np.testing.assert_allclose(per_image["log_likelihood"], expected, atol=1e-3)
-    assert (result["n_valid"], result["n_test"]) == (
-        (12, 30) if protocol == "disjoint" else (5, 30)
+    assert result["standard_error"] == pytest.approx(
+        expected.std(ddof=1) / np.sqrt(n_test), rel=1e-4
     )
+    np.testing.assert_allclose(per_image["log_likelihood"], expected, atol=1e-3)
+    assert (result["n_valid"], result["n_test"]) == (n_valid, n_test)
     assert result["pixel_range"] == [-1, 1] and result["protocol"] == protocol
     assert {key: result[key] for key in TERMS} == TERMS
     assert result["variant"] == "tiny" and result["batch_norm"] == "moving"

@@ -9,9 +9,10 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+import stores
 from builders import ELBO, make_images, settings
 
-from svae import training
+from svae import batch_norm, training
 from svae.datasets import store
 from svae.errors import UserError
 from svae.files import read_json
@@ -28,7 +29,7 @@ def make_store(path, train=24, valid=6, test=10, changes=None):
     splits = {name: make_images(n, SHAPE, seed=i) for i, (name, n) in enumerate(counts.items())}
     for name in changes or ():
         splits[name] = 255 - splits[name]
-    store.write(path, splits, {"dataset": "waves", "title": "Waves", "padding": 0})
+    stores.write(path, splits, {"dataset": "waves", "title": "Waves", "padding": 0})
     return path
 
 
@@ -166,6 +167,7 @@ CHANGES = {
     "settings": {"what": replace(TINY, learning_rate=0.01)},
     "fewer epochs": {"what": replace(TINY, epochs=1)},
     "threads": {"what": replace(TINY, threads=2)},
+    "memory": {"what": replace(TINY, image_memory_mb=7)},
     "code": {"code": "0ther"},
     "seed": {"seed": 3},
 }
@@ -222,20 +224,36 @@ def test_too_few_training_images(data, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_an_epoch_shows_every_image_once_in_an_order_of_its_own():
-    images = np.arange(24, dtype=np.uint8).reshape(24, 1, 1, 1)
+def test_the_memory_for_images_bounds_the_feed(tmp_path):
+    """Seen by the order, since a split that does not fit is shuffled in windows."""
+    data = make_store(tmp_path / "waves.h5", train=1000)  # 1.02 MB
+    what = replace(TINY, epochs=1, batch_size=200)
+    found = []
+    for megabytes in (1, 2, 3):
+        train(data, tmp_path / f"{megabytes}", replace(what, image_memory_mb=megabytes))
+        found.append(weights(tmp_path / f"{megabytes}"))
+    assert not same(found[0], found[1]) and same(found[1], found[2])
 
-    def orders(seed, first_epoch):
-        batches = training._batches(images, replace(TINY, epochs=3), seed, first_epoch)
-        return np.array([batch.numpy().ravel() for batch in batches]).reshape(-1, 24)
 
-    epochs = orders(seed=0, first_epoch=0)
-    assert epochs.shape == (3, 24)
-    assert all(sorted(epoch) == list(range(24)) for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) == 3
-    assert np.array_equal(orders(seed=0, first_epoch=0), epochs)
-    assert np.array_equal(orders(seed=0, first_epoch=2), epochs[2:])
-    assert not np.array_equal(orders(seed=1, first_epoch=0), epochs)
+def test_batch_norm_is_estimated_over_shuffled_batches(data, trained):
+    with store.Store(data) as opened:
+        images = opened.images("train")
+    model = load_model(trained)[0]
+    model.compile_for(3, 0.3)
+    model.load_weights(RunFolder(trained).checkpoint)
+    order = np.random.default_rng([0, TINY.epochs]).permutation(24)
+    batch_norm.reestimate(model, [images[np.sort(part)] for part in np.split(order, 3)])
+    for expected, found in zip(model.get_weights(), weights(trained), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_learned_variance_starts_at_that_of_the_pixels(tmp_path):
+    data = make_store(tmp_path / "waves.h5", train=300)
+    with store.Store(data) as opened:
+        expected = np.var(opened.images("train") / 127.5 - 1)
+    still = {**ELBO, "decoder_variance": "learned", "decoder_variance_learning_rate": 1e-12}
+    record = train(data, tmp_path / "run", replace(TINY, epochs=1, batch_size=300, **still))
+    assert record["decoder_variance"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_load_model_wants_the_recorded_weights(data, tmp_path):

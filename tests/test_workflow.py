@@ -188,8 +188,8 @@ CONFIGURATION_ROWS = {
     "number of samples": ({"sampling": {"n_samples": 300}}, all_of(*SAMPLE)),
     "Parzen setting": ({"parzen": {"sigma_count": 5}}, all_of(*SCORE)),
     "Parzen protocol": ({"parzen": {"protocol": "paper"}}, all_of(*SCORE)),
-    "crop": ({"conversion": {"crop": 24, "size": 32}}, all_of("convert", *TRAIN)),
-    "size": ({"conversion": {"size": 32}}, all_of("convert", *TRAIN)),
+    "crop": ({"conversion": {"crop": 24, "size": 32}}, all_of("convert", "contact_sheet", *TRAIN)),
+    "size": ({"conversion": {"size": 32}}, all_of("convert", "contact_sheet", *TRAIN)),
     "seed": ({"seed": 1}, all_of(*TRAIN)),
     "figure": ({"figure": {"columns": 7}}, all_of("comparison")),
 }
@@ -227,7 +227,14 @@ CODE_ROWS = {
         all_of(*TRAIN),
     ),
     "samples' reader": ("svae/samples.py", 'NAME = "samples"', 'NAME = "drawn"', all_of(*SAMPLE)),
-    "drawing": ("svae/figures.py", "DPI = 200", "DPI = 100", all_of("comparison")),
+    "drawing": ("svae/figures.py", "DPI = 200", "DPI = 100", all_of("comparison", "contact_sheet")),
+    "store's writer": (
+        "svae/datasets/store_writer.py",
+        "_CHUNK_BYTES = 64 << 10",
+        "_CHUNK_BYTES = 32 << 10",
+        all_of("convert", "contact_sheet", *TRAIN),
+    ),
+    "downloader": ("svae/datasets/fetch.py", "LONGEST_WAIT = 64", "LONGEST_WAIT = 32", {}),
     "configuration": ("svae/schema.py", "MOST_MESSAGES = 4", "MOST_MESSAGES = 3", {}),
     "a script": (
         "scripts/summary.py",
@@ -327,7 +334,12 @@ def test_changed_settings_and_data_sets(tmp_path):
     assert there["objective"] == "elbo" and there["decoder_variance"] > 0
     assert "differs by checksum" in there["dataset_source_note"]
     assert "**Warning:**" in (tmp_path / "results/summary.md").read_text()
-    assert workflow.planned() == {"result": 1, "comparison": 1, "summary": 1}
+    assert workflow.planned() == {
+        "result": 1,
+        "comparison": 1,
+        "contact_sheet": 1,
+        "summary": 1,
+    }
     workflow.run()
     assert json.loads((tmp_path / "results/parzen_low_rank.json").read_text()) == score
 

@@ -94,7 +94,7 @@ def test_images_added_to_a_folder_are_noticed_and_move_no_other(workflow, tmp_pa
     for number in range(1000, 1030):
         content = sources.encoded(sources.picture(number, 80, 80), "PNG")
         (folder / "class 1" / f"{number}.png").write_bytes(content)
-    assert workflow.planned(*TARGETS) == {"convert": 1, "dataset": 1}
+    assert workflow.planned(*TARGETS) == {"convert": 1, "contact_sheet": 1}
     workflow.run(*TARGETS)
     after, _ = stored(workflow, "images")
     assert sum(map(len, after.values())) == 180
@@ -107,11 +107,10 @@ def test_images_added_to_a_folder_are_noticed_and_move_no_other(workflow, tmp_pa
 @pytest.mark.parametrize(
     ("changes", "jobs"),
     [
-        ({"conversion": {"crop": 108}}, {"convert": 1, "dataset": 1}),
-        ({"conversion": {"size": 32}}, {"convert": 1, "dataset": 1}),
-        ({"conversion": {"color": "grey"}}, {"convert": 1, "dataset": 1}),
-        ({"conversion": {"on_broken_image": "skip"}}, {"convert": 1, "dataset": 1}),
-        ({"conversion": {"category": "own"}}, {}),
+        ({"conversion": {"crop": 108}}, {"convert": 1, "contact_sheet": 1}),
+        ({"conversion": {"size": 32}}, {"convert": 1, "contact_sheet": 1}),
+        ({"conversion": {"color": "grey"}}, {"convert": 1, "contact_sheet": 1}),
+        ({"conversion": {"on_broken_image": "skip"}}, {"convert": 1, "contact_sheet": 1}),
         ({"fetch": {"timeout": 5, "retries": 1}}, {}),
         ({"training": {"image_memory_mb": 100}}, {}),
     ],
@@ -139,7 +138,7 @@ def converted(tmp_path_factory):
 
 @pytest.fixture
 def address(tmp_path, monkeypatch):
-    """A loopback server of the files in tmp_path, counting the requests."""
+    """A loopback server of the files in tmp_path."""
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1")
 

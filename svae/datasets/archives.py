@@ -395,7 +395,7 @@ def _check_size(name: str, size: int, limit: int, path: Path | str) -> None:
 
 
 def _nature(path: Path | str) -> str | None:
-    """What a file is by its beginning, as far as that helps in a message."""
+    """What a file is by its beginning."""
     with _open(path) as file:
         start = file.read(512)
     if not start:

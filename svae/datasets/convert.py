@@ -13,10 +13,11 @@ import numpy as np
 from svae.datasets.catalogue import Dataset, SourceFile, catalogue
 from svae.datasets.pictures import BrokenImage, Recipe
 from svae.datasets.readers import Raw
-from svae.datasets.store import Writer
+from svae.datasets.store_writer import Writer
 from svae.datasets.workers import Prepared, prepared
+from svae.disk import full_disk_explained, remove_leftovers, scratch_folder
 from svae.errors import UserError
-from svae.files import file_hash, full_disk_explained, remove_leftovers, scratch_folder
+from svae.files import file_hash
 from svae.provenance import software
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,8 @@ def convert(
 ) -> dict[str, Any]:
     """Read a data set from its source files and write its store to `output`.
 
-    Memory does not grow with the number of images, and the store does not depend on `processes`.
+    Beside what the reader holds, memory does not grow with the number of images; the store does not
+    depend on `processes`.
     While it is written, hidden files stand beside it; those of a conversion that was killed are
     removed first.
 

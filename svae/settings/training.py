@@ -21,4 +21,5 @@ class TrainingSettings:
     epochs: int
     batch_size: int  # images
     learning_rate: float  # of Adam
+    image_memory_mb: int  # MB (1e6 bytes) that the feed may take for images, see svae.datasets.feed
     threads: int  # of TensorFlow, in one training on the CPU

@@ -1,0 +1,98 @@
+"""Writing a store; apart from reading it, so that an edit here retrains nothing."""
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import h5py
+import numpy as np
+
+from svae.datasets.store import SPLITS, encode
+from svae.disk import LateErrors, full_disk_explained
+from svae.files import replacing
+
+# A chunk is what one random access reads: 5 images of 64x64x3. Left uncompressed, because
+# photographs shrink little and reading is then as fast as the disk.
+_CHUNK_BYTES = 64 << 10
+
+
+class Writer:
+    """A store being written, whole or not at all, as a context manager that ends with `finish`.
+
+    The splits may come in any order, and block by block, so that a data set need not fit into
+    memory. A file that is there already is replaced at the end.
+
+    Attributes:
+        counts: images so far, by split.
+        shape: (height, width, channel) of one image, once there is one.
+
+    Raises:
+        UserError: the disk is full.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.counts = dict.fromkeys(SPLITS, 0)
+        self.shape: tuple[int, ...] | None = None
+        self._path = path
+        self._digests = {split: hashlib.sha256() for split in SPLITS}
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            temporary = stack.enter_context(replacing(self._path))
+            stack.enter_context(full_disk_explained(self._path))
+            self._disk = stack.enter_context(LateErrors(temporary))
+            self._file = stack.enter_context(h5py.File(self._disk, "w"))
+            self._stack = stack.pop_all()
+        return self
+
+    def append(self, split: str, images: np.ndarray) -> None:
+        """Add images, uint8 (n, height, width, channel), to a split; all must have one shape."""
+        if images.dtype != np.uint8 or images.ndim != 4:
+            raise TypeError(f"images must be uint8 and 4-dimensional, not {images.dtype}")
+        if self.shape is None:
+            self._create(images.shape[1:])
+        if images.shape[1:] != self.shape:
+            raise ValueError(f"an image of {images.shape[1:]} follows some of {self.shape}")
+        start = self.counts[split]
+        self.counts[split] += len(images)
+        self._file[split].resize(self.counts[split], axis=0)
+        self._file[split][start:] = images
+        self._disk.check()
+        self._digests[split].update(np.ascontiguousarray(images))
+
+    def finish(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
+        """Add what the file says about itself.
+
+        Args:
+            attributes: texts, numbers, truth values, None, or lists and dicts of these; `padding`
+                (pixels) must be among them.
+
+        Returns:
+            The attributes as written: those given, `counts` (images a split) and `checksum` (SHA256
+            in hexadecimal over every split's name, shape and SHA256 of the pixels in C order).
+        """
+        digest = hashlib.sha256()
+        for split in SPLITS:
+            digest.update(f"{split} {self._file[split].shape} ".encode())
+            digest.update(self._digests[split].digest())
+        written = {**attributes, "counts": self.counts, "checksum": digest.hexdigest()}
+        for name, value in written.items():
+            self._file.attrs[name] = encode(value)
+        return written
+
+    def _create(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        for split in SPLITS:
+            self._file.create_dataset(
+                split,
+                shape=(0, *shape),
+                maxshape=(None, *shape),
+                chunks=(max(1, _CHUNK_BYTES // math.prod(shape)), *shape),
+                dtype=np.uint8,
+            )
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.__exit__(*exception)
