@@ -130,8 +130,7 @@ def resolve_conversion(section: dict[str, Any], dataset: Dataset) -> Conversion:
     )
     if crop == "square" and dataset.height and dataset.height == dataset.width:
         crop = None
-    for option, schema in _option_schemas(catalogue()).items():
-        choices = dataset.options.get(option, (schema["default"],))
+    for option, choices in dataset.options.items():
         if section[option] not in choices:
             raise UserError(
                 f"conversion.{option} is {section[option]}, which {dataset.name} does not have; "
@@ -188,7 +187,7 @@ def resolve_sources(dataset: Dataset, own: dict[str, Any], working: Path) -> dic
         if role not in sources:
             raise UserError(
                 f"sources.{dataset.name}.sha256.{role} is the checksum of a file that is not read; "
-                f"drop it, or give sources.{dataset.name}.{role}"
+                f"drop it"
             )
     fetched: dict[str, str] = {}
     for source in sources.values():
@@ -214,18 +213,30 @@ def _source(
         return _address(key, file, location, sha256)
     # Unlike Path.is_file, these raise nothing for a path too long or in a forbidden folder.
     exists = os.path.exists if file.folder else os.path.isfile
+    location = os.path.expanduser(location)  # noqa: PTH111
+    if not exists(working / location) and os.path.isdir(working / location):  # noqa: PTH112
+        raise UserError(
+            f"{key} is {shown(location)}, which is a folder; give the file, such as {file.name}"
+        )
     if not exists(working / location):
         raise UserError(
             f"{key} is {shown(location)}, but there is no such file (from {working}); "
             + (f"correct the path, or drop {key} to fetch it" if file.urls else "correct the path")
+        )
+    if os.path.isfile(working / location) and set("{}") & set(location):  # noqa: PTH113
+        raise UserError(
+            f"{key} is {shown(location)}; Snakemake takes braces for wildcards: rename the file"
         )
     return Source(file.role, Path(location).name, location, (), None, None, sha256)
 
 
 def _address(key: str, file: SourceFile, url: str, sha256: str | None) -> Source:
     """A source behind the user's own address; without a checksum of theirs it must be official."""
-    name = Path(urlsplit(url).path).name
-    if not re.fullmatch(r"[\w.%+-]+", name):
+    try:
+        name = Path(urlsplit(url).path).name
+    except ValueError:
+        name = ""
+    if not re.fullmatch(r"[\w%+-][\w.%+-]*", name):
         raise UserError(
             f"{key} is {shown(url)}, an address without a plain file name at its end; give one "
             f"such as https://example.org/{file.name}"

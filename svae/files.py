@@ -52,7 +52,7 @@ def file_hash(path: Path | str, algorithm: str = "sha256") -> str:
 
 def folder_listing(folder: Path | str) -> str:
     """SHA-256 of the names, sizes and times of all files in a folder, links followed: another one
-    if any is added, taken away or written anew."""
+    if any is added, taken away or written anew. Hidden files do not count."""
     digest = hashlib.sha256()
     seen = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
@@ -61,8 +61,8 @@ def folder_listing(folder: Path | str) -> str:
             folders.clear()
             continue
         seen.add(real)
-        folders.sort()
-        for name in sorted(files):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(name for name in files if not name.startswith(".")):
             path = Path(parent, name)
             status = path.stat() if path.exists() else path.lstat()
             digest.update(os.fsencode(os.path.relpath(path, folder)))

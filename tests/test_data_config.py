@@ -121,6 +121,20 @@ def test_the_official_checksum_keeps_the_size(location):
     assert (source.bytes, source.known_hash) == (file.bytes, file.known_hash)
 
 
+def test_braces_in_a_path_are_refused(tmp_path):
+    (tmp_path / "{x}.tar.gz").touch()
+    text = "{dataset: cifar10, sources: {cifar10: {archive: '{x}.tar.gz'}}}"
+    with pytest.raises(UserError, match=r"sources\.cifar10\.archive .*braces.*rename"):
+        resolved(text, tmp_path)
+
+
+def test_a_path_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own.tar.gz").touch()
+    text = "{dataset: cifar10, sources: {cifar10: {archive: ~/own.tar.gz}}}"
+    assert resolved(text).sources["archive"].path == str(tmp_path / "own.tar.gz")
+
+
 def test_an_address_of_the_python_archive_must_have_its_checksum():
     address = "https://localhost/cifar-10-python.tar.gz"
     text = f"{{dataset: cifar10, sources: {{cifar10: {{archive: '{address}'}}}}}}"
@@ -135,7 +149,7 @@ WRONG = {
     ),
     "a folder": (
         "{dataset: cifar10, sources: {cifar10: {archive: docs}}}",
-        ["sources.cifar10.archive is 'docs'", "no such file"],
+        ["sources.cifar10.archive is 'docs'", "a folder", "cifar-10-binary.tar.gz"],
     ),
     "images of nowhere": ("dataset: images", ["sources.images.archive is missing", "folder, zip"]),
     "images that are not there": (
@@ -162,17 +176,18 @@ WRONG = {
         f"{{dataset: mnist, sources: {{mnist: {{sha256: {{train: '{OTHER}'}}}}}}}}",
         ["sources.mnist.sha256.train", "train_images"],
     ),
-    "split of another data set": (
-        "{dataset: svhn, conversion: {split: paper}}",
-        ["conversion.split is paper", "svhn does not have", "official"],
+    "no choice": ("{dataset: celeba, conversion: {split: papr}}", ["did you mean paper?"]),
+    "a broken address": (
+        "{dataset: cifar10, sources: {cifar10: {archive: 'http://[::1/x.zip'}}}",
+        ["sources.cifar10.archive is", "without a plain file name"],
     ),
-    "category of another data set": (
-        "{dataset: svhn, conversion: {category: own}}",
-        ["conversion.category is own", "svhn does not have", "bedroom"],
+    "an address that leads out": (
+        "{dataset: cifar10, sources: {cifar10: {archive: 'https://localhost/..'}}}",
+        ["sources.cifar10.archive is", "without a plain file name"],
     ),
     "checksum of a file that is not read": (
         f"{{dataset: svhn, sources: {{svhn: {{sha256: {{extra: '{OTHER}'}}}}}}}}",
-        ["sources.svhn.sha256.extra", "not read", "sources.svhn.extra"],
+        ["sources.svhn.sha256.extra", "not read", "drop it"],
     ),
     "crop of images": (
         "{dataset: images, sources: {images: {archive: docs}}, conversion: {crop: null}}",
@@ -260,7 +275,8 @@ def test_crop_size_and_colour(name, changes, crop, size, pixels):
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_data_set_has_its_own_options_alone(name):
     own = "sources: {images: {archive: docs}}, "
-    options = resolved(f"{{dataset: {name}, {own}conversion: {{category: bedroom}}}}")
+    others = "{category: church_outdoor, split: paper}"  # do not matter where they do not apply
+    options = resolved(f"{{dataset: {name}, {own}conversion: {others}}}")
     assert set(options.conversion.options) == set(KNOWN[name].options)
 
 

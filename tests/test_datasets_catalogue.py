@@ -51,6 +51,12 @@ def test_every_choice_of_options_needs_each_role_once(name):
         assert "{" not in chosen.title
 
 
+def test_data_sets_share_no_option():
+    """The default of an option under `conversion` is the first choice of its one data set."""
+    options = [option for entry in catalogue().values() for option in entry.options]
+    assert len(options) == len(set(options))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_file_has_addresses_and_checksums_or_neither(name):
     for source in all_files(catalogue()[name]):

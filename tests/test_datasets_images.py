@@ -5,7 +5,7 @@ import pytest
 from archives import KINDS, pack
 
 from svae.datasets import images
-from svae.datasets.readers import Raw
+from svae.datasets.readers import BrokenImage, Raw
 from svae.errors import UserError
 
 NAMES = ["b.PNG", "a.jpg", "deep/er/c.JPEG", "deep/d.WebP", "Ärger/é.jpg"]
@@ -82,5 +82,4 @@ def test_memory_holds_one_image_at_a_time(tmp_path):
     pictures = images.read(Raw({"archive": path}, {"archive": 1 << 24}))
     assert next(pictures).content == b"1"
     (path / "b.jpg").unlink()
-    with pytest.raises(UserError, match=r"b\.jpg cannot be read"):
-        next(pictures)
+    assert isinstance(next(pictures).content, BrokenImage)

@@ -112,6 +112,14 @@ def test_links_that_go_round_in_circles_end(folder):
     assert folder_listing(folder) == folder_listing(folder)
 
 
+def test_hidden_files_do_not_count(folder):
+    before = folder_listing(folder)
+    (folder / ".DS_Store").touch()
+    (folder / ".cache").mkdir()
+    (folder / ".cache/a.jpg").touch()
+    assert folder_listing(folder) == before
+
+
 def test_names_that_are_no_text_are_listed(folder):
     before = folder_listing(folder)
     (folder / os.fsdecode(b"\xff.jpg")).touch()

@@ -256,18 +256,19 @@ def test_a_broken_image_stops_or_is_listed(workflow, tmp_path, policy):
     folder = sources.images(tmp_path)["archive"]
     broken = folder / "class 1" / "7.png"
     broken.write_bytes(broken.read_bytes()[:100])
+    (folder / "class 0" / "nowhere.jpg").symlink_to(folder / "absent")
     configure(workflow, "images", {"archive": folder}, on_broken_image=policy)
     done = workflow.run(*TARGETS, check=False)
     if policy == "stop":
         assert done.returncode == 1
-        assert "class 1/7.png" in done.stderr and "on_broken_image" in done.stderr
+        assert "class 0/nowhere.jpg" in done.stderr and "on_broken_image" in done.stderr
         assert not (workflow.folder / "data/images.h5").exists()
     else:
         assert done.returncode == 0
         images, attributes = stored(workflow, "images")
         assert sum(map(len, images.values())) == 149
-        assert attributes["broken_images"] == 1
-        assert "class 1/7.png" in json.dumps(attributes["broken_image_names"])
+        assert attributes["broken_images"] == 2
+        assert attributes["broken_image_names"] == ["class 0/nowhere.jpg", "class 1/7.png"]
 
 
 def test_a_sorted_folder_is_trained_on(workflow, tmp_path):

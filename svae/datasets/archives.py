@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from svae.datasets.readers import BrokenImage
 from svae.errors import UserError
 
 MEMBER_LIMIT = 64 << 20  # bytes; no image file of sensible size comes near
@@ -35,6 +36,7 @@ _DAMAGE = (
     ValueError,
     OverflowError,
     NotImplementedError,
+    RecursionError,
 )
 # What zipfile raises while it reads the members of an archive that opened well.
 _ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, NotImplementedError)
@@ -73,8 +75,10 @@ def damaged(path: Path | str, kind: str) -> Iterator[None]:
 
 def members(
     path: Path | str, wanted: Callable[[str], bool], limit: int, member_limit: int = MEMBER_LIMIT
-) -> Iterator[tuple[str, bytes]]:
+) -> Iterator[tuple[str, bytes | BrokenImage]]:
     """Yield (name, content) of the wanted files of a folder, a zip or a tar archive, one by one.
+
+    Of a file in a folder that cannot be read, or is too large, comes the reason for its content.
 
     A name is the path inside the folder or archive, with `/` and without `./`; bytes that are no
     UTF-8, and control characters, appear as `\\xfc`. Hidden files and what macOS packs as
@@ -112,6 +116,8 @@ def tar_members(
         with tarfile.TarFile(fileobj=stream, encoding="utf-8", errors="surrogateescape") as tar:
             while (member := tar.next()) is not None:
                 tar.members.clear()  # tarfile would keep every member it has met
+                if member.size < 0:  # older ones of Python pass that on
+                    raise tarfile.ReadError("a member of negative size")
                 name = _safe_name(member.name, path)
                 if member.isdir():
                     continue
@@ -188,7 +194,7 @@ def zip_content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> 
 
 def _folder_members(
     root: Path | str, wanted: Callable[[str], bool], member_limit: int
-) -> Iterator[tuple[str, bytes]]:
+) -> Iterator[tuple[str, bytes | BrokenImage]]:
     try:
         files = _folder_files(Path(root))
     except OSError as error:
@@ -223,15 +229,17 @@ def _folder_files(root: Path) -> dict[str, str]:
     return files
 
 
-def _file_content(path: Path, limit: int) -> bytes:
+def _file_content(path: Path, limit: int) -> bytes | BrokenImage:
+    """A file of the user's own folder, or what is wrong with this one."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{path} is no plain file: take it out of the folder, or rename it.")
-        _check_size(path.name, status.st_size, limit, path.parent)
+            return BrokenImage("no plain file")
+        if status.st_size > limit:
+            return BrokenImage(f"a file of {status.st_size} bytes, more than the {limit} read")
         return path.read_bytes()
     except OSError as error:
-        raise _closed(path, error) from error
+        return BrokenImage(f"cannot be read ({error.strerror})")
 
 
 class _TarStream:
@@ -279,6 +287,7 @@ class _TarStream:
             pass
 
     def _take(self, size: int) -> bytes:
+        """At most `size` bytes, a number of 0 or above."""
         content = self.file.read(size)
         self.position += len(content)
         if self.position > self.limit:
@@ -361,7 +370,9 @@ def _safe_name(raw: str, path: Path | str) -> str:
     parts = raw.split("/")
     if raw.startswith("/") or ".." in parts or re.search(r"[\\\0]|^[A-Za-z]:", raw):
         raise UserError(
-            f"{path} holds {raw!r}, which may lead outside, as no honest name does: {_WAY_OUT}"
+            f"{path} holds {raw!r}, which may lead outside (some programs on Windows write such "
+            "names, with backslashes): pack it with another one, or name another archive in "
+            "config.yaml under `sources`."
         )
     return _readable("/".join(part for part in parts if part not in ("", ".")))
 

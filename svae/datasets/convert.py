@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from svae.datasets.catalogue import Dataset, SourceFile, catalogue
-from svae.datasets.pictures import BrokenImage, Recipe
-from svae.datasets.readers import Raw
+from svae.datasets.pictures import Recipe
+from svae.datasets.readers import BrokenImage, Raw
 from svae.datasets.store_writer import Writer
 from svae.datasets.workers import Prepared, prepared
 from svae.disk import full_disk_explained, remove_leftovers, scratch_folder

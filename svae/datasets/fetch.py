@@ -273,11 +273,15 @@ class _Mirrors:
     def _try(self, url: str) -> None:
         """Bring the right file from one mirror into the part, in several attempts if need be."""
         log.info("Downloading %s from %s", self.part.name, url)
-        for attempt in range(self.retries + 1):
+        attempt, had = 0, 0
+        while True:
             try:
                 self._attempt(url)
                 return
             except _Failure as failure:
+                # A transfer that got on, on a line that drops now and then, has all attempts again.
+                has = self.part.bytes() if self.part.resumable() else 0
+                attempt, had = 0 if has > had else attempt, has
                 if not failure.transient or attempt == self.retries:
                     count = f" ({attempt + 1} attempts)" if attempt else ""
                     raise _Failure(f"{failure}{count}") from failure
@@ -285,6 +289,7 @@ class _Mirrors:
                 pause = min(max(pause, failure.after), self.wait * LONGEST_WAIT)
                 log.warning("%s: %s; next attempt in %g s", url, failure, pause)
                 time.sleep(pause)
+                attempt += 1
 
     def _attempt(self, url: str) -> None:
         resumed = self._by_gdown(url) if _is_on_drive(url) else self._by_http(url)

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import pickletools
 import re
 from typing import Any
 
@@ -25,6 +26,7 @@ def unpickle_arrays(content: bytes, origin: str) -> dict[Any, Any]:
         UserError: the pickle names anything else, is damaged, or is not a dict.
     """
     try:
+        _check_memo(content)
         loaded = _ArrayUnpickler(content, origin).load()
         if not isinstance(loaded, dict):
             raise ValueError(f"it holds a {type(loaded).__name__}, not a dict")
@@ -39,6 +41,14 @@ def unpickle_arrays(content: bytes, origin: str) -> dict[Any, Any]:
             f"{origin} cannot be read as pickled arrays ({error}): replace it by a whole copy, or "
             "name another one in config.yaml under `sources`."
         ) from error
+
+
+def _check_memo(content: bytes) -> None:
+    """Refuse a place in the memo that no honest pickle has: C's unpickler sets memory aside for
+    all places before it."""
+    for operation, argument, _ in pickletools.genops(content):
+        if operation.name.endswith("PUT") and int(argument) > len(content):
+            raise ValueError(f"place {argument} of the memo")
 
 
 class _Dtype:

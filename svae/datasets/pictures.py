@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from svae.datasets.readers import BrokenImage
+
 # An image whose header promises more is refused before memory is set aside for its pixels. It is
 # where Pillow begins to warn of decompression bombs: 256 MiB at 3 bytes a pixel, twice what a
 # camera of 40 megapixels makes.
@@ -30,10 +32,6 @@ _UPRIGHT = {
 }
 # round(v / 257) for every 16-bit v: Pillow's own conversion clips at 255 instead.
 _EIGHT_BITS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)
-
-
-class BrokenImage(Exception):
-    """The problem with one image, in words to put after its name."""
 
 
 @dataclass(frozen=True)

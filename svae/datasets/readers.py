@@ -28,13 +28,17 @@ class Raw:
     scratch: Path = Path()
 
 
+class BrokenImage(Exception):
+    """The problem with one image, in words to put after its name."""
+
+
 class Picture(NamedTuple):
     """One image: its split ("train", "valid" or "test"), its name for messages, and its content:
-    uint8 (height, width, channel), or the bytes of a JPEG, PNG or WebP file."""
+    uint8 (height, width, channel), the bytes of a JPEG, PNG or WebP file, or why there is none."""
 
     split: str
     name: str
-    content: np.ndarray | bytes
+    content: np.ndarray | bytes | BrokenImage
 
 
 class Reader(Protocol):

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from svae.datasets.pictures import BrokenImage, Recipe, prepare
-from svae.datasets.readers import Picture
+from svae.datasets.pictures import Recipe, prepare
+from svae.datasets.readers import BrokenImage, Picture
 from svae.errors import UserError
 
 # Pictures travel in blocks of so many, or of so many bytes (and one picture at least).
@@ -43,7 +43,7 @@ _serve(int(sys.argv[1]))
 # The threads of numpy's linear algebra would only take memory.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
-Content = np.ndarray | bytes
+Content = np.ndarray | bytes | BrokenImage
 Image = np.ndarray | BrokenImage
 Label = tuple[str, str]  # split and name
 
@@ -73,7 +73,7 @@ def prepared(
     Raises:
         UserError: a worker could not be started, or was killed.
     """
-    blocks = _blocks(pictures)
+    blocks = _blocks(pictures, recipe)
     first = next(blocks, [])
     blocks = itertools.chain([first], blocks)
     if processes == 1 or not _needs_work(first, recipe):
@@ -92,11 +92,13 @@ def prepared(
             yield _joined(labels, images.result())
 
 
-def _blocks(pictures: Iterable[Picture]) -> Iterator[list[Picture]]:
+def _blocks(pictures: Iterable[Picture], recipe: Recipe) -> Iterator[list[Picture]]:
+    made = (recipe.size or 0) ** 2 * recipe.channels  # bytes of an image that is resized
     block, size = [], 0
     for picture in pictures:
         block.append(picture)
-        size += memoryview(picture.content).nbytes
+        if not isinstance(picture.content, BrokenImage):
+            size += max(made, memoryview(picture.content).nbytes)
         if len(block) == _BLOCK_PICTURES or size >= _BLOCK_BYTES:
             yield block
             block, size = [], 0
@@ -109,6 +111,7 @@ def _needs_work(block: list[Picture], recipe: Recipe) -> bool:
         isinstance(content, bytes)
         or (recipe.crop, recipe.size, recipe.channels) != (None, None, content.shape[2])
         for content in _contents(block)
+        if not isinstance(content, BrokenImage)
     )
 
 
@@ -129,6 +132,8 @@ def _prepare(contents: list[Content], recipe: Recipe) -> list[Image]:
 
 
 def _prepared_or_broken(content: Content, recipe: Recipe) -> Image:
+    if isinstance(content, BrokenImage):
+        return content
     try:
         return prepare(content, recipe)
     except BrokenImage as problem:
