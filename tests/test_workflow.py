@@ -230,8 +230,8 @@ CODE_ROWS = {
     "drawing": ("svae/figures.py", "DPI = 200", "DPI = 100", all_of("comparison", "contact_sheet")),
     "store's writer": (
         "svae/datasets/store_writer.py",
-        "_CHUNK_BYTES = 64 << 10",
-        "_CHUNK_BYTES = 32 << 10",
+        "_CHUNK_BYTES = 256 << 10",
+        "_CHUNK_BYTES = 128 << 10",
         all_of("convert", "contact_sheet", *TRAIN),
     ),
     "downloader": ("svae/datasets/fetch.py", "LONGEST_WAIT = 64", "LONGEST_WAIT = 32", {}),

@@ -1,7 +1,6 @@
 """Reading archives that nobody vouches for: nothing is extracted to disk."""
 
 import bz2
-import copy
 import errno
 import gzip
 import io
@@ -179,15 +178,18 @@ def zip_content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> 
     """
     _check_size(info.filename, info.file_size, limit, archive.filename)
     # zipfile stops at the declared size in silence; told a larger one, it shows what follows.
-    longer = copy.copy(info)
-    longer.file_size += _CHUNK
-    with archive.open(longer) as file:
-        content = file.read(info.file_size + 1)
-    if len(content) != info.file_size:
+    declared = info.file_size
+    info.file_size += _CHUNK
+    try:
+        with archive.open(info) as file:
+            content = file.read(declared + 1)
+    finally:
+        info.file_size = declared
+    if len(content) != declared:
         relation = "more" if len(content) > info.file_size else "less"
         raise UserError(
             f"{archive.filename}: {info.filename!r} unpacks to {relation} than the "
-            f"{info.file_size} bytes that it declares: {_WAY_OUT}"
+            f"{declared} bytes that it declares: {_WAY_OUT}"
         )
     return content
 

@@ -14,9 +14,9 @@ from svae.datasets.store import SPLITS, encode
 from svae.disk import LateErrors, full_disk_explained
 from svae.files import replacing
 
-# A chunk is what one random access reads: 5 images of 64x64x3. Left uncompressed, because
-# photographs shrink little and reading is then as fast as the disk.
-_CHUNK_BYTES = 64 << 10
+# A chunk is what one random access reads: at most so many bytes, 16 images of 64x64x3. Left
+# uncompressed, because photographs shrink little and reading is then as fast as the disk.
+_CHUNK_BYTES = 256 << 10
 
 
 class Writer:
@@ -37,6 +37,7 @@ class Writer:
         self.counts = dict.fromkeys(SPLITS, 0)
         self.shape: tuple[int, ...] | None = None
         self._path = path
+        self._datasets: dict[str, h5py.Dataset] = {}
         self._digests = {split: hashlib.sha256() for split in SPLITS}
 
     def __enter__(self) -> Self:
@@ -58,8 +59,8 @@ class Writer:
             raise ValueError(f"an image of {images.shape[1:]} follows some of {self.shape}")
         start = self.counts[split]
         self.counts[split] += len(images)
-        self._file[split].resize(self.counts[split], axis=0)
-        self._file[split][start:] = images
+        self._datasets[split].resize(self.counts[split], axis=0)
+        self._datasets[split][start:] = images
         self._disk.check()
         self._digests[split].update(np.ascontiguousarray(images))
 
@@ -76,7 +77,7 @@ class Writer:
         """
         digest = hashlib.sha256()
         for split in SPLITS:
-            digest.update(f"{split} {self._file[split].shape} ".encode())
+            digest.update(f"{split} {(self.counts[split], *self.shape)} ".encode())
             digest.update(self._digests[split].digest())
         written = {**attributes, "counts": self.counts, "checksum": digest.hexdigest()}
         for name, value in written.items():
@@ -86,13 +87,18 @@ class Writer:
     def _create(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
         for split in SPLITS:
-            self._file.create_dataset(
+            self._datasets[split] = self._file.create_dataset(
                 split,
                 shape=(0, *shape),
                 maxshape=(None, *shape),
-                chunks=(max(1, _CHUNK_BYTES // math.prod(shape)), *shape),
+                chunks=(_chunk(math.prod(shape)), *shape),
                 dtype=np.uint8,
             )
 
     def __exit__(self, *exception: object) -> None:
         self._stack.__exit__(*exception)
+
+
+def _chunk(image_bytes: int) -> int:
+    """Images in a chunk: a power of two, so that blocks of images end where chunks do."""
+    return 1 << max(0, (_CHUNK_BYTES // image_bytes).bit_length() - 1)
