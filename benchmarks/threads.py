@@ -36,6 +36,7 @@ settings = TrainingSettings(
     epochs=1,
     batch_size=100,
     learning_rate=1e-3,
+    image_memory_mb=1000,
     threads=threads,
 )
 model = SpatialVAE((32, 32, 3), 0, settings, 0)
