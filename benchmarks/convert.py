@@ -3,23 +3,27 @@
     python benchmarks/convert.py [--archive img_align_celeba.zip] [--counts 10000 50000 202599]
 
 Repeats the JPEGs of an archive in CelebA's layout (without one: of 500 generated pictures of its
-size) up to each count, and converts that with the default crop of 148 and size of 64 in a process
-of its own, on all cores. Before and after each conversion the same decoding, cropping and resizing
-is timed bare: by one Pillow loop, and by such loops in one process a core, JPEGs in memory, results
-thrown away. Prints images per second, their ratios, and the peak memory of all processes of the
-conversion together (proportional set size); the last line is one JSON object.
+size) up to each count, and converts that with the default crop of 148 and size of 64 in processes
+of its own, on all cores. The same decoding, cropping and resizing is timed bare, JPEGs in memory
+and results thrown away, by one Pillow loop and by such loops in one process a core: before and
+after each conversion, and every ten seconds within it, while it is halted. Prints images a second,
+their ratios, and the peak memory of all processes of the conversion together (proportional set
+size); the last line is one JSON object.
 """
 
 import argparse
+import contextlib
 import io
 import json
 import multiprocessing
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +31,8 @@ import psutil
 from PIL import Image
 
 CROP, SIZE = 148, 64
-BARE = 8000  # images in a bare loop
+BARE = 4000  # images in a bare loop
+BETWEEN = 10  # seconds of the conversion between two of them
 SPLITS = (0.80341, 0.90147)  # where CelebA's training and validation images end, as shares
 
 CONVERT = """
@@ -116,20 +121,30 @@ def memory(process: psutil.Process) -> int:
     return total
 
 
-def conversion(archive: Path, partition: Path, processes: int) -> tuple[float, int]:
-    """Seconds and peak bytes of one conversion, start-up and checksums included."""
+def conversion(
+    archive: Path, partition: Path, processes: int, bare_loops: Callable[[], None]
+) -> tuple[float, int]:
+    """Seconds and peak bytes of one conversion, start-up and checksums included, halts not."""
     output = archive.with_name("celeba.h5")
     command = [sys.executable, "-c", CONVERT, archive, partition, output, str(processes)]
     start = time.monotonic()
     child = psutil.Popen(list(map(str, command)), stderr=subprocess.DEVNULL)
-    peak = 0
+    peak, halted, last = 0, 0.0, start
     while child.poll() is None:
-        try:
+        with contextlib.suppress(psutil.Error):
             peak = max(peak, memory(child))
-        except psutil.Error:
-            continue
+            if time.monotonic() - last > BETWEEN:
+                halt = time.monotonic()
+                members = [child, *child.children(recursive=True)]
+                for member in members:
+                    member.suspend()
+                bare_loops()
+                for member in members:
+                    member.resume()
+                last = time.monotonic()
+                halted += last - halt
         time.sleep(0.5)
-    seconds = time.monotonic() - start
+    seconds = time.monotonic() - start - halted
     if child.returncode:
         sys.exit(f"the conversion failed with exit code {child.returncode}")
     output.unlink()
@@ -150,17 +165,21 @@ def main() -> None:
     for count in arguments.counts:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
             archive, partition = write_archive(Path(folder), images, count)
-            loops = [bare(sample, 1)]
-            together = [bare(sample, arguments.processes)]
-            seconds, peak = conversion(archive, partition, arguments.processes)
-            together.append(bare(sample, arguments.processes))
-            loops.append(bare(sample, 1))
+            loops, together = [], []
+
+            def bare_loops(loops=loops, together=together):
+                loops.append(bare(sample, 1))
+                together.append(bare(sample, arguments.processes))
+
+            bare_loops()
+            seconds, peak = conversion(archive, partition, arguments.processes, bare_loops)
+            bare_loops()
         row = {
             "images": count,
             "seconds": round(seconds, 1),
             "images_per_second": round(count / seconds),
-            "ratio_to_bare_processes": round(count / seconds / (sum(together) / 2), 3),
-            "ratio_to_one_loop": round(count / seconds / (sum(loops) / 2), 3),
+            "ratio_to_bare_processes": round(count / seconds / statistics.mean(together), 3),
+            "ratio_to_one_loop": round(count / seconds / statistics.mean(loops), 3),
             "bare_processes_images_per_second": [round(value) for value in together],
             "one_loop_images_per_second": [round(value) for value in loops],
             "peak_megabytes": round(peak / 1e6),
