@@ -116,7 +116,7 @@ def test_an_error_of_the_reader_ends_all():
 
 def test_a_programming_error_in_a_worker_shows_its_traceback():
     with pytest.raises(RuntimeError, match=r"(?s)in a worker process.*Traceback.*TypeError"):
-        list(prepared(pictures(3), Recipe("20", 10, 3), 2))
+        list(prepared(pictures(3), Recipe(20, 10.5, 3), 2))
     assert workers() == []
 
 
