@@ -10,6 +10,7 @@ import sys
 
 import pytest
 import yaml
+from refusals import check_one_line
 from workflow import CLONE
 
 from svae.config import Configuration, config_file, resolve
@@ -203,14 +204,7 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_configuration_gives_one_line_with_key_and_remedy(name):
-    text, expected = WRONG[name]
-    with pytest.raises(UserError) as caught:
-        resolved(text)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert len(message) < 300
-    for part in expected:
-        assert part in message
+    check_one_line(resolved, *WRONG[name])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import yaml
+from refusals import check_one_line
 from workflow import CLONE
 
 from svae.config import resolve
@@ -211,14 +212,7 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_source_or_conversion_gives_one_line_with_key_and_remedy(name):
-    text, expected = WRONG[name]
-    with pytest.raises(UserError) as caught:
-        resolved(text)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert len(message) < 300
-    for part in expected:
-        assert part in message
+    check_one_line(resolved, *WRONG[name])
 
 
 def test_a_missing_source_of_another_data_set_is_no_matter():

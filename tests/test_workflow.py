@@ -11,22 +11,12 @@ import h5py
 import numpy as np
 import pytest
 from PIL import Image
-from workflow import Workflow
+from workflow import SMALL, VARIANTS, Workflow
 
 from svae.figures import comparison
 
 pytestmark = pytest.mark.workflow
 
-VARIANTS = {
-    "vanilla": {"posterior": "vanilla"},
-    "low_rank": {"posterior": "low_rank", "threads": 2},
-    "vanilla_matched": {"posterior": "vanilla", "kl_weight": "low_rank"},
-}
-SMALL = {
-    "training": {"epochs": 1, "threads": 1},
-    "sampling": {"n_samples": 200},
-    "variants": VARIANTS,
-}
 SCORES = [f"results/parzen_{name}.json" for name in VARIANTS]
 KEYS = {
     "variant",

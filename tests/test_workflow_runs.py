@@ -9,20 +9,9 @@ import h5py
 import pytest
 import yaml
 from archives import cifar_members, numbered_images, write_tar
-from workflow import CLONE, Workflow
+from workflow import CLONE, SMALL, VARIANTS, Workflow
 
 pytestmark = pytest.mark.workflow
-
-VARIANTS = {
-    "vanilla": {"posterior": "vanilla"},
-    "low_rank": {"posterior": "low_rank", "threads": 2},
-    "vanilla_matched": {"posterior": "vanilla", "kl_weight": "low_rank"},
-}
-SMALL = {
-    "training": {"epochs": 1, "threads": 1},
-    "sampling": {"n_samples": 200},
-    "variants": VARIANTS,
-}
 
 
 def small_cifar10(path):

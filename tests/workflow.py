@@ -12,6 +12,18 @@ import yaml
 CLONE = Path(__file__).parent.parent
 PARTS = ("Snakefile", "rules", "scripts", "svae", "profiles", "config.yaml")
 
+# Variants, and settings of a run that takes seconds.
+VARIANTS = {
+    "vanilla": {"posterior": "vanilla"},
+    "low_rank": {"posterior": "low_rank", "threads": 2},
+    "vanilla_matched": {"posterior": "vanilla", "kl_weight": "low_rank"},
+}
+SMALL = {
+    "training": {"epochs": 1, "threads": 1},
+    "sampling": {"n_samples": 200},
+    "variants": VARIANTS,
+}
+
 
 class Workflow:
     """A copy of the workflow and its package in `folder`, so that a test may edit both."""

@@ -1,0 +1,16 @@
+"""How a wrong configuration must be refused, for the tables of wrong ones."""
+
+import pytest
+
+from svae.errors import UserError
+
+
+def check_one_line(resolve, text, expected):
+    """`resolve(text)` raises a UserError of one short line that holds every part expected."""
+    with pytest.raises(UserError) as caught:
+        resolve(text)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 300
+    for part in expected:
+        assert part in message
