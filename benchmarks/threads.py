@@ -36,6 +36,12 @@ settings = TrainingSettings(
     epochs=1,
     batch_size=100,
     learning_rate=1e-3,
+    learning_rate_schedule="constant",
+    learning_rate_warmup_epochs=0.0,
+    gradient_clip_norm=None,
+    early_stopping_patience=None,
+    precision="float32",
+    jit_compile=False,
     image_memory_mb=1000,
     threads=threads,
 )

@@ -87,6 +87,16 @@ def training(wildcards):
     return asdict(CONFIG.variants[wildcards.variant])
 
 
+def services(wildcards, threads):
+    """What makes no training stale, since it decides nothing of the result."""
+    return asdict(CONFIG.services)
+
+
+def device(wildcards, threads):
+    """Nor does this: results of a CPU and of a GPU differ in last digits alone."""
+    return CONFIG.device
+
+
 def every(pattern):
     """One file a variant, in the order of the configuration."""
     return expand(pattern, variant=CONFIG.variants)

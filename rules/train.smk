@@ -14,6 +14,8 @@ rule train:
         gpu=1 if GPUS else 0,
     params:
         settings=training,
+        services=services,
+        device=device,
         seed=CONFIG.seed,
         code=fingerprint("svae.training", "svae.devices"),
     message:

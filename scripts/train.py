@@ -4,6 +4,7 @@ from pathlib import Path
 
 from svae import devices
 from svae.logs import log_to
+from svae.settings.services import Services
 from svae.settings.training import TrainingSettings
 
 with (
@@ -19,6 +20,7 @@ with (
         snakemake.input.data,
         Path(snakemake.output.record).parent,
         settings,
+        Services(**snakemake.params.services),
         variant=snakemake.wildcards.variant,
         seed=snakemake.params.seed,
         code=snakemake.params.code,

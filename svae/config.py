@@ -25,6 +25,7 @@ from svae.errors import UserError
 from svae.schema import check_writable, checked, closest, shown
 from svae.settings.parzen import ParzenSettings
 from svae.settings.sampling import SamplingSettings
+from svae.settings.services import Services
 from svae.settings.training import TrainingSettings
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ class Configuration:
     fetching: Fetching
     conversion: Conversion
     seed: int
+    device: str  # auto, cpu or gpu
+    services: Services
     variants: dict[str, TrainingSettings]
     sampling: SamplingSettings
     parzen: ParzenSettings
@@ -129,6 +132,11 @@ def resolve(raw: dict[str, Any], schema: dict[str, Any], working: Path) -> Confi
         fetching=Fetching(**config["fetch"]),
         conversion=conversion,
         seed=config["seed"],
+        device=config["device"],
+        services=Services(
+            checkpoint_minutes=config["checkpoints"]["minutes"],
+            picture_epochs=config["tensorboard"]["picture_epochs"],
+        ),
         variants=variants,
         sampling=SamplingSettings(**sampling),
         parzen=ParzenSettings(**config["parzen"]),
@@ -156,6 +164,12 @@ def _variants(config: dict[str, Any], dimension: int) -> dict[str, TrainingSetti
                     f"is a vector; drop the key, or take posterior naive, mvn or low_rank"
                 )
             values["latent_size"] = 1
+        if values["learning_rate_warmup_epochs"] > values["epochs"]:
+            raise UserError(
+                f"{_origin(config, name, 'learning_rate_warmup_epochs')} is "
+                f"{values['learning_rate_warmup_epochs']:g}, but variant {name} has "
+                f"{values['epochs']} epochs; lower it"
+            )
         if values["objective"] == "weighted" and values["beta"] != 1:
             raise UserError(
                 f"{_origin(config, name, 'beta')} is {values['beta']:g}, but variant {name} has "

@@ -173,6 +173,7 @@ def _expectation(schema: dict[str, Any]) -> str:
             "number": "a number",
             "object": "a mapping",
             "null": "null",
+            "boolean": "true or false",
         }[schema["type"]]
         ranges = {
             "exclusiveMinimum": "above",
@@ -211,7 +212,7 @@ def _kinds(schema: dict[str, Any]) -> set[str]:
 
 
 def _typed(value: Any, schema: dict[str, Any]) -> Any:
-    """Read text as the number or null that it is meant to be, where the schema asks for one.
+    """Read text as the number, truth value or null that it is meant to be, if the schema wants one.
 
     YAML 1.1 takes 1e-3 for text, for want of a dot, and Snakemake all inner values of
     --config training='{epochs: 5}'.
@@ -223,6 +224,8 @@ def _typed(value: Any, schema: dict[str, Any]) -> Any:
     kinds = _kinds(schema)
     if isinstance(value, str) and "null" in kinds and value in ("null", "~", ""):
         return None
+    if isinstance(value, str) and "boolean" in kinds and value.lower() in ("true", "false"):
+        return value.lower() == "true"
     if isinstance(value, str) and kinds & {"integer", "number"}:
         for read in (int, float):
             with contextlib.suppress(ValueError):
@@ -247,6 +250,6 @@ def _complete(value: Any, schema: dict[str, Any], fill: bool = True) -> Any:
             name: _complete(inner, known[name], fill)
             for name, inner in {**defaults, **value}.items()
         }
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and not isinstance(value, bool):
         return int(value) if "integer" in _kinds(schema) else float(value)
     return value

@@ -23,6 +23,7 @@ from svae.model import SpatialVAE
 from svae.progress import Progress, Terminal
 from svae.provenance import software
 from svae.runs import RunFolder, identity
+from svae.settings.services import Services
 from svae.settings.training import TrainingSettings
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ def train(
     store_path: Path | str,
     folder: Path | str,
     settings: TrainingSettings,
+    services: Services,
     *,
     variant: str,
     seed: int,

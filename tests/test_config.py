@@ -19,6 +19,7 @@ from svae.datasets.catalogue import catalogue
 from svae.errors import UserError
 from svae.settings.parzen import ParzenSettings
 from svae.settings.sampling import SamplingSettings
+from svae.settings.services import Services
 from svae.settings.training import TrainingSettings
 
 SCHEMA = yaml.safe_load((CLONE / "rules/schemas/config.schema.yaml").read_text())
@@ -377,6 +378,7 @@ def test_the_configuration_as_shipped():
     assert config.conversion == Conversion(None, None, 1, {}, "stop")
     assert config.fetching == Fetching(60.0, 5)
     assert (config.sources, config.seed, config.figure_columns) == ({}, 0, 10)
+    assert (config.device, config.services) == ("auto", Services(10.0, 10))
     assert config.sampling == SamplingSettings(
         n_samples=10_000, batch_size=100, batch_norm="moving"
     )
@@ -395,6 +397,12 @@ def test_the_configuration_as_shipped():
         epochs=40,
         batch_size=100,
         learning_rate=0.001,
+        learning_rate_schedule="constant",
+        learning_rate_warmup_epochs=0.0,
+        gradient_clip_norm=None,
+        early_stopping_patience=None,
+        precision="float32",
+        jit_compile=False,
         image_memory_mb=1000,
         threads=2,
     )

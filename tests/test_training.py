@@ -19,6 +19,7 @@ from svae.files import read_json
 from svae.model import SpatialVAE
 from svae.progress import Progress
 from svae.runs import RunFolder, load_model
+from svae.settings.services import Services
 
 SHAPE = (32, 32, 1)
 TINY = settings(batch_size=8, epochs=2, dropout=0.5, kl_warmup_epochs=1.5)
@@ -44,6 +45,7 @@ def train(data, folder, what=TINY, seed=0, code="c0de"):
         data,
         folder,
         what,
+        Services(checkpoint_minutes=10, picture_epochs=0),
         variant="tiny",
         seed=seed,
         code=code,

@@ -20,6 +20,12 @@ class TrainingSettings:
     kl_warmup_epochs: float  # the KL's weight rises linearly from 0 over these
     epochs: int
     batch_size: int  # images
-    learning_rate: float  # of Adam
+    learning_rate: float  # of Adam, the largest one of the schedule
+    learning_rate_schedule: str  # constant or cosine (to 0 at the last step)
+    learning_rate_warmup_epochs: float  # the learning rate rises linearly from 0 over these
+    gradient_clip_norm: float | None  # gradients are scaled down to this global norm; None: never
+    early_stopping_patience: int | None  # epochs without a better validation objective; None: off
+    precision: str  # of the networks: float32, mixed_float16 or mixed_bfloat16
+    jit_compile: bool  # whether XLA compiles the training step
     image_memory_mb: int  # MB (1e6 bytes) that the feed may take for images, see svae.datasets.feed
     threads: int  # of TensorFlow, in one training on the CPU
