@@ -1,5 +1,6 @@
 """The terms of the objective on a set of images: SSE, KL, active units."""
 
+from collections.abc import Callable
 from typing import Any
 
 import h5py
@@ -17,8 +18,10 @@ BATCH = 500  # images; decides which noise an image gets
 class Evaluator:
     """Evaluates a model with the moving statistics and without dropout."""
 
-    def __init__(self, model: SpatialVAE):
+    def __init__(self, model: SpatialVAE, check: Callable[[], None] = lambda: None):
+        """`check` is called before each batch, and may raise."""
         self.model = model
+        self.check = check
         self._terms = tf.function(self._batch_terms, reduce_retracing=True)
 
     def _batch_terms(self, images: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -43,6 +46,7 @@ class Evaluator:
         first = np.zeros(self.model.latent_shape)
         second = np.zeros(self.model.latent_shape)
         for index, start in enumerate(range(0, len(images), BATCH)):
+            self.check()
             batch = tf.constant(images[start : start + BATCH])
             *terms, loc = self._terms(batch, tf.constant(index))
             sums += [np.sum(term, dtype=np.float64) for term in terms]

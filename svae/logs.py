@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from svae.errors import UserError
+from svae.errors import Stopped, UserError
 
 
 @contextlib.contextmanager
@@ -26,6 +26,9 @@ def log_to(path: Path | str) -> Iterator[None]:
     logging.captureWarnings(True)
     try:
         yield
+    except Stopped as stopped:
+        logging.warning("%s", stopped)
+        sys.exit(stopped.exit_code)
     except UserError as error:
         logging.error("Error: %s", error)
         sys.exit(1)

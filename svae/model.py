@@ -17,6 +17,7 @@ NOISE, DROPOUT, EVALUATION = 0, 1, 2
 def draw_key(seed: int, stream: int, counter: tf.Tensor | int) -> tf.Tensor:
     """The seed of one stateless draw, two int32: a function of its place alone, so that a training
     that goes on after a stop draws what it would have drawn without the stop."""
+    counter = tf.cast(counter, tf.int64)  # 0 of another type would be another place
     return tf.random.experimental.stateless_fold_in(tf.constant([seed, stream]), counter)
 
 
@@ -58,32 +59,15 @@ class SpatialVAE(keras.Model):
         self.encoder = Encoder(outputs, settings.dropout)
         self.decoder = Decoder(side, channels, settings.latent_size, stem)
         # Log of the decoder's variance. Not in trainable_variables: learned, it has its own rate.
+        variance = settings.decoder_variance
+        start = math.log(variance) if isinstance(variance, int | float) else 0.0
         self.log_variance = self.add_weight(
-            name="log_variance", shape=(), initializer="zeros", trainable=False
+            name="log_variance",
+            shape=(),
+            initializer=keras.initializers.Constant(start),
+            trainable=False,
         )
-        self.warmup_steps = 0
-        self.metric_means = {name: keras.metrics.Mean(name) for name in ("loss", "sse", "kl")}
         self(tf.zeros((1, *image_shape)))  # makes the weights
-
-    @property
-    def metrics(self) -> list[keras.metrics.Metric]:
-        return list(self.metric_means.values())
-
-    def compile_for(self, steps_per_epoch: int, data_variance: float) -> None:
-        """Make the optimizers. A learned variance starts at `data_variance`, that of the
-        training pixels; a fixed one is set."""
-        settings = self.settings
-        # Epsilon is the default of TensorFlow 1, which the published code used; Keras has 1e-7.
-        adam = keras.optimizers.Adam(settings.learning_rate, epsilon=1e-8)
-        self.compile(optimizer=adam, jit_compile=False)
-        adam.build(self.trainable_variables)
-        self.warmup_steps = round(settings.kl_warmup_epochs * steps_per_epoch)
-        if settings.decoder_variance == "learned":
-            self.variance_optimizer = keras.optimizers.Adam(settings.decoder_variance_learning_rate)
-            self.variance_optimizer.build([self.log_variance])
-            self.log_variance.assign(max(math.log(data_variance), objectives.LOG_VARIANCE_FLOOR))
-        elif isinstance(settings.decoder_variance, int | float):
-            self.log_variance.assign(math.log(settings.decoder_variance))
 
     def encode(
         self, x: tf.Tensor, batch_statistics: bool = False, dropout_seed: tf.Tensor | None = None
@@ -113,11 +97,6 @@ class SpatialVAE(keras.Model):
         noise = tf.random.stateless_normal(tf.shape(loc), draw_key(self.seed, stream, counter))
         return posteriors.sample(loc, log_var, noise)
 
-    def kl_factor(self) -> tf.Tensor:
-        """The warm-up's share of the KL weight at this step, from 1 / warmup_steps to 1."""
-        step = tf.cast(self.optimizer.iterations, tf.float32) + 1.0
-        return tf.minimum(1.0, step / max(self.warmup_steps, 1))
-
     def objective(
         self,
         sse: tf.Tensor,
@@ -133,43 +112,21 @@ class SpatialVAE(keras.Model):
             sse, kl, log_variance, self.dimension, factor * settings.beta
         )
 
-    def train_step(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """One step on uint8 images (batch, height, width, channel); running means of the epoch."""
-        x = scaled(images)
-        step = self.optimizer.iterations
-        learned = self.settings.decoder_variance == "learned"
-        with tf.GradientTape() as tape:
-            loc, log_var = self.encode(
-                x, batch_statistics=True, dropout_seed=draw_key(self.seed, DROPOUT, step)
-            )
-            z = self.draw(loc, log_var, NOISE, step)
-            sse = tf.reduce_mean(per_image(tf.square(x - self.decode(z, batch_statistics=True))))
-            kl = tf.reduce_mean(per_image(posteriors.kl(loc, log_var)))
-            if learned:
-                tape.watch(self.log_variance.value)
-            if self.settings.decoder_variance == "optimal":
-                log_variance = objectives.optimal_log_variance(sse, self.dimension)
-            else:
-                log_variance = tf.convert_to_tensor(self.log_variance)
-            loss = self.objective(sse, kl, log_variance, self.kl_factor())
-            minimised = loss / self.dimension  # the published code's scale, see svae.objectives
-        weights = self.trainable_variables
-        gradients = tape.gradient(
-            minimised, [*weights, self.log_variance.value] if learned else weights
-        )
-        self.optimizer.apply(gradients[: len(weights)], weights)
-        if learned:
-            self.variance_optimizer.apply([gradients[-1]], [self.log_variance])
-            self.log_variance.assign(tf.maximum(self.log_variance, objectives.LOG_VARIANCE_FLOOR))
-        for name, value in (("loss", loss), ("sse", sse), ("kl", kl)):
-            self.metric_means[name].update_state(value)
-        return {name: metric.result() for name, metric in self.metric_means.items()}
-
     def equivalent_weight(self) -> float:
         """w of SSE + w KL, or under the ELBO the w that its variance and beta amount to now."""
         if self.settings.objective == "weighted":
             return self.settings.kl_weight
         return objectives.equivalent_weight(self.decoder_variance(), self.settings.beta)
+
+    def kl_weights(self) -> dict[str, float | None]:
+        """The KL weight and what it equals, as every history line and result shows them."""
+        w = self.equivalent_weight()
+        return {
+            "kl_weight": w,
+            "equivalent_variance_at_unit_beta": w / 2,
+            "equivalent_beta_at_unit_variance": w / 2,
+            "decoder_variance": self.decoder_variance(),
+        }
 
     def decoder_variance(self) -> float | None:
         """The Gaussian decoder's variance on [-1, 1] pixels; None for the weighted objective."""

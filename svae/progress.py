@@ -46,18 +46,26 @@ class Progress(keras.callbacks.Callback):
     """A line an epoch from the epoch's history record; between, a bar over all images to come."""
 
     def __init__(
-        self, name: str, epochs: int, images_per_epoch: int, records: list[dict], terminal: Terminal
+        self,
+        name: str,
+        epochs: int,
+        steps: int,
+        batch_size: int,
+        records: list[dict],
+        terminal: Terminal,
     ):
         super().__init__()
-        self.name, self.epochs, self.images_per_epoch = name, epochs, images_per_epoch
+        self.name, self.epochs, self.steps, self.batch_size = name, epochs, steps, batch_size
         self.records, self.terminal = records, terminal
         self.bar = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.epoch = epoch
         if self.terminal.free():
+            images = self.steps * self.batch_size
             self.bar = tqdm(
-                total=self.epochs * self.images_per_epoch,
-                initial=epoch * self.images_per_epoch,
+                total=self.epochs * images,
+                initial=epoch * images,
                 desc=self.name,
                 unit=" images",
                 unit_scale=True,
@@ -66,7 +74,8 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self.bar is not None:
-            self.bar.update(self.images_per_epoch // self.params["steps"])
+            done = (self.epoch * self.steps + batch + 1) * self.batch_size
+            self.bar.update(done - self.bar.n)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self.bar is not None:

@@ -1,8 +1,9 @@
 """The run folder: what a training leaves, and how a model is rebuilt from it alone.
 
 identity.json            settings, seed, data checksum and code that the weights belong to
-checkpoint.weights.h5    weights, optimizer and step at the end of the last epoch
+checkpoints/             what a stopped training goes on from, see svae.checkpoints
 history.jsonl            one line an epoch
+best.weights.h5          the weights of the epoch with the best validation objective
 tensorboard/             the same for TensorBoard
 final.weights.h5         the weights with re-estimated batch-norm statistics, nothing else
 run.json                 the record of the finished run; there only when all else is complete
@@ -10,6 +11,7 @@ run.json                 the record of the finished run; there only when all els
 
 import contextlib
 import fcntl
+import io
 import json
 import logging
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from svae.checkpoints import Checkpoints
 from svae.errors import UserError
 from svae.files import file_hash, read_json, replacing, write_json
 from svae.model import SpatialVAE
@@ -32,8 +35,9 @@ class RunFolder:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         self.identity = self.path / "identity.json"
-        self.checkpoint = self.path / "checkpoint.weights.h5"
+        self.checkpoints = Checkpoints(self.path / "checkpoints")
         self.history = self.path / "history.jsonl"
+        self.best_weights = self.path / "best.weights.h5"
         self.tensorboard = self.path / "tensorboard"
         self.weights = self.path / "final.weights.h5"
         self.record = self.path / "run.json"
@@ -68,15 +72,17 @@ class RunFolder:
             temporary.write_text("".join(json.dumps(record) + "\n" for record in records))
 
     def prepare(self, identity: dict[str, Any]) -> bool:
-        """Make the folder ready for a run of this identity; True if its checkpoint can go on.
+        """Make the folder ready for a run of this identity; True if it holds a part of this run.
 
         Another run's files are set aside, whole, under a name beside the folder. A run that differs
-        in nothing but fewer epochs is the same run, earlier.
+        in nothing but fewer epochs is the same run, earlier, unless its learning rates depend on
+        their number.
         """
-        if self.identity.exists() and self.checkpoint.exists():
+        if self.identity.exists():
             before = read_json(self.identity)
             if _without_epochs(before) == _without_epochs(identity):
                 if before["settings"]["epochs"] <= identity["settings"]["epochs"]:
+                    self._remove_leftovers()
                     write_json(self.identity, identity)
                     return True
                 log.info("%s was trained for more epochs than are wanted now", self.path)
@@ -84,6 +90,12 @@ class RunFolder:
             self._set_aside()
         write_json(self.identity, identity)
         return False
+
+    def _remove_leftovers(self) -> None:
+        """Of files that were being written when their process was killed, see svae.files."""
+        for folder in (self.path, self.checkpoints.folder):
+            for path in folder.glob(".????????-*"):
+                path.unlink()
 
     def _set_aside(self) -> None:
         number = 1
@@ -94,6 +106,8 @@ class RunFolder:
 
 
 def _without_epochs(identity: dict[str, Any]) -> dict[str, Any]:
+    if identity["settings"].get("learning_rate_schedule") == "cosine":
+        return identity
     return {**identity, "settings": {**identity["settings"], "epochs": None}}
 
 
@@ -108,6 +122,24 @@ def identity(
         "code": code,
         "software": software("tensorflow", "keras"),
     }
+
+
+class _Memory(io.BytesIO):
+    """A file in memory with a name that Keras accepts."""
+
+    def __str__(self) -> str:
+        return "memory.weights.h5"
+
+
+def save_weights(model: SpatialVAE, target: Path) -> None:
+    """Write the weights, whole or not at all.
+
+    By way of memory, since the HDF5 library does not survive a disk that is full.
+    """
+    content = _Memory()
+    model.save_weights(content)
+    with replacing(target) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def load_model(folder: Path | str) -> tuple[SpatialVAE, dict[str, Any]]:

@@ -1,9 +1,11 @@
 """Small settings, images, and references in plain numpy that several test files share."""
 
 import numpy as np
+import tensorflow as tf
 
 from svae.model import SpatialVAE
 from svae.settings.training import TrainingSettings
+from svae.training_step import TrainingStep
 
 SETTINGS = TrainingSettings(
     posterior="low_rank",
@@ -39,10 +41,13 @@ def settings(**changes):
     return TrainingSettings(**{**vars(SETTINGS), **changes})
 
 
-def make_model(shape=SHAPE, padding=0, seed=1, data_variance=0.3, steps_per_epoch=1, **changes):
-    model = SpatialVAE(shape, padding, settings(**changes), seed)
-    model.compile_for(steps_per_epoch, data_variance)
-    return model
+def make_model(shape=SHAPE, padding=0, seed=1, **changes):
+    return SpatialVAE(shape, padding, settings(**changes), seed)
+
+
+def make_step(*arguments, data_variance=0.3, steps_per_epoch=1, **changes):
+    """The training step of a model, as `make_model` makes it."""
+    return TrainingStep(make_model(*arguments, **changes), steps_per_epoch, data_variance)
 
 
 def make_images(n=8, shape=SHAPE, seed=0):
@@ -59,11 +64,11 @@ def to_x(images):
     return (images / 127.5 - 1).astype(np.float32)
 
 
-def step(model, images, train_step=None):
-    """One training step -> {loss, sse, kl} of this batch alone."""
-    for metric in model.metrics:
-        metric.reset_state()
-    return {name: float(value) for name, value in (train_step or model.train_step)(images).items()}
+def step(take_step, images, compiled=None):
+    """The next training step -> {loss, sse, kl} of this batch."""
+    number = tf.cast(take_step.optimizer.iterations, tf.int64)
+    terms = (compiled or take_step)(images, number)
+    return {name: float(value) for name, value in terms.items()}
 
 
 def gaussian_kl(mean, cov):

@@ -43,8 +43,7 @@ class Console:
 
 
 def run_epoch(terminal):
-    progress = Progress("tiny", 3, 80, [RECORD], terminal)
-    progress.set_params({"steps": 2})
+    progress = Progress("tiny", 3, 2, 40, [RECORD], terminal)
     progress.on_epoch_begin(0)
     bar = progress.bar
     shown = []

@@ -13,13 +13,14 @@ import stores
 from builders import ELBO, make_images, settings
 
 from svae import batch_norm, training
+from svae.checkpoints import Checkpoints
 from svae.datasets import store
 from svae.errors import UserError
 from svae.files import read_json
-from svae.model import SpatialVAE
 from svae.progress import Progress
 from svae.runs import RunFolder, load_model
 from svae.settings.services import Services
+from svae.training_step import TrainingStep
 
 SHAPE = (32, 32, 1)
 TINY = settings(batch_size=8, epochs=2, dropout=0.5, kl_warmup_epochs=1.5)
@@ -124,7 +125,7 @@ class Cut(Exception):
     "where",
     [
         (Progress, "on_epoch_end"),
-        (SpatialVAE, "save_weights"),  # between an epoch's history and its checkpoint
+        (Checkpoints, "save"),  # between an epoch's history and its checkpoint
         (training, "_finish"),
         (training, "write_json"),
     ],
@@ -241,8 +242,7 @@ def test_batch_norm_is_estimated_over_shuffled_batches(data, trained):
     with store.Store(data) as opened:
         images = opened.images("train")
     model = load_model(trained)[0]
-    model.compile_for(3, 0.3)
-    model.load_weights(RunFolder(trained).checkpoint)
+    RunFolder(trained).checkpoints.restore(TrainingStep(model, 3, 0.3).variables)
     order = np.random.default_rng([0, TINY.epochs]).permutation(24)
     batch_norm.reestimate(model, [images[np.sort(part)] for part in np.split(order, 3)])
     for expected, found in zip(model.get_weights(), weights(trained), strict=True):

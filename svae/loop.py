@@ -1,0 +1,170 @@
+"""The loop over epochs and steps, which may be stopped anywhere and goes on from a checkpoint."""
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from svae.checkpoints import State
+from svae.datasets.feed import Feed
+from svae.datasets.store import Store
+from svae.errors import Stopped, UserError
+from svae.evaluation import Evaluator
+from svae.runs import RunFolder, save_weights
+from svae.settings.services import Services
+from svae.stopping import StopRequest
+from svae.training_step import TrainingStep
+
+log = logging.getLogger(__name__)
+
+
+def as_dataset(feed: Feed, epochs: range, first: int = 0) -> tf.data.Dataset:
+    """The batches of these epochs, made ready while the model trains; see Feed.batches."""
+    signature = tf.TensorSpec(feed.batch_shape, tf.uint8)
+    return tf.data.Dataset.from_generator(
+        lambda: feed.batches(epochs, first), output_signature=signature
+    ).prefetch(2)
+
+
+class Loop:
+    """Takes the steps that are missing in `state`, which it keeps true, and saves it.
+
+    Behind every epoch: validation terms, a history line, the callbacks, best weights, a checkpoint.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        store: Store,
+        feed: Feed,
+        take_step: TrainingStep,
+        evaluator: Evaluator,
+        state: State,
+        services: Services,
+        request: StopRequest,
+        callbacks: Sequence[keras.callbacks.Callback],
+    ):
+        self.run_folder, self.feed, self.state, self.request = run, feed, state, request
+        self.take_step, self.evaluator, self.valid = take_step, evaluator, store.split("valid")
+        self.model = take_step.model
+        self.settings = self.model.settings
+        self.checkpoint_seconds = 60 * services.checkpoint_minutes
+        self.callbacks = keras.callbacks.CallbackList(
+            list(callbacks), model=self.model, steps=feed.steps, epochs=self.settings.epochs
+        )
+
+    def run(self) -> None:
+        """Train to the end.
+
+        Stopped, after a checkpoint, if a signal asks for it. UserError for a loss that is not
+        finite, at its step.
+        """
+        step = tf.function(self.take_step, jit_compile=self.settings.jit_compile)
+        self.mark = self.saved = time.monotonic()
+        self.request.at_once = False  # from here on there is something to save
+        try:
+            epochs = range(len(self.state.records), self.settings.epochs)
+            first = self.state.step - epochs.start * self.feed.steps
+            batches = iter(as_dataset(self.feed, epochs, first))
+            for epoch in epochs:
+                if self._has_converged():
+                    break
+                self.callbacks.on_epoch_begin(epoch)
+                self._steps(step, batches, epoch)
+                self._end_epoch(epoch)
+        except Stopped:
+            log.info("step %d is saved in %s", self.state.step, self._save())
+            raise
+        self.request.at_once = True
+        self.request.check()
+
+    def _steps(self, step: Any, batches: Iterator[tf.Tensor], epoch: int) -> None:
+        state, first = self.state, epoch * self.feed.steps
+        for number in range(state.step, first + self.feed.steps):
+            terms = step(next(batches), tf.constant(number, tf.int64))
+            terms = {name: float(value) for name, value in terms.items()}
+            if not all(map(math.isfinite, terms.values())):
+                raise self._not_finite(f"step {number + 1} (epoch {epoch + 1})", terms)
+            now = time.monotonic()
+            state.step = number + 1
+            state.sums = {name: total + terms[name] for name, total in state.sums.items()}
+            state.seconds += now - self.mark
+            self.mark = now
+            if now - self.saved > self.checkpoint_seconds:
+                self._save()
+            self.callbacks.on_train_batch_end(number - first)
+            self.request.check()
+
+    def _end_epoch(self, epoch: int) -> None:
+        model, state = self.model, self.state
+        means = {name: total / self.feed.steps for name, total in state.sums.items()}
+        if self.settings.decoder_variance == "optimal":
+            # Of the training batches, not of the images that it then scores.
+            model.log_variance.assign(math.log(means["sse"] / model.dimension))
+        terms = self.evaluator(self.valid)
+        record = self._record(epoch, means, terms)
+        # From here to the checkpoint nothing stops the program but its end.
+        state.records.append(record)
+        state.sums, state.seconds = dict.fromkeys(state.sums, 0.0), 0.0
+        self.run_folder.write_history(state.records)
+        self.callbacks.on_epoch_end(epoch)
+        if best_epoch(state.records) == epoch + 1:
+            save_weights(model, self.run_folder.best_weights)
+        self._save()
+        self.mark = time.monotonic()
+        self.request.check()
+
+    def _record(self, epoch: int, means: dict[str, float], terms: dict[str, Any]) -> dict[str, Any]:
+        model, state = self.model, self.state
+        terms = {**terms, **self.evaluator.objective(terms)}
+        if not all(math.isfinite(x) for x in terms.values() if isinstance(x, float)):
+            shown = {name: terms[f"{name}_per_image"] for name in ("sse", "kl_nats")}
+            raise self._not_finite(f"validation behind epoch {epoch + 1}", shown)
+        return {
+            "epoch": epoch + 1,
+            "step": state.step,
+            # As minimised, warm-up and beta included: nats under elbo, else squared pixel units.
+            "train_loss": means["loss"],
+            "train_sse_per_image": means["sse"],
+            "train_kl_nats_per_image": means["kl"],
+            **{f"valid_{name}": value for name, value in terms.items()},
+            **model.kl_weights(),
+            # Of the epoch's last step.
+            "kl_warmup_factor": float(self.take_step.kl_factor(state.step - 1)),
+            "learning_rate": float(self.take_step.learning_rate(state.step - 1)),
+            "seconds": state.seconds,
+            "images_per_second": self.feed.steps * self.settings.batch_size / state.seconds,
+        }
+
+    def _save(self) -> Path:
+        path = self.run_folder.checkpoints.save(self.state, self.take_step.variables)
+        self.mark = self.saved = time.monotonic()
+        return path
+
+    def _has_converged(self) -> bool:
+        records, patience = self.state.records, self.settings.early_stopping_patience
+        return patience is not None and len(records) - best_epoch(records) >= patience
+
+    def _not_finite(self, where: str, terms: dict[str, float]) -> UserError:
+        shown = ", ".join(f"{name} {value:g}" for name, value in terms.items())
+        return UserError(
+            f"{where}: the loss is not finite ({shown}); "
+            f"{self.run_folder.checkpoints.way_back()}. Lower training.learning_rate, or set "
+            f"training.gradient_clip_norm or training.learning_rate_warmup_epochs"
+        )
+
+
+def best_epoch(records: Sequence[dict[str, Any]]) -> int:
+    """The first epoch, counted from 1, with the best validation objective; 0 if there is none."""
+    losses = [
+        -line["valid_elbo_nats_per_image"]
+        if "valid_elbo_nats_per_image" in line
+        else line["valid_objective_sse_plus_w_kl"]
+        for line in records
+    ]
+    return 1 + losses.index(min(losses)) if losses else 0

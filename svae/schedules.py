@@ -1,0 +1,31 @@
+"""What changes with the step by rule: the learning rate, and the share of a warm-up."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+
+def warmup(step: tf.Tensor | int, steps: int) -> tf.Tensor:
+    """The share of a linear warm-up at step 0, 1, ...: from 1 / steps to 1; 1 without warm-up."""
+    return tf.minimum(1.0, (tf.cast(step, tf.float32) + 1.0) / max(steps, 1))
+
+
+class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up to `peak` over `warmup_steps`, then constant, or for the schedule `cosine`
+
+    0.5 peak (1 + cos(pi t)), t rising from 0 behind the warm-up to 1 behind step `total_steps` - 1
+    (Loshchilov and Hutter 2017, "SGDR", equation 5, without restarts).
+    """
+
+    def __init__(self, peak: float, schedule: str, warmup_steps: int, total_steps: int):
+        self.peak, self.schedule = peak, schedule
+        self.warmup_steps, self.total_steps = warmup_steps, total_steps
+
+    def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
+        rate = self.peak * warmup(step, self.warmup_steps)
+        if self.schedule == "cosine":
+            behind = tf.cast(step, tf.float32) - self.warmup_steps
+            t = behind / max(self.total_steps - self.warmup_steps, 1)
+            rate *= 0.5 * (1.0 + tf.cos(math.pi * tf.clip_by_value(t, 0.0, 1.0)))
+        return rate

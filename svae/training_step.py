@@ -1,0 +1,82 @@
+"""One training step: the objective's gradient, Adam, and what both keep from step to step."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from svae import objectives, posteriors
+from svae.model import DROPOUT, NOISE, SpatialVAE, draw_key, per_image, scaled
+from svae.schedules import LearningRate, warmup
+
+
+class TrainingStep:
+    """Moves the weights of `model`, by the rules of its settings.
+
+    `data_variance`: of the training pixels on [-1, 1]; a learned decoder variance starts there. All
+    that lasts from one step to the next is in `variables`: weights, batch-norm statistics, decoder
+    variance, and the optimizers' moments. Every random draw is a function of seed and step. So
+    whoever restores the variables, and knows the step, goes on bit for bit.
+    """
+
+    def __init__(self, model: SpatialVAE, steps_per_epoch: int, data_variance: float):
+        settings = model.settings
+        self.model = model
+        self.kl_warmup_steps = round(settings.kl_warmup_epochs * steps_per_epoch)
+        self.learning_rate = LearningRate(
+            settings.learning_rate,
+            settings.learning_rate_schedule,
+            round(settings.learning_rate_warmup_epochs * steps_per_epoch),
+            settings.epochs * steps_per_epoch,
+        )
+        # Epsilon is the default of TensorFlow 1, which the published code used; Keras has 1e-7.
+        self.optimizer = keras.optimizers.Adam(
+            self.learning_rate, epsilon=1e-8, global_clipnorm=settings.gradient_clip_norm
+        )
+        self.optimizer.build(model.trainable_variables)
+        self.variables = [*model.variables, *self.optimizer.variables]
+        if settings.decoder_variance == "learned":
+            rate = settings.decoder_variance_learning_rate
+            self.variance_optimizer = keras.optimizers.Adam(rate)
+            self.variance_optimizer.build([model.log_variance])
+            self.variables += self.variance_optimizer.variables
+            start = max(math.log(data_variance), objectives.LOG_VARIANCE_FLOOR)
+            model.log_variance.assign(start)
+
+    def kl_factor(self, step: tf.Tensor | int) -> tf.Tensor:
+        """The warm-up's share of the KL weight in this step."""
+        return warmup(step, self.kl_warmup_steps)
+
+    def __call__(self, images: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Take one step on uint8 images (batch, height, width, channel).
+
+        `step`: int64, how many were taken before. The terms of this batch: loss, as minimised, and
+        sse and kl, means over the images.
+        """
+        model = self.model
+        learned = model.settings.decoder_variance == "learned"
+        x = scaled(images)
+        with tf.GradientTape() as tape:
+            loc, log_var = model.encode(
+                x, batch_statistics=True, dropout_seed=draw_key(model.seed, DROPOUT, step)
+            )
+            z = model.draw(loc, log_var, NOISE, step)
+            sse = tf.reduce_mean(per_image(tf.square(x - model.decode(z, batch_statistics=True))))
+            kl = tf.reduce_mean(per_image(posteriors.kl(loc, log_var)))
+            if learned:
+                tape.watch(model.log_variance.value)
+            if model.settings.decoder_variance == "optimal":
+                log_variance = objectives.optimal_log_variance(sse, model.dimension)
+            else:
+                log_variance = tf.convert_to_tensor(model.log_variance)
+            loss = model.objective(sse, kl, log_variance, self.kl_factor(step))
+            minimised = loss / model.dimension  # the published code's scale, see svae.objectives
+        weights = model.trainable_variables
+        gradients = tape.gradient(
+            minimised, [*weights, model.log_variance.value] if learned else weights
+        )
+        self.optimizer.apply(gradients[: len(weights)], weights)
+        if learned:
+            self.variance_optimizer.apply([gradients[-1]], [model.log_variance])
+            model.log_variance.assign(tf.maximum(model.log_variance, objectives.LOG_VARIANCE_FLOOR))
+        return {"loss": loss, "sse": sse, "kl": kl}
