@@ -9,11 +9,11 @@ import json
 import logging
 import os
 import re
-import zipfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -77,8 +77,8 @@ class Checkpoints:
         variables = list(variables)
         for path in self._newest_first():
             try:
-                state, values = _read(path)
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                state, values = _read(path, [variable.shape for variable in variables])
+            except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile) as error:
                 log.warning("%s is damaged and passed over: %s", path, error)
                 continue
             for variable, value in zip(variables, values, strict=True):
@@ -101,8 +101,11 @@ class Checkpoints:
         return sorted(paths, key=lambda path: int(path.stem.removeprefix("step-")), reverse=True)
 
 
-def _read(path: Path) -> tuple[State, list[np.ndarray]]:
-    """The content of a checkpoint; every member's checksum is that of its bytes."""
+def _read(path: Path, shapes: list[tuple[int, ...]]) -> tuple[State, list[np.ndarray]]:
+    """The content of a checkpoint, whose members have checksums of their bytes."""
     with np.load(path, allow_pickle=False) as file:
         state = State(**json.loads(file["state"].tobytes()))
-        return state, [file[f"{i:04}"] for i in range(len(file.files) - 1)]
+        values = [file[f"{i:04}"] for i in range(len(file.files) - 1)]
+    if [value.shape for value in values] != shapes:
+        raise ValueError("its arrays are those of another model")
+    return state, values
