@@ -6,7 +6,7 @@ the batch, dropout off: mean = E[m_B], variance = E[v_B + m_B^2] - mean^2 over b
 Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
@@ -19,11 +19,14 @@ def layers(model: SpatialVAE) -> list[keras.layers.BatchNormalization]:
     return [block.batch_norm for part in (model.encoder, model.decoder) for block in part.blocks]
 
 
-def reestimate(model: SpatialVAE, batches: Iterable[np.ndarray]) -> None:
+def reestimate(
+    model: SpatialVAE, batches: Iterable[np.ndarray], check: Callable[[], None] = lambda: None
+) -> None:
     """Set the moving statistics of every batch-norm layer from uint8 batches of training images.
 
     The decoder is fed posterior samples, as in training; generation feeds it prior samples, whose
-    statistics differ where posterior and prior do.
+    statistics differ where posterior and prior do. `check` is called before each batch, and stops
+    the pass by raising.
     """
     norms = layers(model)
     momenta = [norm.momentum for norm in norms]
@@ -40,6 +43,7 @@ def reestimate(model: SpatialVAE, batches: Iterable[np.ndarray]) -> None:
     squares = [0.0] * len(norms)
     try:
         for index, images in enumerate(batches):
+            check()
             run(tf.constant(images), tf.constant(index))
             for i, norm in enumerate(norms):
                 mean = np.asarray(norm.moving_mean, np.float64)

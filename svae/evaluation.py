@@ -16,12 +16,13 @@ BATCH = 500  # images; decides which noise an image gets
 
 
 class Evaluator:
-    """Evaluates a model with the moving statistics and without dropout."""
+    """Evaluates a model with the moving statistics and without dropout.
+
+    `check` is called before each batch, and stops the evaluation by raising.
+    """
 
     def __init__(self, model: SpatialVAE, check: Callable[[], None] = lambda: None):
-        """`check` is called before each batch, and may raise."""
-        self.model = model
-        self.check = check
+        self.model, self.check = model, check
         self._terms = tf.function(self._batch_terms, reduce_retracing=True)
 
     def _batch_terms(self, images: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -30,7 +31,8 @@ class Evaluator:
         loc, log_var = model.encode(x)
         z = model.draw(loc, log_var, EVALUATION, index)
         sampled, mean = (per_image(tf.square(x - model.decode(latent))) for latent in (z, loc))
-        return sampled, mean, per_image(posteriors.kl(loc, log_var)), loc
+        kl = tf.reduce_sum(posteriors.kl(loc, log_var), axis=[1, 2])  # (batch, N)
+        return sampled, mean, kl, loc
 
     def __call__(self, images: np.ndarray | h5py.Dataset) -> dict[str, Any]:
         """Terms of uint8 `images` (n, height, width, channel), means over the images.
@@ -39,28 +41,33 @@ class Evaluator:
 
         sse_per_image: squared error on [-1, 1] summed over the pixels, from one posterior sample an
         image (fixed seed); sse_per_image_posterior_mean: the same from the posterior mean;
-        mse_per_pixel; kl_nats_per_image; active_entries and active_maps: how many have a posterior
-        mean whose variance over the images is above 0.01 (a map: any of its entries).
+        mse_per_pixel; kl_nats_per_image, and its parts by latent map, N numbers;
+        active_entries and active_maps: how many have a posterior mean whose variance over the
+        images is above 0.01 (a map: any of its entries).
         """
-        sums = np.zeros(3)
+        errors = np.zeros(2)
+        kl = np.zeros(self.model.latent_shape[-1])
         first = np.zeros(self.model.latent_shape)
         second = np.zeros(self.model.latent_shape)
         for index, start in enumerate(range(0, len(images), BATCH)):
             self.check()
             batch = tf.constant(images[start : start + BATCH])
-            *terms, loc = self._terms(batch, tf.constant(index))
-            sums += [np.sum(term, dtype=np.float64) for term in terms]
+            *sse, divergence, loc = self._terms(batch, tf.constant(index))
+            errors += [np.sum(term, dtype=np.float64) for term in sse]
+            kl += np.sum(divergence, axis=0, dtype=np.float64)
             loc = loc.numpy().astype(np.float64)
             first += loc.sum(axis=0)
             second += np.square(loc).sum(axis=0)
-        sse, sse_mean, kl = sums / len(images)
+        sse, sse_mean = errors / len(images)
+        kl /= len(images)
         active = second / len(images) - np.square(first / len(images)) > ACTIVE_VARIANCE
         return {
             "n_images": len(images),
             "sse_per_image": float(sse),
             "sse_per_image_posterior_mean": float(sse_mean),
             "mse_per_pixel": float(sse / self.model.dimension),
-            "kl_nats_per_image": float(kl),
+            "kl_nats_per_image": float(kl.sum()),
+            "kl_nats_per_map": kl.tolist(),
             "active_entries": int(active.sum()),
             "active_maps": int(active.any(axis=(0, 1)).sum()),
             "latent_entries": int(active.size),

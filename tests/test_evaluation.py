@@ -1,5 +1,7 @@
 """The evaluator against a slow loop over images, and on posterior means made by hand."""
 
+import contextlib
+import itertools
 from types import SimpleNamespace
 
 import h5py
@@ -25,7 +27,7 @@ def trained(**changes):
 
 def slow_terms(model, images, batch):
     """One image after the other, KL by covariance matrix; the noise is drawn a batch at a time."""
-    sampled, from_mean, divergences, locs = [], [], [], []
+    sampled, from_mean, divergences, by_map, locs = [], [], [], [], []
     for i, x in enumerate(to_x(images)):
         loc, log_var = (p.numpy() for p in model.encode(x[None]))
         count = min(batch, len(images) - i // batch * batch)
@@ -35,6 +37,8 @@ def slow_terms(model, images, batch):
         sampled.append(np.square(x - model.decode(z)[0].numpy()).sum())
         from_mean.append(np.square(x - model.decode(loc)[0].numpy()).sum())
         divergences.append(gaussian_kl(loc.ravel(), np.diag(np.exp(log_var.ravel()))))
+        maps = (np.moveaxis(part[0], -1, 0).reshape(len(part.T), -1) for part in (loc, log_var))
+        by_map.append([gaussian_kl(m, np.diag(np.exp(v))) for m, v in zip(*maps, strict=True)])
         locs.append(loc[0])
     return {
         "n_images": len(images),
@@ -42,11 +46,19 @@ def slow_terms(model, images, batch):
         "sse_per_image_posterior_mean": np.mean(from_mean),
         "mse_per_pixel": np.mean(sampled) / model.dimension,
         "kl_nats_per_image": np.mean(divergences),
+        "kl_nats_per_map": np.mean(by_map, axis=0).tolist(),
         "active_entries": np.sum(np.var(locs, axis=0) > 0.01),
         "active_maps": np.sum(np.any(np.var(locs, axis=0) > 0.01, axis=(0, 1))),
         "latent_entries": int(np.prod(model.latent_shape)),
         "latent_maps": model.latent_shape[-1],
     }
+
+
+def flat(terms):
+    """Terms with each map's KL under a name of its own, as pytest.approx takes them."""
+    maps = terms["kl_nats_per_map"]
+    rest = {name: value for name, value in terms.items() if name != "kl_nats_per_map"}
+    return rest | {f"kl_nats_of_map_{i}": value for i, value in enumerate(maps)}
 
 
 @pytest.mark.parametrize("batch", [3, 7, 500])
@@ -57,7 +69,8 @@ def test_terms_are_those_of_a_slow_loop(posterior, batch, monkeypatch):
     images = make_images(7)
     weights = model.get_weights()
     terms = Evaluator(model)(images)
-    assert terms == pytest.approx(slow_terms(model, images, batch), rel=1e-4)
+    assert flat(terms) == pytest.approx(flat(slow_terms(model, images, batch)), rel=1e-4)
+    assert terms["kl_nats_per_image"] == pytest.approx(sum(terms["kl_nats_per_map"]), rel=1e-12)
     for before, after in zip(weights, model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
 
@@ -74,7 +87,8 @@ def test_an_open_dataset_is_evaluated_as_its_images(tmp_path, monkeypatch):
 def test_terms_of_padded_images_are_of_the_images_alone():
     model = make_model((28, 28, 1), padding=2)
     images = make_images(5, (28, 28, 1))
-    assert Evaluator(model)(images) == pytest.approx(slow_terms(model, images, 500), rel=1e-4)
+    terms = slow_terms(model, images, 500)
+    assert flat(Evaluator(model)(images)) == pytest.approx(flat(terms), rel=1e-4)
 
 
 def test_the_batch_size_decides_nothing_but_the_noise(monkeypatch):
@@ -82,7 +96,7 @@ def test_the_batch_size_decides_nothing_but_the_noise(monkeypatch):
     found = []
     for batch in (3, 500):
         monkeypatch.setattr(evaluation, "BATCH", batch)
-        found.append(Evaluator(model)(images))
+        found.append(flat(Evaluator(model)(images)))
     noisy = ("sse_per_image", "mse_per_pixel")
     few, whole = ({k: v for k, v in f.items() if k not in noisy} for f in found)
     assert few == pytest.approx(whole, rel=1e-5)
@@ -90,12 +104,42 @@ def test_the_batch_size_decides_nothing_but_the_noise(monkeypatch):
     kernel, bias = model.encoder.outputs.get_weights()
     kernel[:, 24:], bias[24:] = 0, -30  # log_omega, log_psi
     model.encoder.outputs.set_weights([kernel, bias])
-    certain = Evaluator(model)(images)
+    certain = flat(Evaluator(model)(images))
     assert certain["sse_per_image"] == pytest.approx(
         certain["sse_per_image_posterior_mean"], rel=1e-5
     )
     monkeypatch.setattr(evaluation, "BATCH", 3)
-    assert Evaluator(model)(images) == pytest.approx(certain, rel=1e-5)
+    assert flat(Evaluator(model)(images)) == pytest.approx(certain, rel=1e-5)
+
+
+class Enough(Exception):
+    pass
+
+
+def stop_at(call):
+    """A check that raises at this call, counted from 1."""
+    calls = itertools.count(1)
+
+    def check():
+        if next(calls) == call:
+            raise Enough
+
+    return check
+
+
+@pytest.mark.parametrize(("call", "stops"), [(1, True), (3, True), (4, False)])
+def test_a_check_before_each_batch_may_stop_a_pass(monkeypatch, call, stops):
+    monkeypatch.setattr(evaluation, "BATCH", 3)
+    model, images = trained(), make_images(7)
+    batches = np.split(images, [3, 6])
+    momenta = [norm.momentum for norm in batch_norm.layers(model)]
+    for work in (
+        lambda: Evaluator(model, check=stop_at(call))(images),
+        lambda: batch_norm.reestimate(model, batches, check=stop_at(call)),
+    ):
+        with pytest.raises(Enough) if stops else contextlib.nullcontext():
+            work()
+    assert [norm.momentum for norm in batch_norm.layers(model)] == momenta
 
 
 def test_terms_are_repeatable_and_follow_the_weights():
