@@ -15,6 +15,7 @@ rule all:
     default_target: True
     input:
         "results/dataset.png",
+        "results/training_curves.png",
         "results/comparison.png",
         "results/summary.csv",
         "results/summary.md",

@@ -16,6 +16,23 @@ rule comparison:
         "../scripts/comparison.py"
 
 
+# The histories lie beside the records, and are as old.
+rule training_curves:
+    input:
+        records=every(f"{RUN}/run.json"),
+    output:
+        "results/training_curves.png",
+    log:
+        "logs/training_curves.log",
+    params:
+        variants=list(CONFIG.variants),
+        code=fingerprint("svae.curves"),
+    message:
+        "Drawing {output}"
+    script:
+        "../scripts/training_curves.py"
+
+
 rule summary:
     input:
         records=every(f"{RUN}/run.json"),

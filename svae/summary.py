@@ -42,7 +42,7 @@ def summarise(
     with replacing(csv) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
     with replacing(markdown) as temporary:
-        temporary.write_text(_markdown(rows, results), encoding="utf-8")
+        temporary.write_text(_markdown(rows, results, runs), encoding="utf-8")
 
 
 def paired_difference(values: np.ndarray, base: np.ndarray) -> tuple[float, float]:
@@ -88,6 +88,8 @@ def _row(
         "parameters": run["parameters"],
         "training_seconds": run["training_seconds"],
         "epochs": run["epochs"],
+        "epochs_trained": run["epochs_trained"],
+        "weights_of_epoch": run["weights_of_epoch"],
         "objective": run["objective"],
         "seed": run["seed"],
         "n_samples": result["n_samples"],
@@ -96,10 +98,13 @@ def _row(
         "protocol": result["protocol"],
         "dataset": result["dataset"],
         "dataset_checksum": result["dataset_checksum"],
+        "warnings": "; ".join(run["warnings"]),
     }
 
 
-def _markdown(rows: list[dict[str, Any]], results: list[dict[str, Any]]) -> str:
+def _markdown(
+    rows: list[dict[str, Any]], results: list[dict[str, Any]], runs: list[dict[str, Any]]
+) -> str:
     first, result = rows[0], results[0]
     reference = first["reference"]
     elbo = any(row["objective"] == "elbo" for row in rows)
@@ -136,6 +141,7 @@ def _markdown(rows: list[dict[str, Any]], results: list[dict[str, Any]]) -> str:
         f"error over {first['n_test']:,} test images (protocol `{first['protocol']}`). Objective "
         f"{', '.join(sorted({row['objective'] for row in rows}))}; seed {first['seed']}; "
         f"{_span([row['epochs'] for row in rows])} epochs.",
+        *_ended_early(rows, runs),
         "",
         "Standard errors, those of the paired differences too, cover the choice of test images "
         "alone: samples drawn anew and trainings with other seeds add a spread of their own. With "
@@ -147,6 +153,9 @@ def _markdown(rows: list[dict[str, Any]], results: list[dict[str, Any]]) -> str:
         "images by more than 0.01, a map if any of its entries is. Batch norm in the samples: "
         f"{result['batch_norm']} statistics.",
     ]
+    for row, run in zip(rows, runs, strict=True):
+        for warning in run["warnings"]:
+            lines += ["", f"**Warning:** {row['variant']}: {warning}."]
     edges = [row["variant"] for row in rows if row["sigma_at_grid_edge"]]
     if edges:
         lines += [
@@ -159,6 +168,23 @@ def _markdown(rows: list[dict[str, Any]], results: list[dict[str, Any]]) -> str:
         lines += ["", f"**Warning:** {note}"]
     lines += ["", f"Data checksum (SHA-256 of the pixels): `{first['dataset_checksum']}`."]
     return "\n".join(lines) + "\n"
+
+
+def _ended_early(rows: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[str]:
+    """A paragraph about the runs that early stopping ended, or nothing."""
+    ended = [
+        f"{row['variant']} after {row['epochs_trained']} epochs (weights of epoch "
+        f"{row['weights_of_epoch']})"
+        for row, run in zip(rows, runs, strict=True)
+        if run["early_stopped"]
+    ]
+    if not ended:
+        return []
+    return [
+        "",
+        f"Ended by early stopping, since the validation objective no longer improved: "
+        f"{'; '.join(ended)}.",
+    ]
 
 
 def _optional(value: float | None) -> str:

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from pictures import decoded, enlarged, noise, places
 
-from svae.figures import _sheet, comparison, contact_sheet
+from svae.figures import Panel, _curves, _sheet, comparison, contact_sheet, training_curves
 
 # Shape of an image, and how many pixels of the figure, in each direction, one of its own gets.
 SHEETS = [((28, 28, 1), 5), ((64, 64, 3), 2), ((218, 178, 3), 1), ((256, 256, 3), 1)]
@@ -103,17 +103,150 @@ def test_the_texts_of_a_contact_sheet_are_whole(shape, columns):
     wide, high = canvas.get_width_height()
     for left, bottom, right, top in boxes:
         assert left >= 8 and bottom >= 4 and right <= wide - 4 and top <= high - 4
+    assert_apart(boxes)
+
+
+def assert_apart(boxes):
     for one, other in itertools.combinations(boxes, 2):
         beside = one[2] <= other[0] or other[2] <= one[0]
         assert beside or one[3] <= other[1] or other[3] <= one[1], "overlap"
 
 
-@pytest.mark.parametrize("kind", ["comparison", "contact sheet"])
+def curves(epochs, scale=1.0, kinds=("training", "validation")):
+    """A value an epoch that falls from `scale` towards nothing, a little lower in validation."""
+    return {kind: [scale * (1 - i / 10) / e for e in epochs] for i, kind in enumerate(kinds)}
+
+
+def panels_of(lengths, spread=1.0):
+    """Panels as for runs of these numbers of epochs; the odd ones have another objective."""
+    runs = {f"{'long_' * i}variant_{i}": range(1, n + 1) for i, n in enumerate(lengths)}
+    parts = [dict(list(runs.items())[i::2]) for i in range(2)]
+    objectives = {
+        f"objective {i}\n(unit {i})": Panel(
+            {
+                name: curves(epochs, 300 * spread**i)
+                for i, (name, epochs) in enumerate(part.items())
+            },
+            wide=True,
+        )
+        for i, part in enumerate(parts)
+        if part
+    }
+    maps = {name: {"validation": [min(e, 64) for e in epochs]} for name, epochs in runs.items()}
+    return objectives | {
+        "MSE per pixel": Panel({name: curves(epochs, 0.3) for name, epochs in runs.items()}),
+        "KL (nats)": Panel(
+            {name: curves(epochs, 30) for name, epochs in runs.items()}, False, True
+        ),
+        "active maps": Panel(maps, False, True),
+        "learning rate": Panel(
+            {name: curves(epochs, 1e-3, ["training"]) for name, epochs in runs.items()}, False, True
+        ),
+    }
+
+
+LENGTHS = [[1], [3], [1, 1], [40, 40], [40, 23, 3, 1, 40], [8] * 14, [2000, 2000]]
+
+
+def shown(figure):
+    return [axes for axes in figure.axes if axes.lines]
+
+
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+def test_curves_show_every_value_of_every_variant(lengths):
+    """Once, in the panel of its axis; each variant with its own colour and marker, and in grey too
+    with its own marker; a run of one epoch is a marker."""
+    panels = panels_of(lengths)
+    figure = _curves(panels, {}, "Title")
+    variants = list(panels["KL (nats)"].curves)
+    styles = {}
+    for axes, (label, panel) in zip(shown(figure), panels.items(), strict=True):
+        assert axes.get_ylabel() == label and axes.get_xlabel() == "epoch"
+        lines = iter(axes.lines)
+        for variant, kinds in panel.curves.items():
+            for kind, values in kinds.items():
+                line = next(lines)
+                np.testing.assert_array_equal(line.get_xdata(), range(1, len(values) + 1))
+                np.testing.assert_array_equal(line.get_ydata(), values)
+                assert (line.get_linestyle() == "-") == (kind == "validation")
+                hollow = line.get_markerfacecolor() != line.get_color()
+                assert hollow == (kind == "training")
+                assert styles.setdefault(variant, line.get_color() + line.get_marker()) == (
+                    line.get_color() + line.get_marker()
+                )
+                start, every = line.get_markevery()
+                assert 1 <= len(values[start::every]) <= 12
+        assert not list(lines)
+        low, high = axes.get_xlim()
+        assert 0 < low < 1 and max(lengths) < high
+        assert all(tick == round(tick) for tick in axes.get_xticks())
+    assert len(set(styles.values())) == len(variants)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        *variants,
+        "training",
+        "validation",
+    ]
+    for variant, line in zip(variants, legend.get_lines(), strict=False):
+        assert styles[variant] == line.get_color() + line.get_marker()
+
+
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+def test_the_texts_of_the_curves_are_whole_and_apart(lengths):
+    names = {name for panel in panels_of(lengths).values() for name in panel.curves}
+    figure = _curves(
+        panels_of(lengths, spread=30), dict.fromkeys(names, 1), "A title of the curves"
+    )
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    texts = [figure._suptitle, *figure.legends[0].get_texts()]
+    for axes in shown(figure):
+        texts += [axes.xaxis.label, axes.yaxis.label]
+        for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+            assert len(ticks) >= 1
+            texts += [tick.label1 for tick in ticks]
+    boxes = [text.get_window_extent(canvas.get_renderer()).extents for text in texts]
+    wide, high = canvas.get_width_height()
+    for left, bottom, right, top in boxes:
+        assert left >= 2 and bottom >= 2 and right <= wide - 2 and top <= high - 2
+    assert_apart(boxes)
+    for axes, label in itertools.product(shown(figure), figure.legends[0].get_texts()):
+        assert axes.bbox.y0 > label.get_window_extent(canvas.get_renderer()).y1
+
+
+@pytest.mark.parametrize(("spread", "scale"), [(1.0, "linear"), (100.0, "log")])
+def test_values_of_very_different_size_get_a_logarithmic_axis(spread, scale):
+    panels = panels_of([3, 3, 3], spread)
+    assert shown(_curves(panels, {}, "Title"))[0].get_yscale() == scale
+    for panel in panels.values():
+        panel.wide = False
+    assert shown(_curves(panels, {}, "Title"))[0].get_yscale() == "linear"
+
+
+def test_the_epoch_of_the_weights_is_ringed():
+    panels = panels_of([9, 5])
+    figure = _curves(panels, {"long_variant_1": 4}, "Title")
+    rings = {
+        axes.get_ylabel(): (line.get_xdata()[0], line.get_ydata()[0])
+        for axes in shown(figure)
+        for line in axes.lines
+        if len(line.get_xdata()) == 1
+    }
+    label = "objective 1\n(unit 1)"
+    expected = panels[label].curves["long_variant_1"]["validation"][3]
+    assert rings == {label: (4, expected)}
+    assert figure.legends[0].get_texts()[-1].get_text() == "weights taken"
+
+
+@pytest.mark.parametrize("kind", ["comparison", "contact sheet", "training curves"])
 def test_the_same_arrays_give_the_same_file(tmp_path, kind):
     images = noise(3, (8, 8, 3))
     for path in (tmp_path / "a.png", tmp_path / "b.png"):
         if kind == "comparison":
             comparison({"training images": images / 127.5 - 1}, "Noise", path)
+        elif kind == "training curves":
+            training_curves(panels_of([3, 5]), {"variant_0": 2}, "Title", path)
         else:
             contact_sheet({"train": (images, 9), "test": (images, 3)}, TITLE, CAPTION, 2, path)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

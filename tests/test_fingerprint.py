@@ -24,6 +24,7 @@ STAGES = [
     "svae.summary",
     "svae.figures",
     "svae.contact_sheet",
+    "svae.curves",
     "svae.datasets.verify",
 ]
 

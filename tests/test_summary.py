@@ -52,7 +52,11 @@ def write(folder, names, note="", edge=False, **run):
             "test": TERMS,
             "parameters": 12345,
             "training_seconds": 6.7,
-            "epochs": 3,
+            "epochs": 30,
+            "epochs_trained": 30,
+            "weights_of_epoch": 30,
+            "early_stopped": False,
+            "warnings": [],
             "objective": "weighted",
             "seed": 0,
             **run,
@@ -83,7 +87,10 @@ def test_rows(tmp_path, names):
         line = next(part for part in text.splitlines() if part.startswith(f"| {row['variant']} |"))
         for shown in (f"{values.mean():.1f} ± {scipy.stats.sem(values):.1f}", "4.25", "12,345"):
             assert shown in line
+        assert (row["epochs"], row["epochs_trained"], row["weights_of_epoch"]) == ("30",) * 3
+        assert row["warnings"] == ""
     assert f"difference to {reference}" in text
+    assert "early stopping" not in text
     assert "cover the choice of test images alone" in text and "not yet established" in text
     assert "Warning" not in text
 
@@ -92,6 +99,24 @@ def test_warnings(tmp_path):
     _, text = write(tmp_path, ["vanilla"], note="own.tar.gz differs", edge=True)
     assert "**Warning:** own.tar.gz differs" in text
     assert "**Warning:** sigma lies at the edge of its grid for vanilla" in text
+
+
+def test_warnings_of_runs(tmp_path):
+    found = ["posterior collapse: no map is active", "dead run: nothing is learned"]
+    rows, text = write(tmp_path, ["vanilla", "own"], warnings=found)
+    for row in rows:
+        assert row["warnings"] == "; ".join(found)
+        for warning in found:
+            assert f"\n\n**Warning:** {row['variant']}: {warning}.\n" in text
+
+
+def test_runs_that_ended_early(tmp_path):
+    rows, text = write(
+        tmp_path, ["vanilla", "own"], epochs_trained=17, weights_of_epoch=12, early_stopped=True
+    )
+    assert [(row["epochs_trained"], row["weights_of_epoch"]) for row in rows] == [("17", "12")] * 2
+    for name in ("vanilla", "own"):
+        assert f"{name} after 17 epochs (weights of epoch 12)" in text
 
 
 def test_elbo_has_a_column(tmp_path):

@@ -88,7 +88,7 @@ def all_of(*rules):
 
 SCORE = ("parzen", "result", "summary")
 SAMPLE = ("sample", "comparison", *SCORE)
-TRAIN = ("train", *SAMPLE)
+TRAIN = ("train", "training_curves", *SAMPLE)
 
 
 def test_results(finished):
@@ -199,7 +199,13 @@ CODE_ROWS = {
         all_of(*TRAIN),
     ),
     "samples' reader": ("svae/samples.py", 'NAME = "samples"', 'NAME = "drawn"', all_of(*SAMPLE)),
-    "drawing": ("svae/figures.py", "DPI = 200", "DPI = 100", all_of("comparison", "contact_sheet")),
+    "drawing": (
+        "svae/figures.py",
+        "DPI = 200",
+        "DPI = 100",
+        all_of("comparison", "contact_sheet", "training_curves"),
+    ),
+    "curves": ("svae/curves.py", '"learning rate"', '"rate"', all_of("training_curves")),
     "store's writer": (
         "svae/datasets/store_writer.py",
         "_CHUNK_BYTES = 256 << 10",

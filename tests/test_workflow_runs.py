@@ -73,6 +73,7 @@ def test_changed_settings_and_data_sets(tmp_path):
         "result": 1,
         "comparison": 1,
         "contact_sheet": 1,
+        "training_curves": 1,
         "summary": 1,
     }
     workflow.run()
