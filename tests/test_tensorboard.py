@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from builders import make_images, make_model, step
+from builders import make_images, make_model, make_step, step
 from histories import make_record
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
@@ -134,7 +134,8 @@ def test_when_pictures_are_drawn(tmp_path, model, picture_epochs, expected):
 
 @pytest.mark.parametrize(("shape", "count"), [((32, 32, 3), 11), ((28, 28, 1), 40)])
 def test_pictures_show_samples_of_one_noise_and_reconstructions(tmp_path, shape, count):
-    model = make_model(shape, padding=2 if shape[0] == 28 else 0)
+    take_step = make_step(shape, padding=2 if shape[0] == 28 else 0)
+    model = take_step.model
     images = make_images(count, shape)
     records = []
     z = np.random.default_rng([model.seed, 1]).standard_normal((100, 3, 3, 4), np.float32)
@@ -149,7 +150,7 @@ def test_pictures_show_samples_of_one_noise_and_reconstructions(tmp_path, shape,
 
     run(tmp_path, model, records, [0], 1, images)
     expect()
-    step(model, images)
+    step(take_step, images)
     run(tmp_path, model, records, [1], 1, images)
     expect()
     for tag, one, two in zip((SAMPLES, RECONSTRUCTIONS), *expected, strict=True):
@@ -166,13 +167,14 @@ def test_the_model_and_all_random_state_stay_as_they_were(tmp_path):
     found = []
     for writes in (False, True):
         keras.utils.set_random_seed(5)
-        model = make_model(dropout=0.5)
+        take_step = make_step(dropout=0.5)
+        model = take_step.model
         before = model.get_weights()
         if writes:
             run(tmp_path, model, [], range(2), 1)
         for one, other in zip(before, model.get_weights(), strict=True):
             np.testing.assert_array_equal(one, other)
-        found.append((draws(), step(model, make_images())))
+        found.append((draws(), step(take_step, make_images())))
     assert found[0] == found[1]
 
 
