@@ -91,16 +91,20 @@ def kill_once(folder: Path, all_of_it: bool, wait: float) -> dict | None:
     }
 
 
+def without_times(content: dict) -> dict:
+    return {key: value for key, value in content.items() if key not in TIMES}
+
+
 def results(folder: Path) -> dict[str, object]:
     """What must not differ."""
     lines = [json.loads(line) for line in (folder / RUN / "history.jsonl").read_text().splitlines()]
     record = json.loads((folder / RUN / "run.json").read_text())
     return {
         "weights": (folder / RUN / "final.weights.h5").read_bytes(),
-        "history": [{k: v for k, v in line.items() if k not in TIMES} for line in lines],
-        "record": {k: v for k, v in record.items() if k not in TIMES},
+        "history": [without_times(line) for line in lines],
+        "record": without_times(record),
         "samples": (folder / RUN / "samples.h5").read_bytes(),
-        "score": (folder / TARGET).read_bytes(),
+        "score": without_times(json.loads((folder / TARGET).read_text())),
     }
 
 

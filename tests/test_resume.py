@@ -1,0 +1,204 @@
+"""Trainings that are killed, or asked to stop, in processes of their own, and go on."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from builders import make_images
+from stores import write
+
+from svae.files import read_json
+
+# 3 epochs of 20 steps of the default network, with dropout, batch norm and shuffling. A checkpoint
+# as often as steps allow. `kill`: where the process kills itself, and how often it passes there
+# before.
+TRAIN = """
+import os, signal, sys
+from pathlib import Path
+from svae import devices
+devices.set_up(None, 1)
+import numpy as np
+from svae import batch_norm, checkpoints, evaluation, loop, training
+from svae.logs import log_to
+from svae.settings.services import Services
+from svae.settings.training import TrainingSettings
+
+data, folder, log, where, passes = sys.argv[1:]
+folder, passes = Path(folder), int(passes)
+
+
+def killed_within(function):
+    def killing(*arguments, **keywords):
+        global passes
+        passes -= 1
+        if passes < 0:
+            if where == "save":
+                arguments[0].write(b"half of it")
+                arguments[0].flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **keywords)
+
+    return killing
+
+
+if where == "save":
+    np.savez = killed_within(np.savez)
+if where == "step":
+    loop.tf.constant = killed_within(loop.tf.constant)
+if where == "validation":
+    evaluation.Evaluator.__call__ = killed_within(evaluation.Evaluator.__call__)
+if where == "statistics":
+    batch_norm.reestimate = killed_within(batch_norm.reestimate)
+settings = TrainingSettings(
+    posterior="low_rank",
+    latent_maps=64,
+    latent_size=3,
+    dropout=0.1,
+    objective="elbo",
+    kl_weight=None,
+    decoder_variance="learned",
+    decoder_variance_learning_rate=0.01,
+    beta=1.0,
+    kl_warmup_epochs=2.0,
+    epochs=3,
+    batch_size=10,
+    learning_rate=1e-3,
+    learning_rate_schedule="cosine",
+    learning_rate_warmup_epochs=0.5,
+    gradient_clip_norm=1.0,
+    early_stopping_patience=None,
+    precision="float32",
+    jit_compile=False,
+    image_memory_mb=1000,
+    threads=1,
+)
+with log_to(log):
+    training.train(
+        data,
+        folder,
+        settings,
+        Services(checkpoint_minutes=1e-6, picture_epochs=0),
+        variant="low_rank",
+        seed=0,
+        code="c0de",
+        device="the CPU",
+        lock_folder=folder.parent,
+    )
+"""
+
+
+def start(data, folder, where="nowhere", passes=0):
+    log = folder.parent / f"{folder.name}.log"
+    command = [sys.executable, "-c", TRAIN, *map(str, (data, folder, log, where, passes))]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def log_of(folder):
+    return (folder.parent / f"{folder.name}.log").read_text()
+
+
+def results(folder):
+    """Weights and record, and the history, without times."""
+    times = ("seconds", "images_per_second", "training_seconds")
+    lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    return (
+        (folder / "final.weights.h5").read_bytes(),
+        [
+            {key: value for key, value in content.items() if key not in times}
+            for content in [*lines, read_json(folder / "run.json")]
+        ],
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "waves.h5"
+    counts = {"train": 205, "valid": 20, "test": 30}
+    splits = {
+        name: make_images(n, (32, 32, 1), seed=i) for i, (name, n) in enumerate(counts.items())
+    }
+    write(path, splits, {"dataset": "waves", "title": "Waves", "padding": 0})
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert start(data, folder).wait() == 0
+    return folder
+
+
+def wait_for_step(folder, step):
+    """Until a checkpoint of this step or a later one is there."""
+    limit = time.monotonic() + 120
+    while time.monotonic() < limit:
+        saved = [int(path.stem[5:]) for path in (folder / "checkpoints").glob("step-*.npz")]
+        if max(saved, default=0) >= step:
+            return
+        time.sleep(0.01)
+    raise TimeoutError
+
+
+# In a step, while a checkpoint is written, in a validation, and in the last pass of all.
+MOMENTS = (("step", 7), ("save", 12), ("save", 3), ("validation", 1), ("statistics", 0))
+
+
+def test_a_training_killed_anywhere_ends_as_if_it_was_not(data, whole, tmp_path):
+    folder = tmp_path / "run"
+    goes_on = []
+    # In a step, while a checkpoint is written, in a validation, and in the last pass of all.
+    for where, passes in (
+        ("step", 7),
+        ("save", 12),
+        ("save", 3),
+        ("validation", 1),
+        ("statistics", 0),
+    ):
+        assert start(data, folder, where, passes).wait() == -signal.SIGKILL
+        goes_on += [line for line in log_of(folder).splitlines() if "goes on behind" in line]
+        assert not (folder / "run.json").exists()
+    assert list((folder / "checkpoints").glob("step-*.npz"))
+    assert start(data, folder).wait() == 0
+    assert "behind step" in goes_on[0] and len(goes_on) == 4
+    assert results(folder) == results(whole)
+    assert len(list((folder / "checkpoints").iterdir())) == 2  # and no half-written file
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_asked_to_stop_it_saves_and_goes_on(data, whole, tmp_path, name):
+    folder = tmp_path / "run"
+    process = start(data, folder)
+    wait_for_step(folder, 25 if name == "SIGTERM" else 3)
+    for _ in range(3):  # Snakemake sends its own behind the terminal's
+        process.send_signal(getattr(signal, name))
+    assert process.wait() == 128 + getattr(signal, name)
+    log = log_of(folder)
+    assert f"stopped by {name}; to go on, run snakemake again" in log and "Traceback" not in log
+    saved = max(int(path.stem[5:]) for path in (folder / "checkpoints").glob("step-*.npz"))
+    assert f"step {saved} is saved in " in log and saved < 60
+    assert start(data, folder).wait() == 0
+    assert "goes on behind" in log_of(folder)
+    assert results(folder) == results(whole)
+
+
+def test_while_there_is_nothing_to_save_it_just_stops():
+    code = """
+import os, signal, sys, time
+from svae.errors import Stopped
+from svae.stopping import stop_request
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+try:
+    with stop_request() as request:
+        os.kill(os.getpid(), signal.SIGHUP)  # ignored, as under nohup
+        request.check()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(20)
+except Stopped as stopped:
+    print(stopped, stopped.exit_code)
+print(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "stopped by SIGTERM; to go on, run snakemake again 143\nTrue\n"
