@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from svae import config as configuration
-from svae.devices import visible_gpus
+from svae.devices import no_gpu, visible_gpus
 from svae.errors import UserError
 from svae.files import folder_listing
 from svae.fingerprint import fingerprint
@@ -45,7 +45,10 @@ RAW = {
 }
 # A folder is no input, since its own time does not tell what happens inside; its listing does.
 LISTINGS = {role: folder_listing(path) for role, path in RAW.items() if Path(path).is_dir()}
-GPUS = visible_gpus()
+# On a cluster the GPUs of the machine that submits the jobs mean nothing.
+HERE = workflow.resource_settings.nodes is None and not workflow.remote_exec
+GPUS = visible_gpus() if HERE and CONFIG.device != "cpu" else []
+ON_GPU = CONFIG.device == "gpu" or bool(GPUS)
 
 # On a machine with GPUs one training takes one; elsewhere nothing is serialised.
 if GPUS and "gpu" not in workflow.global_resources:

@@ -1,3 +1,10 @@
+# Before the first job, so that nothing is fetched and converted for trainings that cannot be.
+onstart:
+    if CONFIG.device == "gpu" and HERE and not GPUS:
+        if any(job.rule.name == "train" for job in workflow.dag.needrun_jobs()):
+            sys.exit(f"Error in the configuration: {no_gpu()}")
+
+
 # Only run.json is declared: Snakemake deletes the outputs of a job before it starts and when it
 # fails, and the weights, history and checkpoints of a run must outlive both.
 rule train:
@@ -9,9 +16,9 @@ rule train:
         f"logs/train_{JOB}.log",
     benchmark:
         f"benchmarks/out/train_{JOB}.tsv"
-    threads: lambda wildcards: 1 if GPUS else CONFIG.variants[wildcards.variant].threads
+    threads: lambda wildcards: 1 if ON_GPU else CONFIG.variants[wildcards.variant].threads
     resources:
-        gpu=1 if GPUS else 0,
+        gpu=1 if ON_GPU else 0,
     params:
         settings=training,
         services=services,

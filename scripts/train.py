@@ -9,10 +9,10 @@ from svae.settings.training import TrainingSettings
 
 with (
     log_to(snakemake.log[0]),
-    devices.claim_gpu(devices.LOCK_FOLDER, devices.visible_gpus()) as gpu,
+    devices.claim_gpu(devices.LOCK_FOLDER, devices.gpus_for(snakemake.params.device)) as gpu,
 ):
     settings = TrainingSettings(**snakemake.params.settings)
-    device = devices.set_up(gpu, settings.threads)
+    device = devices.set_up(gpu, settings.threads, snakemake.params.device)
 
     from svae.training import train
 

@@ -3,9 +3,12 @@
 Nothing here imports TensorFlow before `set_up`, since what is set after its start has no effect.
 A job runs
 
-    with claim_gpu(LOCK_FOLDER, visible_gpus()) as gpu:
-        log.info(set_up(gpu, threads))
+    with claim_gpu(LOCK_FOLDER, gpus_for(device)) as gpu:
+        log.info(set_up(gpu, threads, device))
         ...
+
+`device` is the configuration's: `auto`, a GPU where there is one that works, else the CPU; `cpu`,
+never a GPU; `gpu`, a GPU or an error.
 """
 
 import contextlib
@@ -22,12 +25,41 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from svae.errors import UserError
+
 log = logging.getLogger(__name__)
 
 LOCK_FOLDER = Path(tempfile.gettempdir()) / f"svae-gpu-{os.getuid()}"
 POLL_SECONDS = 1.0
 # A driver that must first wake many cards takes seconds to answer.
 QUERY_SECONDS = 20.0
+
+
+def gpus_for(device: str) -> list[str]:
+    """Give the GPUs of which a job under `device` takes one, as `visible_gpus` does.
+
+    UserError if it must have one and none is visible.
+    """
+    if device == "cpu":
+        return []
+    gpus = visible_gpus()
+    if device == "gpu" and not gpus:
+        raise UserError(no_gpu())
+    return gpus
+
+
+def no_gpu() -> str:
+    """Say what was looked for where no GPU is visible, and the way out."""
+    told = "`nvidia-smi -L` names none"
+    if not shutil.which("nvidia-smi"):
+        told = "there is no nvidia-smi on the PATH and no /dev/nvidia0"
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        told = f"CUDA_VISIBLE_DEVICES is '{allowed}', which allows none that is there"
+    return (
+        f"device is gpu, but no NVIDIA GPU is visible: {told}; make it visible (driver, "
+        f"CUDA_VISIBLE_DEVICES, the cluster's request for a GPU), or set device: auto"
+    )
 
 
 def visible_gpus(device_folder: Path = Path("/dev")) -> list[str]:
@@ -124,21 +156,21 @@ def _try_claim(lock_folder: Path, gpus: list[str]) -> tuple[str, IO[str]] | None
     return None
 
 
-def set_up(gpu: str | None, threads: int) -> str:
+def set_up(gpu: str | None, threads: int, device: str = "auto") -> str:
     """Start TensorFlow on one device, so that equal jobs give equal bits; give a line for the log.
 
     gpu      an entry for CUDA_VISIBLE_DEVICES, as `claim_gpu` gives it; None: the CPU.
     threads  CPU threads within one operation. Operations run one after another.
+    device   what becomes of a GPU that TensorFlow cannot use: auto, a warning, and the job runs on
+             the CPU; gpu, a UserError.
 
     To be called before anything else imports TensorFlow; RuntimeError if that was too early for
-    these settings to take effect. Random operations need seeds from here on. A GPU that TensorFlow
-    cannot use gives a warning, and the job runs on the CPU.
+    these settings to take effect. Random operations need seeds from here on.
     """
-    device = "-1" if gpu is None else gpu
     late = "cannot choose the device and threads: TensorFlow was started before svae.devices.set_up"
     if gpu and "tensorflow" in sys.modules and os.environ.get("CUDA_VISIBLE_DEVICES") != gpu:
         raise RuntimeError(f"{late}; call set_up before anything imports TensorFlow")
-    os.environ["CUDA_VISIBLE_DEVICES"] = device
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1" if gpu is None else gpu
     # Without a driver TensorFlow reports an error (level 2) for every job that wants no GPU.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if gpu is None else "2")
     import tensorflow as tf
@@ -161,10 +193,19 @@ def set_up(gpu: str | None, threads: int) -> str:
         )
         return f"running on {f'GPU {gpu}' if gpu.isdecimal() else gpu} ({name})"
     if gpu is not None:
+        reason = (
+            "Either TensorFlow is installed without the CUDA libraries (repair: `pip install -e "
+            "'.[gpu]'`), or the NVIDIA driver is too old for them (repair: a newer driver)."
+        )
+        if device == "gpu":
+            raise UserError(
+                f"device is gpu, and GPU {gpu} is there, but TensorFlow cannot use it. {reason} Or "
+                f"set device: auto, to train on the CPU"
+            )
         log.warning(
             "GPU %s is there, but TensorFlow cannot use it, so this job runs on the CPU, far "
-            "slower. Either TensorFlow is installed without the CUDA libraries (repair: "
-            "`pip install -e '.[gpu]'`), or the NVIDIA driver is too old for them.",
+            "slower. %s",
             gpu,
+            reason,
         )
     return f"running on the CPU with {threads} thread{'s' if threads > 1 else ''}"

@@ -1,12 +1,13 @@
 """SpatialVAE: posterior, networks and objective joined in one keras.Model."""
 
 import math
+from dataclasses import replace
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from svae import objectives, posteriors
+from svae import draws, objectives, posteriors
 from svae.networks import Decoder, Encoder
 from svae.settings.training import TrainingSettings
 
@@ -37,6 +38,9 @@ class SpatialVAE(keras.Model):
     `image_shape`: (height, width, channel) of the data; `padding`: pixels of black (-1) on each
     side that the networks see around an image and that nothing else does: every reconstruction,
     sample and sum over pixels is of the image alone. `dimension` D = height * width * channel.
+
+    `settings.precision` is that of the networks. What `encode` and `decode` give is float32, and so
+    is all arithmetic of posterior and objective.
     """
 
     def __init__(
@@ -56,8 +60,8 @@ class SpatialVAE(keras.Model):
             settings.posterior, settings.latent_size, settings.latent_maps
         )
         keras.utils.set_random_seed(seed)
-        self.encoder = Encoder(outputs, settings.dropout)
-        self.decoder = Decoder(side, channels, settings.latent_size, stem)
+        self.encoder = Encoder(outputs, settings.dropout, settings.precision)
+        self.decoder = Decoder(side, channels, settings.latent_size, stem, settings.precision)
         # Log of the decoder's variance. Not in trainable_variables: learned, it has its own rate.
         variance = settings.decoder_variance
         start = math.log(variance) if isinstance(variance, int | float) else 0.0
@@ -78,11 +82,12 @@ class SpatialVAE(keras.Model):
             x = tf.pad(x, [[0, 0], [p, p], [p, p], [0, 0]], constant_values=-1.0)
         outputs = self.encoder(x, batch_statistics=batch_statistics, dropout_seed=dropout_seed)
         d, _, n = self.latent_shape
+        outputs = tf.cast(outputs, tf.float32)
         return posteriors.parameters(self.settings.posterior, outputs, d, n)
 
     def decode(self, z: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
         """z (batch, d, d, N) -> decoder means (batch, height, width, channel) in [-1, 1]."""
-        x = self.decoder(z, batch_statistics=batch_statistics)
+        x = tf.cast(self.decoder(z, batch_statistics=batch_statistics), tf.float32)
         p = self.padding
         return x[:, p:-p, p:-p, :] if p else x
 
@@ -94,7 +99,7 @@ class SpatialVAE(keras.Model):
         self, loc: tf.Tensor, log_var: tf.Tensor, stream: int, counter: tf.Tensor
     ) -> tf.Tensor:
         """One posterior sample an image, (batch, d, d, N), by the noise of this place."""
-        noise = tf.random.stateless_normal(tf.shape(loc), draw_key(self.seed, stream, counter))
+        noise = draws.normal(tf.shape(loc), draw_key(self.seed, stream, counter))
         return posteriors.sample(loc, log_var, noise)
 
     def objective(
@@ -111,6 +116,13 @@ class SpatialVAE(keras.Model):
         return objectives.negative_elbo(
             sse, kl, log_variance, self.dimension, factor * settings.beta
         )
+
+    def in_float32(self) -> "SpatialVAE":
+        """A model with the same weights that computes in float32."""
+        precise = replace(self.settings, precision="float32")
+        twin = SpatialVAE(self.image_shape, self.padding, precise, self.seed)
+        twin.set_weights(self.get_weights())
+        return twin
 
     def equivalent_weight(self) -> float:
         """w of SSE + w KL, or under the ELBO the w that its variance and beta amount to now."""

@@ -6,11 +6,15 @@ one linear layer. Decoder: transposed convolutions, 3x3 s2 (64 filters; 48 behin
 1e-3, with scale) and ELU behind each convolution; tanh behind the decoder's last batch norm. The
 architecture is that of the code published with arXiv 1705.06821, for 64x64x3; at 32x32 its
 16-filter layer is left out.
+
+`dtype` is Keras' policy, the setting `precision`: in which type the layers compute and give their
+outputs. Weights are float32 under all, and so are the statistics of batch norm.
 """
 
 import keras
 import tensorflow as tf
 
+from svae import draws
 from svae.geometry import check
 
 # The moving averages serve the validation terms during training only, and are re-estimated after it
@@ -23,24 +27,28 @@ class Block(keras.layers.Layer):
     """Convolution (or transposed convolution), batch norm, activation."""
 
     def __init__(self, convolution: keras.layers.Layer, activation: str = "elu"):
-        super().__init__()
+        super().__init__(dtype=convolution.dtype_policy)
         self.convolution = convolution
-        self.batch_norm = keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON)
+        self.batch_norm = keras.layers.BatchNormalization(
+            momentum=MOMENTUM, epsilon=EPSILON, dtype=self.dtype_policy
+        )
         self.activation = keras.activations.get(activation)
 
     def call(self, x: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
         return self.activation(self.batch_norm(self.convolution(x), training=batch_statistics))
 
 
-def _convolution(filters: int, padding: str) -> Block:
-    return Block(keras.layers.Conv2D(filters, 5, strides=2, padding=padding, use_bias=False))
+def _convolution(filters: int, padding: str, dtype: str) -> Block:
+    return Block(
+        keras.layers.Conv2D(filters, 5, strides=2, padding=padding, use_bias=False, dtype=dtype)
+    )
 
 
 def _transposed(
-    filters: int, kernel: int, strides: int, padding: str, activation: str = "elu"
+    filters: int, kernel: int, strides: int, padding: str, dtype: str, activation: str = "elu"
 ) -> Block:
     layer = keras.layers.Conv2DTranspose(
-        filters, kernel, strides=strides, padding=padding, use_bias=False
+        filters, kernel, strides=strides, padding=padding, use_bias=False, dtype=dtype
     )
     return Block(layer, activation)
 
@@ -48,43 +56,50 @@ def _transposed(
 class Encoder(keras.layers.Layer):
     """Images (batch, height, width, channel) in [-1, 1] -> raw outputs (batch, outputs)."""
 
-    def __init__(self, outputs: int, dropout: float):
-        super().__init__()
+    def __init__(self, outputs: int, dropout: float, dtype: str = "float32"):
+        super().__init__(dtype=dtype)
         self.blocks = [
-            _convolution(32, "same"),
-            _convolution(64, "same"),
-            _convolution(128, "valid"),
+            _convolution(32, "same", dtype),
+            _convolution(64, "same", dtype),
+            _convolution(128, "valid", dtype),
         ]
-        self.flatten = keras.layers.Flatten()
+        self.flatten = keras.layers.Flatten(dtype=dtype)
         self.dropout = dropout
-        self.outputs = keras.layers.Dense(outputs)
+        self.outputs = keras.layers.Dense(outputs, dtype=dtype)
 
     def call(
         self, x: tf.Tensor, batch_statistics: bool = False, dropout_seed: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """`dropout_seed`: two int32; without it nothing is dropped."""
+        """`dropout_seed`: two integers; without it nothing is dropped."""
         for block in self.blocks:
             x = block(x, batch_statistics=batch_statistics)
         x = self.flatten(x)
         if dropout_seed is not None and self.dropout > 0:
-            x = tf.nn.experimental.stateless_dropout(x, rate=self.dropout, seed=dropout_seed)
+            x = draws.dropout(x, self.dropout, dropout_seed)
         return self.outputs(x)
 
 
 class Decoder(keras.layers.Layer):
     """Latents (batch, d, d, N) -> images (batch, height, width, channel) in [-1, 1]."""
 
-    def __init__(self, image_size: int, channels: int, latent_size: int, stem: bool):
-        super().__init__()
+    def __init__(
+        self,
+        image_size: int,
+        channels: int,
+        latent_size: int,
+        stem: bool,
+        dtype: str = "float32",
+    ):
+        super().__init__(dtype=dtype)
         k = check(image_size, image_size, latent_size, stem)
-        self.blocks = [_transposed(64, 3, 1, "valid")] if stem else []  # 1 -> 3
+        self.blocks = [_transposed(64, 3, 1, "valid", dtype)] if stem else []  # 1 -> 3
         self.blocks += [
-            _transposed(48 if stem else 64, 3, 2, "same"),  # d -> 2d
-            _transposed(32, 3, 1, "valid"),  # 2d -> 2d + 2
+            _transposed(48 if stem else 64, 3, 2, "same", dtype),  # d -> 2d
+            _transposed(32, 3, 1, "valid", dtype),  # 2d -> 2d + 2
         ]
         inner = [32] * (k - 2) + [16] if k > 2 else [32] * (k - 1)
-        self.blocks += [_transposed(filters, 5, 2, "same") for filters in inner]
-        self.blocks.append(_transposed(channels, 5, 2, "same", activation="tanh"))
+        self.blocks += [_transposed(filters, 5, 2, "same", dtype) for filters in inner]
+        self.blocks.append(_transposed(channels, 5, 2, "same", dtype, activation="tanh"))
 
     def call(self, z: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
         for block in self.blocks:

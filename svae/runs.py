@@ -145,6 +145,8 @@ def save_weights(model: SpatialVAE, target: Path) -> None:
 def load_model(folder: Path | str) -> tuple[SpatialVAE, dict[str, Any]]:
     """The finished run's SpatialVAE with its final weights, and its record.
 
+    It computes in float32, in whatever precision it was trained.
+
     UserError if the run is not finished or its weights are not the recorded ones.
     """
     run = RunFolder(folder)
@@ -158,7 +160,7 @@ def load_model(folder: Path | str) -> tuple[SpatialVAE, dict[str, Any]]:
         raise UserError(f"{run.weights} is missing; {remedy}")
     if file_hash(run.weights) != record["weights_sha256"]:
         raise UserError(f"{run.weights} is not the file that run.json records; {remedy}")
-    settings = TrainingSettings(**record["settings"])
+    settings = TrainingSettings(**{**record["settings"], "precision": "float32"})
     model = SpatialVAE(tuple(record["image_shape"]), record["padding"], settings, record["seed"])
     model.load_weights(run.weights)
     return model, record

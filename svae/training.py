@@ -116,7 +116,9 @@ def _train(
     best = best_epoch(records)
     if settings.early_stopping_patience is not None:
         model.load_weights(run.best_weights)
-    final = _finish(model, evaluator, store, feed)
+    # What is recorded of the finished run is of the model that `runs.load_model` gives.
+    model = model.in_float32()
+    final = _finish(model, Evaluator(model, check=request.check), store, feed)
     save_weights(model, run.weights)
     record = {
         "variant": variant,

@@ -33,6 +33,10 @@ class TrainingStep:
         self.optimizer = keras.optimizers.Adam(
             self.learning_rate, epsilon=1e-8, global_clipnorm=settings.gradient_clip_norm
         )
+        if settings.precision == "mixed_float16":
+            # Gradients of a mean over pixels are too small for float16. The loss is scaled by as
+            # much as leaves them finite; a step whose gradients are not is skipped.
+            self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
         self.optimizer.build(model.trainable_variables)
         self.variables = [*model.variables, *self.optimizer.variables]
         if settings.decoder_variance == "learned":
@@ -71,12 +75,16 @@ class TrainingStep:
                 log_variance = tf.convert_to_tensor(model.log_variance)
             loss = model.objective(sse, kl, log_variance, self.kl_factor(step))
             minimised = loss / model.dimension  # the published code's scale, see svae.objectives
+            # A power of two, by which the optimizer divides again; 1 but for mixed_float16.
+            scale = self.optimizer.scale_loss(tf.constant(1.0))
+            scaled_loss = scale * minimised
         weights = model.trainable_variables
         gradients = tape.gradient(
-            minimised, [*weights, model.log_variance.value] if learned else weights
+            scaled_loss, [*weights, model.log_variance.value] if learned else weights
         )
         self.optimizer.apply(gradients[: len(weights)], weights)
         if learned:
-            self.variance_optimizer.apply([gradients[-1]], [model.log_variance])
+            # This one is float32 throughout: it is right where the optimizer skips a step.
+            self.variance_optimizer.apply([gradients[-1] / scale], [model.log_variance])
             model.log_variance.assign(tf.maximum(model.log_variance, objectives.LOG_VARIANCE_FLOOR))
         return {"loss": loss, "sse": sse, "kl": kl}

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from svae import devices
-from svae.devices import claim_gpu, visible_gpus
+from svae.devices import claim_gpu, gpus_for, visible_gpus
+from svae.errors import UserError
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -120,6 +121,40 @@ def test_no_gpu_if_nvidia_smi_names_none(machine, monkeypatch, caplog, nvidia_sm
 def test_no_program_is_started_without_need(machine, monkeypatch, nvidia_smi, visible):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("started a program"))
     assert visible_gpus(machine(nvidia_smi, [], visible)) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "expected"),
+    [
+        ("auto", None, [A, B]),
+        ("auto", "", []),
+        ("gpu", None, [A, B]),
+        ("gpu", "1", [B]),
+        ("cpu", None, []),
+    ],
+)
+def test_gpus_for_a_device(machine, device, visible, expected):
+    machine(TELL, ANY, visible)
+    assert gpus_for(device) == expected
+
+
+@pytest.mark.parametrize(
+    ("nvidia_smi", "visible", "looked_for"),
+    [
+        (None, None, "no nvidia-smi"),
+        ("echo 'No devices found.'", None, "`nvidia-smi -L` names none"),
+        (TELL, "", "CUDA_VISIBLE_DEVICES is ''"),
+        (TELL, "7", "CUDA_VISIBLE_DEVICES is '7'"),
+    ],
+)
+def test_a_gpu_that_must_be_and_is_not(machine, nvidia_smi, visible, looked_for):
+    machine(nvidia_smi, [], visible)
+    if nvidia_smi is None and Path("/dev/nvidia0").exists():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(UserError, match="device is gpu") as caught:
+        gpus_for("gpu")
+    message = str(caught.value)
+    assert looked_for in message and "device: auto" in message and "\n" not in message
 
 
 def python(script, *arguments, **options):
@@ -294,6 +329,27 @@ def test_gpu_that_tensorflow_lacks_means_the_cpu_and_a_warning(computed):
     assert "pip install -e '.[gpu]'" in warning
 
 
+def test_gpu_that_must_be_used_and_that_tensorflow_lacks_is_an_error():
+    process = python(
+        """
+        import sys
+        from svae.devices import set_up
+        from svae.errors import UserError
+
+        try:
+            set_up(sys.argv[1], 1, "gpu")
+        except UserError as error:
+            print(error)
+        """,
+        NO_SUCH_GPU,
+    )
+    output, errors = process.communicate()
+    (message,) = output.splitlines() or [errors]
+    assert message.startswith(f"device is gpu, and GPU {NO_SUCH_GPU} is there, but")
+    assert "pip install -e '.[gpu]'" in message and "device: auto" in message
+    assert "WARNING" not in errors
+
+
 def test_random_numbers_without_a_seed_are_refused(computed):
     for output, _ in computed:
         assert "seed" in output[5]
@@ -342,7 +398,7 @@ config.experimental.set_memory_growth = lambda device, on: print("growth", devic
 def test_set_up_on_a_gpu(tmp_path, gpu, line):
     (tmp_path / "tensorflow.py").write_text(FAKE_TENSORFLOW)
     process = python(
-        "import sys; from svae.devices import set_up; print(set_up(sys.argv[1], 1))",
+        "import sys; from svae.devices import set_up; print(set_up(sys.argv[1], 1, 'gpu'))",
         gpu,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )

@@ -11,7 +11,7 @@ import tensorflow as tf
 from builders import ELBO, SHAPE, gaussian_kl, make_images, make_model, to_x
 from scipy.stats import norm
 
-from svae import batch_norm, evaluation
+from svae import batch_norm, draws, evaluation
 from svae.evaluation import Evaluator
 from svae.model import EVALUATION, draw_key
 
@@ -32,7 +32,7 @@ def slow_terms(model, images, batch):
         loc, log_var = (p.numpy() for p in model.encode(x[None]))
         count = min(batch, len(images) - i // batch * batch)
         key = draw_key(model.seed, EVALUATION, i // batch)
-        noise = tf.random.stateless_normal((count, *model.latent_shape), key)[i % batch]
+        noise = draws.normal((count, *model.latent_shape), key)[i % batch]
         z = loc + np.exp(log_var / 2) * noise
         sampled.append(np.square(x - model.decode(z)[0].numpy()).sum())
         from_mean.append(np.square(x - model.decode(loc)[0].numpy()).sum())

@@ -1,0 +1,38 @@
+"""Random numbers that are a function of their key alone.
+
+They are made of integers from the Philox generator, in plain arithmetic: the same on a CPU and a
+GPU, and with and without XLA, up to rounding. TensorFlow's own normal and uniform numbers are
+others once XLA compiles the function that draws them.
+"""
+
+import math
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+
+def _bits(shape: Sequence[int] | tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """uint32, all values equally likely."""
+    return tf.random.stateless_uniform(
+        shape, key, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+    )
+
+
+def normal(shape: Sequence[int] | tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """float32 `shape`, iid N(0, 1), from a key of two integers.
+
+    By Box and Muller's method: sqrt(-2 log u) cos(2 pi v) with u and v uniform on (0, 1), here
+    multiples of 2^-24, so that no value lies beyond 5.8.
+    """
+    bits = tf.bitwise.right_shift(_bits(tf.concat([[2], shape], 0), key), tf.constant(9, tf.uint32))
+    u, v = tf.unstack((tf.cast(bits, tf.float32) + 0.5) * 2.0**-23)
+    return tf.sqrt(-2.0 * tf.math.log(u)) * tf.cos(2.0 * math.pi * v)
+
+
+def dropout(x: tf.Tensor, rate: float, key: tf.Tensor) -> tf.Tensor:
+    """Sets each entry of x to 0 with probability `rate`, and divides the others by 1 - rate.
+
+    Which ones is decided by the key, whatever the type of x.
+    """
+    kept = _bits(tf.shape(x), key) >= tf.constant(round(rate * 2**32), tf.uint32)
+    return tf.where(kept, x / (1.0 - rate), tf.zeros_like(x))

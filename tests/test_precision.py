@@ -1,0 +1,248 @@
+"""Training steps in half precision, and compiled by XLA."""
+
+import builders
+import numpy as np
+import pytest
+import tensorflow as tf
+from builders import ELBO, to_x
+
+from svae.model import SpatialVAE
+
+# Bits behind the point: the precision of one operation. A network's is some times coarser.
+EPSILON = {"float32": 2.0**-23, "mixed_bfloat16": 2.0**-8, "mixed_float16": 2.0**-11}
+HALF = ["mixed_bfloat16", "mixed_float16"]
+SHAPE = (24, 24, 1)  # half precision on a CPU is slow
+OBJECTIVES = {
+    "weighted": {},
+    "optimal": {**ELBO, "decoder_variance": "optimal"},
+    "learned": {**ELBO, "decoder_variance": "learned"},
+}
+
+
+def make_images(n=8):
+    return builders.make_images(n, SHAPE)
+
+
+def _small(changes):
+    if changes.get("posterior") == "vanilla":
+        return (32, 32, 1), changes
+    return SHAPE, {"latent_size": 2, **changes}
+
+
+def make_model(**changes):
+    shape, changes = _small(changes)
+    return builders.make_model(shape, **changes)
+
+
+def make_step(**changes):
+    shape, changes = _small(changes)
+    return builders.make_step(shape, **changes)
+
+
+def run(take_step, count, compiled=None):
+    """Terms of `count` steps on one batch, by the number of the step."""
+    images = tf.constant(builders.make_images(8, take_step.model.image_shape))
+    found = [(compiled or take_step)(images, tf.constant(n, tf.int64)) for n in range(count)]
+    return [{name: float(value) for name, value in terms.items()} for terms in found]
+
+
+def values(variables):
+    return [variable.numpy() for variable in variables]
+
+
+def same(first, second):
+    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("precision", "objective"),
+    [("mixed_bfloat16", "weighted"), ("mixed_float16", "learned")],
+)
+def test_half_precision_learns_and_repeats_every_bit(precision, objective):
+    def trained():
+        take_step = make_step(precision=precision, learning_rate=5e-4, **OBJECTIVES[objective])
+        found = run(take_step, 10, tf.function(take_step))
+        return found, values(take_step.variables)
+
+    (found, first), (_, again) = trained(), trained()
+    losses = [terms["loss"] for terms in found]
+    assert np.all(np.isfinite(losses))
+    assert min(losses[-3:]) < losses[0] - 0.1 * abs(losses[0])
+    assert same(first, again)
+
+
+@pytest.mark.parametrize("precision", EPSILON)
+def test_networks_compute_in_their_precision_and_the_rest_in_float32(precision):
+    model = make_model(precision=precision)
+    x = tf.constant(to_x(make_images()))
+    loc, log_var = model.encode(x, batch_statistics=True)
+    z = model.draw(loc, log_var, 0, tf.constant(0, tf.int64))
+    for tensor in (loc, log_var, z, model.decode(z, batch_statistics=True), model(x)):
+        assert tensor.dtype == tf.float32
+    inner = precision.removeprefix("mixed_")
+    assert model.encoder(x).dtype == model.decoder(z).dtype == inner
+    assert {weight.dtype for weight in model.weights} == {"float32"}
+    take_step = make_step(precision=precision)
+    terms = take_step(tf.constant(make_images()), tf.constant(0, tf.int64))
+    assert {value.dtype for value in terms.values()} == {tf.float32}
+
+
+@pytest.mark.parametrize("precision", HALF)
+def test_sums_over_pixels_are_float32(precision):
+    """The SSE of a batch is that of the decoded images, to more digits than a half has."""
+    model = make_model(precision=precision, dropout=0.0)
+    take_step = make_step(precision=precision, dropout=0.0)
+    images = make_images()
+    loc, log_var = model.encode(tf.constant(to_x(images)), batch_statistics=True)
+    z = model.draw(loc, log_var, 0, tf.constant(0, tf.int64))
+    decoded = model.decode(z, batch_statistics=True).numpy().astype(np.float64)
+    found = run(take_step, 1)[0]
+    sse = np.square(to_x(images) - decoded).sum() / len(images)
+    m, s = loc.numpy().astype(np.float64), log_var.numpy().astype(np.float64)
+    kl = 0.5 * (m**2 + np.exp(s) - s - 1).sum() / len(images)
+    assert found["sse"] == pytest.approx(sse, rel=1e-5)
+    assert found["kl"] == pytest.approx(kl, rel=1e-5)
+    assert found["loss"] == pytest.approx(sse + 2 * kl, rel=1e-5)
+
+
+def outputs(precision):
+    model = make_model(precision=precision)
+    z = tf.constant(np.random.default_rng(0).normal(size=(8, 2, 2, 4)), tf.float32)
+    return [
+        *model.encode(tf.constant(to_x(make_images())), batch_statistics=True),
+        model.decode(z, batch_statistics=True),
+    ]
+
+
+@pytest.mark.parametrize("precision", HALF)
+def test_half_precision_gives_what_float32_gives_but_for_its_digits(precision):
+    for exact, found in zip(outputs("float32"), outputs(precision), strict=True):
+        error = np.abs(found - exact).max() / np.abs(exact).max()
+        assert 0 < error < 40 * EPSILON[precision]
+
+
+@pytest.mark.parametrize("precision", HALF)
+def test_statistics_of_batch_norm_are_float32(precision):
+    """They differ from float32's by the rounding of the activations, which averages out; sums of
+    halves would be off by far more, or overflow."""
+    found = {}
+    for name in ("float32", precision):
+        model = make_model(precision=name)
+        images = 127 + make_images(64) // 128  # x of one sign, and hardly any variance
+        model.encode(tf.constant(to_x(images)), batch_statistics=True)
+        found[name] = model.encoder.non_trainable_weights[:2]
+    for exact, half in zip(found["float32"], found[precision], strict=True):
+        np.testing.assert_allclose(half, exact, rtol=4 * EPSILON[precision], atol=1e-4)
+
+
+def first_moments(precision, scale=None):
+    """Adam's first moments behind one step, a tenth of the gradients."""
+    take_step = make_step(precision=precision, dropout=0.0)
+    optimizer = take_step.optimizer
+    if precision == "mixed_float16":
+        optimizer.dynamic_scale.assign(scale)
+        optimizer = optimizer.inner_optimizer
+    run(take_step, 1)
+    assert int(optimizer.iterations) == 1
+    return [v.numpy() for v in optimizer.variables if "momentum" in v.path]
+
+
+def worst_angle(first, second):
+    """The largest angle between two gradients of one variable, of those that are not about 0."""
+    largest = max(np.linalg.norm(g) for g in first)
+    return max(
+        np.arccos(min(1.0, np.vdot(a, b) / np.linalg.norm(a) / np.linalg.norm(b)))
+        for a, b in zip(first, second, strict=True)
+        if np.linalg.norm(a) > 1e-3 * largest
+    )
+
+
+def test_gradients_of_half_precision_are_those_of_float32():
+    exact = first_moments("float32")
+    bfloat16 = first_moments("mixed_bfloat16")
+    float16 = first_moments("mixed_float16", 2.0**10)
+    unscaled = first_moments("mixed_float16", 2.0**-6)
+    for found, most in ((bfloat16, 0.1), (float16, 0.02)):
+        assert worst_angle(exact, found) < most
+        for a, b in zip(exact, found, strict=True):
+            assert np.linalg.norm(b) == pytest.approx(np.linalg.norm(a), rel=0.1, abs=1e-6)
+    # what the scale is for
+    assert worst_angle(exact, unscaled) > 2 * worst_angle(exact, float16)
+
+
+def test_an_overflow_skips_the_step_and_halves_the_scale():
+    take_step = make_step(precision="mixed_float16", **{**ELBO, "decoder_variance": "learned"})
+    compiled = tf.function(take_step)
+    optimizer, model = take_step.optimizer, take_step.model
+    assert any(optimizer.dynamic_scale is v for v in take_step.variables)  # is saved
+    optimizer.dynamic_scale.assign(2.0**26)
+    start, variance = values(model.trainable_variables), model.decoder_variance()
+    found = run(take_step, 1, compiled)[0]
+    assert np.isfinite(found["loss"])
+    assert float(optimizer.dynamic_scale) == 2.0**25
+    assert same(start, values(model.trainable_variables))
+    assert int(optimizer.iterations) == 0
+    # its gradient does not pass through the networks
+    moved = abs(np.log(model.decoder_variance() / variance))
+    assert moved == pytest.approx(model.settings.decoder_variance_learning_rate, rel=1e-3)
+    losses = [terms["loss"] for terms in run(take_step, 20, compiled)]
+    assert np.all(np.isfinite(losses)) and losses[-1] < losses[0]
+    assert float(optimizer.dynamic_scale) < 2.0**20
+    assert not same(start, values(model.trainable_variables))
+
+
+@pytest.mark.parametrize("scale", [2.0**4, 2.0**14])
+def test_clipping_sees_the_gradients_without_their_scale(scale):
+    limit = 1e-3
+    take_step = make_step(precision="mixed_float16", gradient_clip_norm=limit)
+    take_step.optimizer.dynamic_scale.assign(scale)
+    run(take_step, 1)
+    inner = take_step.optimizer.inner_optimizer
+    assert int(inner.iterations) == 1
+    moments = [v.numpy() for v in inner.variables if "momentum" in v.path]
+    norm = np.sqrt(sum(np.square(m).sum() for m in moments)) / 0.1
+    assert norm == pytest.approx(limit, rel=1e-3)
+
+
+@pytest.mark.parametrize("precision", HALF)
+def test_one_weights_file_for_every_precision(tmp_path, precision):
+    trained = make_step(precision=precision)
+    run(trained, 2)
+    path = tmp_path / "one.weights.h5"
+    trained.model.save_weights(path)
+    plain = make_model()
+    plain.load_weights(path)
+    assert same(trained.model.get_weights(), plain.get_weights())
+    twin = trained.model.in_float32()
+    assert twin.settings.precision == "float32"
+    assert same(twin.get_weights(), plain.get_weights())
+    x = to_x(make_images())
+    np.testing.assert_array_equal(plain(x), twin(x))
+    assert isinstance(twin, SpatialVAE) and np.any(twin(x).numpy() != trained.model(x).numpy())
+
+
+# Every posterior, objective and precision, but not every combination: XLA takes its time.
+COMPILED = [
+    ("vanilla", "weighted", "float32"),
+    ("naive", "learned", "mixed_float16"),
+    ("mvn", "optimal", "float32"),
+    ("low_rank", "weighted", "mixed_bfloat16"),
+]
+
+
+@pytest.mark.parametrize(("posterior", "objective", "precision"), COMPILED)
+def test_xla_computes_what_is_computed_without_it(posterior, objective, precision):
+    changes = {"posterior": posterior, "precision": precision, "dropout": 0.5}
+    steps = []
+    for compiled in (True, False):
+        take_step = make_step(**changes, **OBJECTIVES[objective], learning_rate=1e-4)
+        function = tf.function(take_step, jit_compile=compiled)
+        found = run(take_step, 1, function)
+        steps.append((take_step, found + run(take_step, 2, function)))
+    (one, with_xla), (other, without) = steps
+    tolerance = 1e-4 if precision == "float32" else 8 * EPSILON[precision]
+    for found, expected in zip(with_xla, without, strict=True):
+        assert found == pytest.approx(expected, rel=tolerance)
+    for a, b in zip(values(one.model.weights), values(other.model.weights), strict=True):
+        # Adam turns a gradient of about 0, whatever its sign, into a step of the learning rate.
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=3 * 2e-4 + tolerance)
