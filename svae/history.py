@@ -5,6 +5,7 @@ Imports no TensorFlow: the report reads histories too.
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +45,9 @@ def objectives(record: dict[str, Any], dimension: int) -> dict[str, float]:
         "train": normaliser + sse / (2 * variance) + kl,
         "valid": -record["valid_elbo_nats_per_image"],
     }
+
+
+def best_epoch(records: Sequence[dict[str, Any]], dimension: int) -> int:
+    """The first epoch, counted from 1, with the best validation objective; 0 if there is none."""
+    losses = [objectives(record, dimension)["valid"] for record in records]
+    return 1 + losses.index(min(losses)) if losses else 0

@@ -13,8 +13,10 @@ import tensorflow as tf
 from svae.checkpoints import State
 from svae.datasets.feed import Feed
 from svae.datasets.store import Store
+from svae.diagnosis import warnings_of
 from svae.errors import Stopped, UserError
 from svae.evaluation import Evaluator
+from svae.history import best_epoch
 from svae.runs import RunFolder, save_weights
 from svae.settings.services import Services
 from svae.stopping import StopRequest
@@ -53,6 +55,7 @@ class Loop:
         self.take_step, self.evaluator, self.valid = take_step, evaluator, store.split("valid")
         self.model = take_step.model
         self.settings = self.model.settings
+        self.warned: set[str] = set()
         self.checkpoint_seconds = 60 * services.checkpoint_minutes
         self.callbacks = keras.callbacks.CallbackList(
             list(callbacks), model=self.model, steps=feed.steps, epochs=self.settings.epochs
@@ -67,6 +70,7 @@ class Loop:
         step = tf.function(self.take_step, jit_compile=self.settings.jit_compile)
         self.mark = self.saved = time.monotonic()
         self.request.at_once = False  # from here on there is something to save
+        self.callbacks.on_train_begin()
         try:
             epochs = range(len(self.state.records), self.settings.epochs)
             first = self.state.step - epochs.start * self.feed.steps
@@ -80,6 +84,7 @@ class Loop:
         except Stopped:
             log.info("step %d is saved in %s", self.state.step, self._save())
             raise
+        self.callbacks.on_train_end()
         self.request.at_once = True
         self.request.check()
 
@@ -113,7 +118,8 @@ class Loop:
         state.sums, state.seconds = dict.fromkeys(state.sums, 0.0), 0.0
         self.run_folder.write_history(state.records)
         self.callbacks.on_epoch_end(epoch)
-        if best_epoch(state.records) == epoch + 1:
+        self._warn()
+        if best_epoch(state.records, model.dimension) == epoch + 1:
             save_weights(model, self.run_folder.best_weights)
         self._save()
         self.mark = time.monotonic()
@@ -146,9 +152,18 @@ class Loop:
         self.mark = self.saved = time.monotonic()
         return path
 
+    def _warn(self) -> None:
+        for warning in warnings_of(self.state.records, self.settings, self.model.dimension):
+            if warning not in self.warned:
+                log.warning("warning: %s", warning)
+                self.warned.add(warning)
+
     def _has_converged(self) -> bool:
         records, patience = self.state.records, self.settings.early_stopping_patience
-        return patience is not None and len(records) - best_epoch(records) >= patience
+        return (
+            patience is not None
+            and len(records) - best_epoch(records, self.model.dimension) >= patience
+        )
 
     def _not_finite(self, where: str, terms: dict[str, float]) -> UserError:
         shown = ", ".join(f"{name} {value:g}" for name, value in terms.items())
@@ -157,14 +172,3 @@ class Loop:
             f"{self.run_folder.checkpoints.way_back()}. Lower training.learning_rate, or set "
             f"training.gradient_clip_norm or training.learning_rate_warmup_epochs"
         )
-
-
-def best_epoch(records: Sequence[dict[str, Any]]) -> int:
-    """The first epoch, counted from 1, with the best validation objective; 0 if there is none."""
-    losses = [
-        -line["valid_elbo_nats_per_image"]
-        if "valid_elbo_nats_per_image" in line
-        else line["valid_objective_sse_plus_w_kl"]
-        for line in records
-    ]
-    return 1 + losses.index(min(losses)) if losses else 0

@@ -14,11 +14,13 @@ from svae import batch_norm
 from svae.checkpoints import State
 from svae.datasets.feed import Feed
 from svae.datasets.store import Store
+from svae.diagnosis import warnings_of
 from svae.disk import full_disk_explained
 from svae.errors import UserError
 from svae.evaluation import Evaluator
 from svae.files import file_hash, write_json
-from svae.loop import Loop, best_epoch
+from svae.history import best_epoch
+from svae.loop import Loop
 from svae.model import SpatialVAE
 from svae.progress import Progress, Terminal
 from svae.provenance import software
@@ -26,6 +28,7 @@ from svae.runs import RunFolder, identity, save_weights
 from svae.settings.services import Services
 from svae.settings.training import TrainingSettings
 from svae.stopping import StopRequest, stop_request
+from svae.tensorboard import PICTURE_IMAGES, TensorBoard
 from svae.training_step import TrainingStep
 
 log = logging.getLogger(__name__)
@@ -108,12 +111,15 @@ def _train(
     evaluator = Evaluator(model, check=request.check)
     with contextlib.closing(Terminal(lock_folder)) as terminal:
         batch = settings.batch_size
-        progress = Progress(variant, settings.epochs, feed.steps, batch, state.records, terminal)
-        loop = Loop(run, store, feed, take_step, evaluator, state, services, request, [progress])
-        loop.run()
+        shown = store.images("valid", PICTURE_IMAGES)
+        callbacks = [
+            Progress(variant, settings.epochs, feed.steps, batch, state.records, terminal),
+            TensorBoard(run.tensorboard, state.records, services.picture_epochs, shown),
+        ]
+        Loop(run, store, feed, take_step, evaluator, state, services, request, callbacks).run()
 
     records = state.records
-    best = best_epoch(records)
+    best = best_epoch(records, model.dimension)
     if settings.early_stopping_patience is not None:
         model.load_weights(run.best_weights)
     # What is recorded of the finished run is of the model that `runs.load_model` gives.
@@ -138,6 +144,7 @@ def _train(
         "best_epoch": best,
         "weights_of_epoch": len(records) if settings.early_stopping_patience is None else best,
         "steps": state.step,
+        "warnings": warnings_of(records, settings, model.dimension),
         "training_seconds": sum(line["seconds"] for line in records),
         "device": device,
         "threads": settings.threads,

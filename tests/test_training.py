@@ -213,10 +213,18 @@ def test_the_optimal_variance_is_the_training_sets(data, tmp_path):
         assert terms["elbo_nats_per_image"] == pytest.approx(elbo, rel=1e-4)
 
 
-def test_a_loss_that_is_not_finite_stops_the_training(data, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_training_at_its_step(data, tmp_path):
     what = settings(posterior="naive", batch_size=8, epochs=30, learning_rate=1e6)
-    with pytest.raises(UserError, match=r"not finite.*learning_rate"):
+    with pytest.raises(
+        UserError, match=r"step \d+ \(epoch \d+\): .*not finite \(loss .*sse .*kl "
+    ) as e:
         train(data, tmp_path / "run", what)
+    assert "training.learning_rate" in str(e.value)
+    run = RunFolder(tmp_path / "run")
+    lines = run.read_history()
+    assert all(math.isfinite(x) for line in lines for x in line.values() if isinstance(x, float))
+    newest = run.checkpoints.newest()
+    assert f"the last good checkpoint is {newest}" in str(e.value) if lines else newest is None
     assert not (tmp_path / "run" / "run.json").exists()
     assert not (tmp_path / "run" / "final.weights.h5").exists()
 
@@ -271,3 +279,42 @@ def test_load_model_wants_the_recorded_weights(data, tmp_path):
     target.unlink()
     with pytest.raises(UserError, match=r"final.weights.h5 is missing"):
         load_model(folder)
+
+
+def test_early_stopping_takes_the_weights_of_the_best_epoch(data, tmp_path):
+    what = replace(TINY, learning_rate=0.02, epochs=40, early_stopping_patience=1)
+    record = train(data, tmp_path / "early", what)
+    lines = RunFolder(tmp_path / "early").read_history()
+    losses = [line["valid_objective_sse_plus_w_kl"] for line in lines]
+    best = losses.index(min(losses)) + 1
+    assert record["early_stopped"] and len(lines) == record["epochs_trained"] == best + 1 < 40
+    assert record["weights_of_epoch"] == record["best_epoch"] == best
+
+    # the same weights as of a training of so many epochs, but for the batch-norm statistics, which
+    # are estimated in an order that the number of epochs decides
+    train(data, tmp_path / "best", replace(what, epochs=best, early_stopping_patience=None))
+    models = [load_model(tmp_path / name)[0] for name in ("early", "best")]
+    for a, b in zip(*(model.trainable_variables for model in models), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+    # more epochs change nothing: it has stopped
+    again = train(data, tmp_path / "early", replace(what, epochs=50))
+    assert again["epochs_trained"] == record["epochs_trained"]
+    assert len(RunFolder(tmp_path / "early").read_history()) == best + 1
+
+
+def test_a_cosine_schedule_depends_on_the_epochs(data, tmp_path):
+    what = replace(TINY, learning_rate_schedule="cosine", epochs=1)
+    train(data, tmp_path / "run", what)
+    train(data, tmp_path / "run", replace(what, epochs=2))
+    assert (tmp_path / "run.set-aside-1").exists()
+    rates = [line["learning_rate"] for line in RunFolder(tmp_path / "run").read_history()]
+    shares = [0.5 * (1 + math.cos(math.pi * step / 6)) for step in (2, 5)]
+    assert rates == pytest.approx([TINY.learning_rate * share for share in shares], rel=1e-5)
+
+
+def test_a_dead_run_says_so_once(data, tmp_path, caplog):
+    what = replace(TINY, learning_rate=1e-12, kl_warmup_epochs=0, epochs=5, batch_size=2)
+    record = train(data, tmp_path / "run", what)
+    (warning,) = record["warnings"]
+    assert warning.startswith("dead run") and caplog.text.count(warning) == 1

@@ -152,3 +152,20 @@ def test_noise_and_dropout_differ_from_step_to_step(dropout):
         assert len(set(divergences)) == 3
     else:
         assert divergences == pytest.approx([divergences[0]] * 3, rel=1e-6)
+
+
+def test_gradients_are_clipped_to_their_global_norm():
+    """Adam's first moment behind the first step is a tenth of the gradient."""
+
+    def moments(clip):
+        take = make_step(dropout=0.0, gradient_clip_norm=clip)
+        step(take, tf.constant(make_images()))
+        return np.concatenate(
+            [10 * m.numpy().ravel() for m in take.optimizer.variables if "momentum" in m.path]
+        )
+
+    free, clipped = moments(None), moments(1e-3)
+    assert np.linalg.norm(free) > 0.01
+    assert np.linalg.norm(clipped) == pytest.approx(1e-3, rel=1e-3)
+    np.testing.assert_allclose(clipped / 1e-3, free / np.linalg.norm(free), rtol=1e-2, atol=1e-5)
+    np.testing.assert_allclose(moments(100.0), free, rtol=1e-4, atol=1e-9)
