@@ -46,20 +46,28 @@ class Workflow:
 
     def run(self, *arguments: str, check: bool = True, **environment: str):
         """Run Snakemake in the folder with the copy's package; the finished process."""
-        command = [sys.executable, "-m", "snakemake", *arguments]
+        done = subprocess.run(**self._command(arguments, environment), capture_output=True)
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def start(self, *arguments: str):
+        """Start Snakemake, as `run` does, in a process group of its own."""
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen(**self._command(arguments, {}), **quiet, start_new_session=True)
+
+    def _command(self, arguments: tuple[str, ...], environment: dict[str, str]) -> dict:
         # No GPU and no profile of the machine's decides what the tests see.
         ours = {
             "PYTHONPATH": str(self.folder),
             "CUDA_VISIBLE_DEVICES": "",
             "SNAKEMAKE_PROFILE": "none",
         }
-        ours["PYTHONPATH"] = str(self.folder)
-        environment = {**os.environ, **ours, **environment}
-        done = subprocess.run(
-            command, cwd=self.folder, env=environment, text=True, capture_output=True
-        )
-        assert not check or done.returncode == 0, done.stdout + done.stderr
-        return done
+        return {
+            "args": [sys.executable, "-m", "snakemake", *arguments],
+            "cwd": self.folder,
+            "env": {**os.environ, **ours, **environment},
+            "text": True,
+        }
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """How many jobs of each rule Snakemake plans; {} if nothing is to be done."""
