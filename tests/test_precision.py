@@ -123,16 +123,17 @@ def test_half_precision_gives_what_float32_gives_but_for_its_digits(precision):
 
 @pytest.mark.parametrize("precision", HALF)
 def test_statistics_of_batch_norm_are_float32(precision):
-    """They differ from float32's by the rounding of the activations, which averages out; sums of
-    halves would be off by far more, or overflow."""
+    """Of activations whose squares float16 cannot hold."""
     found = {}
     for name in ("float32", precision):
         model = make_model(precision=name)
-        images = 127 + make_images(64) // 128  # x of one sign, and hardly any variance
-        model.encode(tf.constant(to_x(images)), batch_statistics=True)
-        found[name] = model.encoder.non_trainable_weights[:2]
+        kernel = model.encoder.trainable_variables[0]
+        kernel.assign(6000 * kernel)
+        model.encode(tf.constant(to_x(make_images(64))), batch_statistics=True)
+        found[name] = [w.numpy() for w in model.encoder.non_trainable_weights[:2]]
+    assert found["float32"][1].max() > 65504
     for exact, half in zip(found["float32"], found[precision], strict=True):
-        np.testing.assert_allclose(half, exact, rtol=4 * EPSILON[precision], atol=1e-4)
+        np.testing.assert_allclose(half, exact, atol=2 * EPSILON[precision] * np.abs(exact).max())
 
 
 def first_moments(precision, scale=None):
@@ -168,6 +169,18 @@ def test_gradients_of_half_precision_are_those_of_float32():
             assert np.linalg.norm(b) == pytest.approx(np.linalg.norm(a), rel=0.1, abs=1e-6)
     # what the scale is for
     assert worst_angle(exact, unscaled) > 2 * worst_angle(exact, float16)
+
+
+@pytest.mark.parametrize("precision", HALF)
+def test_the_gradient_of_a_learned_variance_is_not_scaled(precision):
+    found = {}
+    for name in ("float32", precision):
+        take_step = make_step(precision=name, dropout=0.0, **OBJECTIVES["learned"])
+        run(take_step, 1)
+        (moment,) = (v for v in take_step.variance_optimizer.variables if "momentum" in v.path)
+        found[name] = float(moment)
+    assert found["float32"] != 0
+    assert found[precision] == pytest.approx(found["float32"], rel=0.02)
 
 
 def test_an_overflow_skips_the_step_and_halves_the_scale():

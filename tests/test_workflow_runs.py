@@ -134,3 +134,109 @@ def test_one_training_one_gpu(tmp_path, count):
     assert sorted(given) == GIVEN[count]
     assert not any("waiting for a GPU" in log for log in logs)
     assert overlap(tmp_path) == (count != 1)
+
+
+def small_trainings(folder, device):
+    """A workflow of two trainings whose data set is converted, and its targets."""
+    workflow = Workflow(folder)
+    names = ("vanilla", "low_rank")
+    variants = {name: {"posterior": name} for name in names}
+    workflow.configure(SMALL | {"variants": variants, "device": device})
+    return workflow, [f"runs/mnist_5k/{name}/seed-0/run.json" for name in names]
+
+
+def test_device_cpu_leaves_gpus_alone(tmp_path):
+    workflow, records = small_trainings(tmp_path, "cpu")
+    environment = {"TMPDIR": str(tmp_path), **fake_gpus(tmp_path, 1)}
+    workflow.run("--cores", "2", "data/mnist_5k.h5", **environment)
+    workflow.run("--cores", "2", *records, **environment)
+    assert overlap(tmp_path)
+    for record in records:
+        content = json.loads((tmp_path / record).read_text())
+        assert content["device"] == "running on the CPU with 1 thread"
+    assert not any("GPU" in path.read_text() for path in (tmp_path / "logs").glob("train*"))
+    assert not list(tmp_path.glob("svae-gpu-*"))
+
+
+def test_device_gpu_without_a_gpu_stops_before_anything_runs(tmp_path):
+    workflow, records = small_trainings(tmp_path, "gpu")
+    done = workflow.run("--cores", "2", *records, check=False)
+    assert done.returncode != 0
+    assert "device is gpu, but no NVIDIA GPU is visible" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "data").exists()
+    # Nothing else needs one, and a dry run tells what would run.
+    assert workflow.planned(*records) == {"convert": 1, "train": 2}
+    workflow.run("--cores", "2", "data/mnist_5k.h5")
+
+
+def test_device_gpu_with_one_that_tensorflow_lacks_fails_the_training(tmp_path):
+    workflow, records = small_trainings(tmp_path, "gpu")
+    environment = {"TMPDIR": str(tmp_path), **fake_gpus(tmp_path, 1)}
+    done = workflow.run("--cores", "2", records[0], check=False, **environment)
+    assert done.returncode != 0
+    log = (tmp_path / "logs/train_mnist_5k_vanilla_seed-0.log").read_text()
+    assert "GPU GPU-fake-0 is there, but TensorFlow cannot use it" in log
+    assert "Traceback" not in log
+    assert not (tmp_path / "runs").exists()
+
+
+# Stands in for a cluster: it notes what a job asks for, and fails it.
+CLUSTER = """
+from pathlib import Path
+
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+from snakemake_interface_executor_plugins.settings import CommonSettings
+
+common_settings = CommonSettings(
+    non_local_exec=True, implies_no_shared_fs=False, job_deploy_sources=False
+)
+
+
+class Executor(RemoteExecutor):
+    def run_job(self, job):
+        asked = f"{job.rule.name}: gpu {job.resources.get('gpu', 0)}, threads {job.threads}\\n"
+        with Path("asked.txt").open("a") as file:
+            file.write(asked)
+        info = SubmittedJobInfo(job)
+        self.report_job_submission(info)
+        self.report_job_error(info)
+
+    async def check_active_jobs(self, active_jobs):
+        for info in ():
+            yield info
+
+    def cancel_jobs(self, active_jobs):
+        pass
+"""
+
+
+@pytest.mark.parametrize("count", [0, 1])
+@pytest.mark.parametrize(
+    ("device", "asked"), [("gpu", "gpu 1, threads 1"), ("auto", "gpu 0, threads 2")]
+)
+def test_trainings_on_a_cluster(tmp_path, device, asked, count):
+    """They ask for a GPU if they must have one, whatever the submitting machine has, and do not
+    wait there for one another."""
+    workflow, records = small_trainings(tmp_path, device)
+    workflow.configure({"training": {"threads": 2}})
+    plugin = tmp_path / "snakemake_executor_plugin_standin"
+    plugin.mkdir()
+    (plugin / "__init__.py").write_text(CLUSTER)
+    workflow.run("--cores", "2", "data/mnist_5k.h5")
+    environment = fake_gpus(tmp_path, count)
+    cluster = ("--executor", "standin", "--jobs", "2", "--cores", "2", "--keep-going")
+    wait = ("--seconds-between-status-checks", "1")
+    done = workflow.run(*cluster, *wait, *records, check=False, **environment)
+    assert "Error in the configuration" not in done.stderr
+    lines = (tmp_path / "asked.txt").read_text().splitlines()
+    assert lines == [f"train: {asked}"] * 2, done.stderr
+
+
+def test_another_device_trains_nothing_anew(tmp_path):
+    workflow, records = small_trainings(tmp_path, "cpu")
+    workflow.run("--cores", "2", *records)
+    assert workflow.planned("--config", "device=gpu", "--", *records) == {}
+    # Nor is a GPU missed where none is needed.
+    workflow.run("--cores", "2", "--config", "device=gpu", "--", *records)
