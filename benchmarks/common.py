@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -55,30 +54,31 @@ def make_store(path: Path, n: int) -> None:
         writer.finish({"padding": 0})
 
 
-def training(
-    settings: TrainingSettings, shape: tuple[int, int, int], steps: int
-) -> Callable[[Any], dict[str, float]]:
-    """A new model's step as svae.loop takes it: images -> the terms of their loss.
+class Training:
+    """A new model of images of `shape`, and its step as svae.loop takes it.
 
     `steps`: in an epoch. TensorFlow must have been set up.
     """
-    import tensorflow as tf
 
-    from svae.model import SpatialVAE
-    from svae.training_step import TrainingStep
+    def __init__(
+        self, settings: TrainingSettings, shape: tuple[int, int, int], steps: int, seed: int = 0
+    ):
+        import tensorflow as tf
 
-    take_step = TrainingStep(SpatialVAE(shape, 0, settings, 0), steps, 0.3)
-    compiled = tf.function(take_step, jit_compile=settings.jit_compile)
-    number = 0
+        from svae.model import SpatialVAE
+        from svae.training_step import TrainingStep
 
-    def step(images: Any) -> dict[str, float]:
-        nonlocal number
-        terms = compiled(images, tf.constant(number, tf.int64))
-        number += 1
+        self.model = SpatialVAE(shape, 0, settings, seed)
+        self.compiled = tf.function(
+            TrainingStep(self.model, steps, 0.3), jit_compile=settings.jit_compile
+        )
+        self.count = tf.constant(0, tf.int64)
+
+    def step(self, images: Any) -> dict[str, float]:
+        """The terms of the loss of these images."""
+        terms = self.compiled(images, self.count)
+        self.count += 1
         return {name: float(value) for name, value in terms.items()}
-
-    step.model = take_step.model
-    return step
 
 
 def train(
@@ -99,7 +99,7 @@ def train(
     settings = dataclasses.replace(settings, epochs=ENDLESS)
     with h5py.File(path) as file:
         images = file["train"]
-        step = training(settings, SHAPE, len(images) // BATCH)
+        step = Training(settings, SHAPE, len(images) // BATCH).step
         batches = tf.data.Dataset.from_tensors(images[:BATCH]).repeat()
         for batch in batches.take(5):  # traced before memory is looked at
             step(batch)

@@ -32,11 +32,10 @@ from typing import Any
 
 import numpy as np
 import yaml
-from common import ENDLESS, IMAGE, SETTINGS, SHAPE, make_store, train, training
+from common import ENDLESS, IMAGE, SETTINGS, SHAPE, Training, make_store, train
 from turns import BATCH, Ended, Script, Turns, Worker
 
 from svae.config import resolve
-from svae.schema import read_schema
 from svae.settings.training import TrainingSettings
 
 ROOT = Path(__file__).parent.parent
@@ -47,7 +46,8 @@ def variants() -> dict[str, TrainingSettings]:
     """Those of config.yaml, for 64x64x3, on all cores."""
     raw = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     raw |= {"dataset": "celeba", "sources": {}}
-    found = resolve(raw, read_schema(ROOT / "rules/schemas/config.schema.yaml"), ROOT).variants
+    schema = (ROOT / "rules/schemas/config.schema.yaml").read_text(encoding="utf-8")
+    found = resolve(raw, yaml.safe_load(schema), ROOT).variants
     return {
         name: dataclasses.replace(settings, threads=SETTINGS.threads, batch_size=BATCH)
         for name, settings in found.items()
@@ -71,8 +71,8 @@ def prepare(connection: Connection, path: Path, settings: TrainingSettings) -> N
 
     from svae.model import NOISE, draw_key
 
-    step = training(dataclasses.replace(settings, dropout=0.0), SHAPE, STEPS_COMPARED)
-    model = step.model
+    run = Training(dataclasses.replace(settings, dropout=0.0), SHAPE, STEPS_COMPARED)
+    model = run.model
     data: dict[str, Any] = {}
     blocks: dict[str, list] = {}
     for part in ("encoder", "decoder"):
@@ -100,11 +100,13 @@ def prepare(connection: Connection, path: Path, settings: TrainingSettings) -> N
     )
     np.savez(path, **data)
     connection.send("ready")
-    connection.recv()
-    images = itertools.cycle(data["images"])
-    connection.send([step(tf.constant(next(images)))["loss"] for _ in range(STEPS_COMPARED)])
-    connection.recv()
-    connection.send(0.0)
+    if connection.recv() == "go":
+        images = itertools.cycle(data["images"])
+        connection.send(
+            [run.step(tf.constant(next(images)))["loss"] for _ in range(STEPS_COMPARED)]
+        )
+        connection.recv()
+    connection.send(0.0)  # asked to end
 
 
 def keras_fit(connection: Connection, steps: int) -> None:
@@ -244,7 +246,6 @@ def main() -> None:
         by_variant: dict[str, list[float]] = {}
         for name, settings in variants().items():
             plan, ours = prepared(name, settings)
-            ours.turn()
             ours.end()
             workers = {
                 "ours": Worker(train, path, n * IMAGE, steps, settings),
