@@ -15,113 +15,18 @@ import contextlib
 import dataclasses
 import itertools
 import json
-import multiprocessing
-import os
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
+from common import ENDLESS, IMAGE, SETTINGS, Training, make_store, train
+from turns import BATCH, Ended, Turns, Worker
 
 from svae.datasets.feed import Feed
-from svae.datasets.store_writer import Writer
-from svae.settings.training import TrainingSettings
-
-SHAPE, BATCH = (64, 64, 3), 100
-IMAGE = 64 * 64 * 3  # bytes
-ENDLESS = 10**6  # epochs
-SETTINGS = TrainingSettings(
-    posterior="low_rank",
-    latent_maps=64,
-    latent_size=3,
-    dropout=0.1,
-    objective="weighted",
-    kl_weight=5.3,
-    decoder_variance=None,
-    decoder_variance_learning_rate=None,
-    beta=1.0,
-    kl_warmup_epochs=0.0,
-    epochs=1,
-    batch_size=BATCH,
-    learning_rate=1e-3,
-    learning_rate_schedule="constant",
-    learning_rate_warmup_epochs=0.0,
-    gradient_clip_norm=None,
-    early_stopping_patience=None,
-    precision="float32",
-    jit_compile=False,
-    image_memory_mb=1000,
-    threads=os.cpu_count() or 1,
-)
-
-
-def make_store(path: Path, n: int) -> None:
-    """A store of noise."""
-    rng = np.random.default_rng(0)
-    with Writer(path) as writer:
-        for start in range(0, n, 1000):
-            noise = rng.integers(0, 256, (min(1000, n - start), *SHAPE), np.uint8)
-            writer.append("train", noise)
-        writer.finish({"padding": 0})
-
-
-def peak_mb() -> float:
-    """The most memory that this process has had, in MB."""
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
-    return int(line.split()[1]) * 1024 / 1e6
-
-
-class Worker:
-    """A process that reads or trains when told to, and says how fast it was."""
-
-    def __init__(self, target: Callable[..., None], *arguments: Any):
-        context = multiprocessing.get_context("spawn")
-        self.connection, other = context.Pipe()
-        self.process = context.Process(target=target, args=(other, *arguments), daemon=True)
-        self.process.start()
-        other.close()
-        self.connection.recv()  # ready
-
-    def turn(self) -> float:
-        """Images per second."""
-        self.connection.send("go")
-        return self.connection.recv()
-
-    def end(self) -> float:
-        """The growth of its memory since it was ready, in MB."""
-        self.connection.send("end")
-        growth = self.connection.recv()
-        self.process.join()
-        return growth
-
-
-class Ended(Exception):
-    pass
-
-
-class Turns:
-    """The worker's side: called behind every batch, it waits where a turn ends."""
-
-    def __init__(self, connection: Connection, warm_up: int, batches: int):
-        self.connection, self.left, self.batches = connection, warm_up, batches
-        self.start: float | None = None
-        self.memory = peak_mb()
-
-    def __call__(self) -> None:
-        self.left -= 1
-        if self.left:
-            return
-        seconds = 0.0 if self.start is None else time.perf_counter() - self.start
-        self.connection.send(self.batches * BATCH / seconds if seconds else "ready")
-        if self.connection.recv() == "end":
-            self.connection.send(peak_mb() - self.memory)
-            raise Ended
-        self.left, self.start = self.batches, time.perf_counter()
 
 
 def read(connection: Connection, path: Path, memory_bytes: int) -> None:
@@ -132,35 +37,6 @@ def read(connection: Connection, path: Path, memory_bytes: int) -> None:
         with contextlib.suppress(Ended):
             for _ in Feed(file["train"], BATCH, 0, memory_bytes).batches(range(ENDLESS)):
                 turns()
-
-
-def train(connection: Connection, path: Path, memory_bytes: int | None, steps: int) -> None:
-    """`steps` training steps a turn from a feed, or from one batch in memory."""
-    from svae import devices
-
-    devices.set_up(None, SETTINGS.threads)
-    import keras
-    import tensorflow as tf
-
-    from svae.model import SpatialVAE
-    from svae.training import as_dataset
-
-    model = SpatialVAE(SHAPE, 0, SETTINGS, 0)
-    model.compile_for(1, 0.3)
-    with h5py.File(path) as file:
-        images = file["train"]
-        constant = tf.data.Dataset.from_tensors(images[:BATCH]).repeat()
-        # Traced before memory is looked at.
-        model.fit(constant, steps_per_epoch=5, verbose=0, shuffle=False)
-        turns = Turns(connection, 5, steps)
-        batches = constant
-        if memory_bytes is not None:
-            batches = as_dataset(Feed(images, BATCH, 0, memory_bytes), range(ENDLESS))
-        behind = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: turns())
-        with contextlib.suppress(Ended):
-            model.fit(
-                batches, steps_per_epoch=ENDLESS, verbose=0, shuffle=False, callbacks=[behind]
-            )
 
 
 def speed(path: Path, n: int, memory_bytes: int, rounds: int, steps: int) -> dict[str, float]:
@@ -226,7 +102,7 @@ class InFileOrder:
     def __init__(self, images: np.ndarray, batch_size: int):
         self.images, self.batch_shape = images, (batch_size, *images.shape[1:])
 
-    def batches(self, epochs: Iterable[int]) -> Iterator[np.ndarray]:
+    def batches(self, epochs: Iterable[int], first: int = 0) -> Iterator[np.ndarray]:
         size = self.batch_shape[0]
         for _ in epochs:
             yield from (
@@ -240,8 +116,7 @@ def learn(connection: Connection, n: int, window_images: int, seeds: int) -> Non
 
     devices.set_up(None, SETTINGS.threads)
     from svae.evaluation import Evaluator
-    from svae.model import SpatialVAE
-    from svae.training import as_dataset
+    from svae.loop import as_dataset
 
     connection.send("ready")
     settings, size = dataclasses.replace(SETTINGS, latent_maps=8), 50
@@ -255,10 +130,10 @@ def learn(connection: Connection, n: int, window_images: int, seeds: int) -> Non
             "not_shuffled": InFileOrder(ordered, size),
         }
         for name, feed in ways.items():
-            model = SpatialVAE((32, 32, 1), 0, settings, seed)
-            model.compile_for(n // size, 0.3)
-            batches = as_dataset(feed, range(1))
-            model.fit(batches, steps_per_epoch=n // size, verbose=0, shuffle=False)
+            run = Training(settings, (32, 32, 1), n // size, seed)
+            for batch in as_dataset(feed, range(1)):
+                run.step(batch)
+            model = run.model
             batch_norm.reestimate(model, feed.batches([1]))
             evaluator = Evaluator(model)
             terms = evaluator.objective(evaluator(valid))

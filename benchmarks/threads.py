@@ -12,48 +12,26 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+FOLDER = Path(__file__).parent  # where the worker finds common
 
 WORKER = """
-import sys, time
+import dataclasses, sys
 threads, steps = int(sys.argv[1]), int(sys.argv[2])
 from svae import devices
 devices.set_up(None, threads)
 import numpy as np
 import tensorflow as tf
-from svae.model import SpatialVAE
-from svae.settings.training import TrainingSettings
-settings = TrainingSettings(
-    posterior="low_rank",
-    latent_maps=64,
-    latent_size=3,
-    dropout=0.1,
-    objective="weighted",
-    kl_weight=5.3,
-    decoder_variance=None,
-    decoder_variance_learning_rate=None,
-    beta=1.0,
-    kl_warmup_epochs=0.0,
-    epochs=1,
-    batch_size=100,
-    learning_rate=1e-3,
-    learning_rate_schedule="constant",
-    learning_rate_warmup_epochs=0.0,
-    gradient_clip_norm=None,
-    early_stopping_patience=None,
-    precision="float32",
-    jit_compile=False,
-    image_memory_mb=1000,
-    threads=threads,
-)
-model = SpatialVAE((32, 32, 3), 0, settings, 0)
-model.compile_for(steps, 0.3)
-images = np.random.default_rng(0).integers(0, 256, (100, 32, 32, 3), np.uint8)
-batches = tf.data.Dataset.from_tensors(images).repeat()
-fit = lambda n: model.fit(batches, steps_per_epoch=n, verbose=0, shuffle=False)
-fit(5)
+from common import SETTINGS, Training
+run = Training(dataclasses.replace(SETTINGS, threads=threads), (32, 32, 3), steps)
+images = tf.constant(np.random.default_rng(0).integers(0, 256, (100, 32, 32, 3), np.uint8))
+for _ in range(5):
+    run.step(images)
 print("ready", flush=True)
 sys.stdin.readline()
-fit(steps)
+for _ in range(steps):
+    run.step(images)
 print("done", flush=True)
 """
 
@@ -64,7 +42,9 @@ def images_per_second(threads: int, together: int, turns: int, steps: int) -> fl
     for _ in range(turns):
         command = [sys.executable, "-c", WORKER, str(threads), str(steps)]
         workers = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=FOLDER
+            )
             for _ in range(together)
         ]
         for worker in workers:

@@ -14,7 +14,7 @@ outputs. Weights are float32 under all, and so are the statistics of batch norm.
 import keras
 import tensorflow as tf
 
-from svae import draws
+from svae import draws, layers
 from svae.geometry import check
 
 # The moving averages serve the validation terms during training only, and are re-estimated after it
@@ -34,8 +34,17 @@ class Block(keras.layers.Layer):
         )
         self.activation = keras.activations.get(activation)
 
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.convolution.build(input_shape)
+        self.batch_norm.build(self.convolution.compute_output_shape(input_shape))
+
     def call(self, x: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
-        return self.activation(self.batch_norm(self.convolution(x), training=batch_statistics))
+        if isinstance(self.convolution, keras.layers.Conv2DTranspose):
+            x = layers.transposed_convolution(self.convolution, x)
+        else:
+            x = self.convolution(x)
+        x = layers.batch_norm(self.batch_norm, x) if batch_statistics else self.batch_norm(x)
+        return self.activation(x)
 
 
 def _convolution(filters: int, padding: str, dtype: str) -> Block:

@@ -2,10 +2,10 @@
 
 import math
 
-import keras
 import tensorflow as tf
 
 from svae import objectives, posteriors
+from svae.adam import Adam
 from svae.model import DROPOUT, NOISE, SpatialVAE, draw_key, per_image, scaled
 from svae.schedules import LearningRate, warmup
 
@@ -30,7 +30,7 @@ class TrainingStep:
             settings.epochs * steps_per_epoch,
         )
         # Epsilon is the default of TensorFlow 1, which the published code used; Keras has 1e-7.
-        self.optimizer = keras.optimizers.Adam(
+        self.optimizer = Adam(
             self.learning_rate, epsilon=1e-8, global_clipnorm=settings.gradient_clip_norm
         )
         if settings.precision == "mixed_float16":
@@ -41,7 +41,7 @@ class TrainingStep:
         self.variables = [*model.variables, *self.optimizer.variables]
         if settings.decoder_variance == "learned":
             rate = settings.decoder_variance_learning_rate
-            self.variance_optimizer = keras.optimizers.Adam(rate)
+            self.variance_optimizer = Adam(rate)
             self.variance_optimizer.build([model.log_variance])
             self.variables += self.variance_optimizer.variables
             start = max(math.log(data_variance), objectives.LOG_VARIANCE_FLOOR)

@@ -1,0 +1,112 @@
+"""What the benchmarks of training share: settings, stores, one training in steps."""
+
+import contextlib
+import dataclasses
+import math
+import os
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from turns import BATCH, Ended, Turns
+
+from svae.datasets.feed import Feed
+from svae.datasets.store_writer import Writer
+from svae.settings.training import TrainingSettings
+
+SHAPE = (64, 64, 3)
+IMAGE = math.prod(SHAPE)  # bytes
+ENDLESS = 10**6  # epochs
+SETTINGS = TrainingSettings(
+    posterior="low_rank",
+    latent_maps=64,
+    latent_size=3,
+    dropout=0.1,
+    objective="weighted",
+    kl_weight=5.3,
+    decoder_variance=None,
+    decoder_variance_learning_rate=None,
+    beta=1.0,
+    kl_warmup_epochs=0.0,
+    epochs=1,
+    batch_size=BATCH,
+    learning_rate=1e-3,
+    learning_rate_schedule="constant",
+    learning_rate_warmup_epochs=0.0,
+    gradient_clip_norm=None,
+    early_stopping_patience=None,
+    precision="float32",
+    jit_compile=False,
+    image_memory_mb=1000,
+    threads=os.cpu_count() or 1,
+)
+
+
+def make_store(path: Path, n: int) -> None:
+    """A store of noise."""
+    rng = np.random.default_rng(0)
+    with Writer(path) as writer:
+        for start in range(0, n, 1000):
+            noise = rng.integers(0, 256, (min(1000, n - start), *SHAPE), np.uint8)
+            writer.append("train", noise)
+        writer.finish({"padding": 0})
+
+
+class Training:
+    """A new model of images of `shape`, and its step as svae.loop takes it.
+
+    `steps`: in an epoch. TensorFlow must have been set up.
+    """
+
+    def __init__(
+        self, settings: TrainingSettings, shape: tuple[int, int, int], steps: int, seed: int = 0
+    ):
+        import tensorflow as tf
+
+        from svae.model import SpatialVAE
+        from svae.training_step import TrainingStep
+
+        self.model = SpatialVAE(shape, 0, settings, seed)
+        self.compiled = tf.function(
+            TrainingStep(self.model, steps, 0.3), jit_compile=settings.jit_compile
+        )
+        self.count = tf.constant(0, tf.int64)
+
+    def step(self, images: Any) -> dict[str, float]:
+        """The terms of the loss of these images."""
+        terms = self.compiled(images, self.count)
+        self.count += 1
+        return {name: float(value) for name, value in terms.items()}
+
+
+def train(
+    connection: Connection,
+    path: Path,
+    memory_bytes: int | None,
+    steps: int,
+    settings: TrainingSettings = SETTINGS,
+) -> None:
+    """`steps` training steps a turn from a feed, or from one batch in memory."""
+    from svae import devices
+
+    devices.set_up(None, settings.threads)
+    import tensorflow as tf
+
+    from svae.loop import as_dataset
+
+    settings = dataclasses.replace(settings, epochs=ENDLESS)
+    with h5py.File(path) as file:
+        images = file["train"]
+        step = Training(settings, SHAPE, len(images) // BATCH).step
+        batches = tf.data.Dataset.from_tensors(images[:BATCH]).repeat()
+        for batch in batches.take(5):  # traced before memory is looked at
+            step(batch)
+        turns = Turns(connection, 5, steps)
+        if memory_bytes is not None:
+            batches = as_dataset(Feed(images, BATCH, 0, memory_bytes), range(ENDLESS))
+        with contextlib.suppress(Ended):
+            for batch in batches:
+                step(batch)
+                turns()
