@@ -1,5 +1,6 @@
 # make run   everything: environment, data, five trainings, samples, scores, figure, tables
 # make test  formatting, lint, unit tests and a real small workflow
+# make test-gpu  what only a machine with a GPU can check
 # make lock  write requirements.lock anew from pyproject.toml (needs uv)
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ export PYTHONNOUSERSITE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_USER := 0
 
-.PHONY: run test env format lint unit workflow lock clean
+.PHONY: run test env format lint unit workflow test-gpu lock clean
 
 run: env
 	$(BIN)/snakemake --cores all
@@ -47,10 +48,13 @@ lint: env
 	$(BIN)/python tests/lint_workflow.py
 
 unit: env
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not workflow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not workflow and not gpu"
 
 workflow: env
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m workflow
+
+test-gpu: env
+	$(BIN)/python -m pytest -m gpu
 
 lock:
 	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --output-file requirements.lock
