@@ -51,7 +51,7 @@ unit: env
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not workflow and not gpu"
 
 workflow: env
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m workflow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "workflow and not gpu"
 
 test-gpu: env
 	$(BIN)/python -m pytest -m gpu
