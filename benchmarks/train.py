@@ -69,6 +69,7 @@ def prepare(connection: Connection, path: Path, settings: TrainingSettings) -> N
     devices.set_up(None, settings.threads)
     import tensorflow as tf
 
+    from svae import draws
     from svae.model import NOISE, draw_key
 
     run = Training(dataclasses.replace(settings, dropout=0.0), SHAPE, STEPS_COMPARED)
@@ -94,7 +95,7 @@ def prepare(connection: Connection, path: Path, settings: TrainingSettings) -> N
     data["images"] = waves(10)
     data["noise"] = np.stack(
         [
-            tf.random.stateless_normal((BATCH, *model.latent_shape), draw_key(model.seed, NOISE, i))
+            draws.normal((BATCH, *model.latent_shape), draw_key(model.seed, NOISE, i))
             for i in range(STEPS_COMPARED)
         ]
     )
