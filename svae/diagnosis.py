@@ -32,7 +32,7 @@ def warnings_of(
     if _dead(records, settings, dimension):
         found.append(
             "dead run: the validation loss has been flat from the start, and so has the training "
-            "error, so that the model learns nothing. Try another training.learning_rate (it is "
+            "error: the model learns nothing. Try another training.learning_rate (it is "
             f"{settings.learning_rate:g}): a larger one, or a smaller one if the loss jumped up in "
             "the first steps"
         )

@@ -191,6 +191,14 @@ def test_curves_show_every_value_of_every_variant(lengths):
         assert styles[variant] == line.get_color() + line.get_marker()
 
 
+def test_curves_that_are_equal_show_all_their_markers():
+    figure = _curves({"rate": Panel({name: curves(range(1, 41)) for name in "abcd"})}, {}, "Title")
+    (axes,) = shown(figure)
+    places = [line.get_markevery() for line in axes.lines]
+    marked = [tuple(range(40)[start::every]) for start, every in places]
+    assert len(set(marked)) == 4 and len(set().union(*marked)) == sum(map(len, set(marked)))
+
+
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 def test_the_texts_of_the_curves_are_whole_and_apart(lengths):
     names = {name for panel in panels_of(lengths).values() for name in panel.curves}

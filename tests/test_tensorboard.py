@@ -228,8 +228,12 @@ def test_a_kill_while_events_are_cut_off_doubles_nothing(tmp_path, model):
     for path, content in before.items():
         if "kept" not in path.name:
             path.write_bytes(content)
+    # TensorBoard reads whatever has tfevents in its name.
+    name = ".abcdefgh-events.out.tfevents.0000000000.kept"
+    (tmp_path / "train" / name).write_bytes(content)
     run(tmp_path, model, records)
     assert kept(tmp_path) == expected
+    assert not (tmp_path / "train" / name).exists()
 
 
 def test_the_last_picture_is_drawn_once(tmp_path, model):
