@@ -8,6 +8,8 @@ from svae.settings.training import TrainingSettings
 
 LEAST_EPOCHS = 3  # before a run is called dead
 LEAST_GAIN = 0.01  # of the mean squared error
+# Beyond what the noise of few training images makes of an epoch's error.
+CLEAR_GAIN = 0.05
 
 
 def warnings_of(
@@ -60,14 +62,16 @@ def _dead(records: list[dict[str, Any]], settings: TrainingSettings, dimension: 
     """Neither the validation objective nor the training error came noticeably below the first.
 
     The training error tells a dead run from one that converged within its first epoch, whose mean
-    contains the way down, and from one whose KL grows during the warm-up as fast as its error
-    falls. While the learning rate warms up, nothing can be said.
+    contains the way down, so that all later ones lie below it; and from one whose KL grows as fast
+    as its error falls. During a warm-up nothing can be said.
     """
-    judged = len(records) - math.ceil(settings.learning_rate_warmup_epochs)
-    if judged < LEAST_EPOCHS:
+    warmup = max(settings.learning_rate_warmup_epochs, settings.kl_warmup_epochs)
+    if len(records) - math.ceil(warmup) < LEAST_EPOCHS:
         return False
     losses = [objectives(record, dimension)["valid"] for record in records]
     errors = [record["train_sse_per_image"] for record in records]
     # Half of D log(1 - 0.01): what 1 % less error is worth in nats at the best variance.
     gain = LEAST_GAIN * (losses[0] if settings.objective == "weighted" else dimension / 2)
-    return min(losses) > losses[0] - gain and min(errors) > (1 - LEAST_GAIN) * errors[0]
+    first, *later = errors
+    learns = max(later) < (1 - LEAST_GAIN) * first or min(later) < (1 - CLEAR_GAIN) * first
+    return min(losses) > losses[0] - gain and not learns

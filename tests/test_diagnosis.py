@@ -59,6 +59,18 @@ def test_of_the_elbo_nats_are_compared(first, gain, expected):
     assert kinds(records, ELBO) == expected
 
 
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        ([748.0, 740.0, 722.0, 748.0], [DEAD]),  # noise
+        ([748.0, 748.0, 720.0, 700.0], []),
+        ([748.0, 739.0, 739.0, 739.0], []),
+    ],
+)
+def test_noise_of_the_training_error_is_no_learning(errors, expected):
+    assert kinds(history([400.0] * 4, errors)) == expected
+
+
 def test_what_converges_within_an_epoch_is_not_dead():
     assert kinds(history([400.0] * 9, [330.0] + [300.0] * 8)) == []
 
@@ -68,8 +80,9 @@ def test_what_learns_under_a_growing_kl_is_not_dead():
 
 
 @pytest.mark.parametrize(("warmup", "expected"), [(0.5, [DEAD]), (1.0, [DEAD]), (1.5, [])])
-def test_a_learning_rate_that_warms_up_is_waited_for(warmup, expected):
-    what = settings(learning_rate_warmup_epochs=warmup)
+@pytest.mark.parametrize("key", ["learning_rate_warmup_epochs", "kl_warmup_epochs"])
+def test_a_warm_up_is_waited_for(key, warmup, expected):
+    what = settings(**{key: warmup})
     assert kinds(history([400.0] * 4), what) == expected
 
 
