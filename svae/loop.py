@@ -13,7 +13,7 @@ import tensorflow as tf
 from svae.checkpoints import State
 from svae.datasets.feed import Feed
 from svae.datasets.store import Store
-from svae.diagnosis import warnings_of
+from svae.diagnosis import LEAST_EPOCHS, warnings_of
 from svae.errors import Stopped, UserError
 from svae.evaluation import Evaluator
 from svae.history import best_epoch
@@ -153,6 +153,8 @@ class Loop:
         return path
 
     def _warn(self) -> None:
+        if len(self.state.records) < LEAST_EPOCHS:  # it may recover
+            return
         for warning in warnings_of(self.state.records, self.settings, self.model.dimension):
             if warning not in self.warned:
                 log.warning("warning: %s", warning)

@@ -16,7 +16,7 @@ NOISE, DROPOUT, EVALUATION = 0, 1, 2
 
 
 def draw_key(seed: int, stream: int, counter: tf.Tensor | int) -> tf.Tensor:
-    """The seed of one stateless draw, two int32: a function of its place alone, so that a training
+    """The seed of one stateless draw, two int64: a function of its place alone, so that a training
     that goes on after a stop draws what it would have drawn without the stop."""
     counter = tf.cast(counter, tf.int64)  # 0 of another type would be another place
     return tf.random.experimental.stateless_fold_in(tf.constant([seed, stream]), counter)
