@@ -95,7 +95,6 @@ def test_seed_decides_every_bit(data, trained, tmp_path, seed):
 
 
 VARIANTS = {
-    "vanilla": settings(posterior="vanilla", batch_size=8),
     "mvn": settings(posterior="mvn", batch_size=8, **ELBO, decoder_variance="learned"),
     "low_rank": replace(TINY, **ELBO, decoder_variance="optimal"),
 }
@@ -234,10 +233,10 @@ def test_the_memory_for_images_bounds_the_feed(tmp_path):
     data = make_store(tmp_path / "waves.h5", train=1000)  # 1.02 MB
     what = replace(TINY, epochs=1, batch_size=200)
     found = []
-    for megabytes in (1, 2, 3):
+    for megabytes in (1, 2):
         train(data, tmp_path / f"{megabytes}", replace(what, image_memory_mb=megabytes))
         found.append(weights(tmp_path / f"{megabytes}"))
-    assert not same(found[0], found[1]) and same(found[1], found[2])
+    assert not same(*found)
 
 
 def test_batch_norm_is_estimated_over_shuffled_batches(data, trained):
