@@ -122,7 +122,6 @@ class Loop:
         if best_epoch(state.records, model.dimension) == epoch + 1:
             save_weights(model, self.run_folder.best_weights)
         self._save()
-        self.mark = time.monotonic()
         self.request.check()
 
     def _record(self, epoch: int, means: dict[str, float], terms: dict[str, Any]) -> dict[str, Any]:

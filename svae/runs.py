@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from svae import history
 from svae.checkpoints import Checkpoints
 from svae.errors import UserError
 from svae.files import file_hash, read_json, replacing, write_json
@@ -36,7 +37,7 @@ class RunFolder:
         self.path = Path(path)
         self.identity = self.path / "identity.json"
         self.checkpoints = Checkpoints(self.path / "checkpoints")
-        self.history = self.path / "history.jsonl"
+        self.history = self.path / history.NAME
         self.best_weights = self.path / "best.weights.h5"
         self.tensorboard = self.path / "tensorboard"
         self.weights = self.path / "final.weights.h5"
@@ -61,11 +62,6 @@ class RunFolder:
             except OSError as error:
                 log.warning("%s cannot be locked on this file system: %s", self.path, error)
             yield
-
-    def read_history(self) -> list[dict[str, Any]]:
-        if not self.history.exists():
-            return []
-        return [json.loads(line) for line in self.history.read_text().splitlines()]
 
     def write_history(self, records: list[dict[str, Any]]) -> None:
         with replacing(self.history) as temporary:

@@ -17,6 +17,7 @@ from svae import batch_norm, training
 from svae.datasets import store
 from svae.errors import UserError
 from svae.files import read_json
+from svae.history import read_history
 from svae.runs import RunFolder, load_model
 from svae.settings.services import Services
 from svae.training_step import TrainingStep
@@ -110,7 +111,7 @@ def test_more_epochs_go_on_as_if_never_stopped(data, tmp_path, name):
     assert not (tmp_path / "parts.set-aside-1").exists()
     for folder, record in (("parts", parts), ("whole", whole)):
         assert record.pop("training_seconds") > 0
-        assert len(RunFolder(tmp_path / folder).read_history()) == 3
+        assert len(read_history(tmp_path / folder)) == 3
     assert parts == whole
 
 
@@ -132,7 +133,7 @@ def test_a_training_cut_short_before_its_record_ends_as_if_it_was_not(
     assert not run.record.exists()
     train(data, tmp_path / "cut")
     assert same(weights(trained), weights(tmp_path / "cut"))
-    assert [line["step"] for line in run.read_history()] == [3, 6]
+    assert [line["step"] for line in read_history(run.path)] == [3, 6]
 
 
 HOLDER = """
@@ -178,7 +179,7 @@ def test_another_run_is_set_aside_whole(data, trained, tmp_path, change):
     before = content(folder)
     other = make_store(tmp_path / "other.h5", changes=["train"]) if change == "data" else data
     record = train(other, folder, **CHANGES.get(change, {}))
-    assert len(RunFolder(folder).read_history()) == record["epochs"]
+    assert len(read_history(folder)) == record["epochs"]
     assert content(tmp_path / "seed-0.set-aside-1") == before
     if change in ("settings", "data"):
         fresh = train(other, tmp_path / "fresh", **CHANGES.get(change, {}))
@@ -214,7 +215,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_at_its_step(data, tmp_path
         train(data, tmp_path / "run", what)
     assert "training.learning_rate" in str(e.value)
     run = RunFolder(tmp_path / "run")
-    lines = run.read_history()
+    lines = read_history(run.path)
     assert all(math.isfinite(x) for line in lines for x in line.values() if isinstance(x, float))
     newest = run.checkpoints.newest()
     assert f"the last good checkpoint is {newest}" in str(e.value) if lines else newest is None
@@ -277,7 +278,7 @@ def test_load_model_wants_the_recorded_weights(data, tmp_path):
 def test_early_stopping_takes_the_weights_of_the_best_epoch(data, tmp_path):
     what = replace(TINY, learning_rate=0.02, epochs=40, early_stopping_patience=1)
     record = train(data, tmp_path / "early", what)
-    lines = RunFolder(tmp_path / "early").read_history()
+    lines = read_history(tmp_path / "early")
     losses = [line["valid_objective_sse_plus_w_kl"] for line in lines]
     best = losses.index(min(losses)) + 1
     assert record["early_stopped"] and len(lines) == record["epochs_trained"] == best + 1 < 40
@@ -293,7 +294,7 @@ def test_early_stopping_takes_the_weights_of_the_best_epoch(data, tmp_path):
     # more epochs change nothing: it has stopped
     again = train(data, tmp_path / "early", replace(what, epochs=50))
     assert again["epochs_trained"] == record["epochs_trained"]
-    assert len(RunFolder(tmp_path / "early").read_history()) == best + 1
+    assert len(read_history(tmp_path / "early")) == best + 1
 
 
 def test_a_cosine_schedule_depends_on_the_epochs(data, tmp_path):
@@ -301,7 +302,7 @@ def test_a_cosine_schedule_depends_on_the_epochs(data, tmp_path):
     train(data, tmp_path / "run", what)
     train(data, tmp_path / "run", replace(what, epochs=2))
     assert (tmp_path / "run.set-aside-1").exists()
-    rates = [line["learning_rate"] for line in RunFolder(tmp_path / "run").read_history()]
+    rates = [line["learning_rate"] for line in read_history(tmp_path / "run")]
     shares = [0.5 * (1 + math.cos(math.pi * step / 6)) for step in (2, 5)]
     assert rates == pytest.approx([TINY.learning_rate * share for share in shares], rel=1e-5)
 
