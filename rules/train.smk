@@ -5,6 +5,10 @@ onstart:
             sys.exit(f"Error in the configuration: {no_gpu()}")
 
 
+# What a training shows and says meanwhile: an edit of it trains nothing anew.
+BESIDE_TRAINING = ("svae.tensorboard", "svae.diagnosis", "svae.progress")
+
+
 # Only run.json is declared: Snakemake deletes the outputs of a job before it starts and when it
 # fails, and the weights, history and checkpoints of a run must outlive both.
 rule train:
@@ -24,7 +28,7 @@ rule train:
         services=services,
         device=device,
         seed=CONFIG.seed,
-        code=fingerprint("svae.training", "svae.devices"),
+        code=fingerprint("svae.training", "svae.devices", without=BESIDE_TRAINING),
     message:
         "Training {wildcards.variant}"
     script:

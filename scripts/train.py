@@ -6,9 +6,12 @@ from svae import devices
 from svae.logs import log_to
 from svae.settings.services import Services
 from svae.settings.training import TrainingSettings
+from svae.stopping import stop_request
 
+# Signals are taken here already, since TensorFlow takes seconds to import, and a GPU to be free.
 with (
     log_to(snakemake.log[0]),
+    stop_request() as request,
     devices.claim_gpu(devices.LOCK_FOLDER, devices.gpus_for(snakemake.params.device)) as gpu,
 ):
     settings = TrainingSettings(**snakemake.params.settings)
@@ -16,6 +19,7 @@ with (
 
     from svae.training import train
 
+    request.check()  # an import may have swallowed what the signal raised
     train(
         snakemake.input.data,
         Path(snakemake.output.record).parent,

@@ -19,24 +19,30 @@ Import = tuple[int, str, tuple[str, ...]]
 WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def fingerprint(*names: str, package_root: Path | None = None) -> str:
+def fingerprint(
+    *names: str, without: tuple[str, ...] = (), package_root: Path | None = None
+) -> str:
     """Give 16 hexadecimal digits over the named modules and all that they import of their package.
 
     Arguments as for `modules`. The digits do not depend on where the package lies, nor on the
     version of Python (3.11 to 3.13).
     """
     digest = hashlib.sha256()
-    for name, path in sorted(modules(*names, package_root=package_root).items()):
+    for name, path in sorted(modules(*names, without=without, package_root=package_root).items()):
         code, _ = _parse(path, path.read_bytes())
         digest.update(f"{name} {code}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def modules(*names: str, package_root: Path | None = None) -> dict[str, Path]:
+def modules(
+    *names: str, without: tuple[str, ...] = (), package_root: Path | None = None
+) -> dict[str, Path]:
     """Map the name of every module that the fingerprint of `names` covers to its file.
 
     names         full names such as "svae.training". Imports are read, not run: where a module
                   imports others by a computed name (importlib), name those here as well.
+    without       full names of modules that are imported but decide nothing of the result; what
+                  only they import is not covered either.
     package_root  folder of the package, default this one; its name is the package's name.
 
     Covered are the imports at any depth of nesting (within functions too), and the `__init__` of
@@ -45,14 +51,15 @@ def modules(*names: str, package_root: Path | None = None) -> dict[str, Path]:
     root = Path(__file__).parent if package_root is None else Path(package_root)
     found: dict[str, Path] = {}
     waiting = []
-    for name in names:
+    for name in (*names, *without):
         if _file(root, name) is None:
             raise ModuleNotFoundError(f"cannot fingerprint {name}: no such module in {root}")
+    for name in names:
         waiting.extend(_with_parents(name))
     while waiting:
         name = waiting.pop()
         path = _file(root, name)
-        if name in found or path is None:
+        if name in found or name in without or path is None:
             continue
         found[name] = path
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]

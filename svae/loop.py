@@ -93,8 +93,11 @@ class Loop:
         for number in range(state.step, first + self.feed.steps):
             terms = step(next(batches), tf.constant(number, tf.int64))
             terms = {name: float(value) for name, value in terms.items()}
+            where = f"step {number + 1} (epoch {epoch + 1})"
             if not all(map(math.isfinite, terms.values())):
-                raise self._not_finite(f"step {number + 1} (epoch {epoch + 1})", terms)
+                raise self._lost(where, "loss is", terms)
+            if self.take_step.overflows():
+                raise self._lost(where, "gradients are", terms)
             now = time.monotonic()
             state.step = number + 1
             state.sums = {name: total + terms[name] for name, total in state.sums.items()}
@@ -129,7 +132,7 @@ class Loop:
         terms = {**terms, **self.evaluator.objective(terms)}
         if not all(math.isfinite(x) for x in terms.values() if isinstance(x, float)):
             shown = {name: terms[f"{name}_per_image"] for name in ("sse", "kl_nats")}
-            raise self._not_finite(f"validation behind epoch {epoch + 1}", shown)
+            raise self._lost(f"validation behind epoch {epoch + 1}", "loss is", shown)
         return {
             "epoch": epoch + 1,
             "step": state.step,
@@ -166,10 +169,11 @@ class Loop:
             and len(records) - best_epoch(records, self.model.dimension) >= patience
         )
 
-    def _not_finite(self, where: str, terms: dict[str, float]) -> UserError:
+    def _lost(self, where: str, what: str, terms: dict[str, float]) -> UserError:
         shown = ", ".join(f"{name} {value:g}" for name, value in terms.items())
+        remedy = "" if self.settings.precision == "float32" else ", or training.precision float32"
         return UserError(
-            f"{where}: the loss is not finite ({shown}); "
+            f"{where}: the {what} not finite ({shown}); "
             f"{self.run_folder.checkpoints.way_back()}. Lower training.learning_rate, or set "
-            f"training.gradient_clip_norm or training.learning_rate_warmup_epochs"
+            f"training.gradient_clip_norm or training.learning_rate_warmup_epochs{remedy}"
         )

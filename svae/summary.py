@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from svae.diagnosis import warnings_of_run
 from svae.errors import UserError
 from svae.files import read_json, replacing
 
@@ -27,7 +28,8 @@ def summarise(
     Differences are to `vanilla`, or to the first variant where there is none of that name.
     """
     results = [read_json(path) for path in scores]
-    runs = [read_json(path) for path in records]
+    # Judged anew, so that an edit of the judgement or of its words needs no training.
+    runs = [{**read_json(path), "warnings": warnings_of_run(path)} for path in records]
     likelihoods = [np.load(path, allow_pickle=False)["log_likelihood"] for path in per_image]
     reference = REFERENCE if REFERENCE in variants else variants[0]
     base = likelihoods[list(variants).index(reference)]

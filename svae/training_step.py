@@ -11,6 +11,10 @@ from svae.model import DROPOUT, NOISE, SpatialVAE, draw_key, per_image, scaled
 from svae.schedules import LearningRate, warmup
 
 
+# A scale of the loss, from 2^15 down, below which its gradients do not fit into float16 at all.
+LEAST_SCALE = 2.0**-10
+
+
 class TrainingStep:
     """Moves the weights of `model`, by the rules of its settings.
 
@@ -51,6 +55,12 @@ class TrainingStep:
     def kl_factor(self, step: tf.Tensor | int) -> tf.Tensor:
         """The warm-up's share of the KL weight in this step."""
         return warmup(step, self.kl_warmup_steps)
+
+    def overflows(self) -> bool:
+        """Under mixed_float16: the gradients are not finite at any scale of the loss, so that every
+        step is skipped."""
+        scale = getattr(self.optimizer, "dynamic_scale", None)
+        return scale is not None and float(scale) < LEAST_SCALE
 
     def __call__(self, images: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
         """Take one step on uint8 images (batch, height, width, channel).

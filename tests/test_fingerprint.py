@@ -243,6 +243,22 @@ def test_further_roots_are_covered(package):
     assert fingerprint("pkg.stage", "pkg.other", package_root=package) != both
 
 
+def test_modules_that_decide_nothing_are_left_out(tmp_path):
+    files = {"stage.py": "from . import a, shown", "a.py": "X = 1"}
+    files |= {"shown.py": "from . import a, chart", "chart.py": "Y = 1"}
+    root = write(tmp_path, files)
+    what = {"without": ("pkg.shown",), "package_root": root}
+    assert set(modules("pkg.stage", **what)) == {"pkg", "pkg.stage", "pkg.a"}
+    before = fingerprint("pkg.stage", **what)
+    for name, old, new in (("shown.py", "a, chart", "chart, a"), ("chart.py", "1", "2")):
+        edit(root, name, old, new)
+        assert fingerprint("pkg.stage", **what) == before
+    edit(root, "a.py", "1", "2")
+    assert fingerprint("pkg.stage", **what) != before
+    with pytest.raises(ModuleNotFoundError, match=r"pkg\.missing"):
+        fingerprint("pkg.stage", without=("pkg.missing",), package_root=root)
+
+
 def test_code_moved_between_modules_changes_it(tmp_path):
     root = write(tmp_path, {"stage.py": "from . import a", "a.py": "X = 1\nY = 2"})
     before = fingerprint("pkg.stage", package_root=root)

@@ -136,6 +136,16 @@ def test_statistics_of_batch_norm_are_float32(precision):
         np.testing.assert_allclose(half, exact, atol=2 * EPSILON[precision] * np.abs(exact).max())
 
 
+def test_a_scale_of_the_loss_that_falls_for_ever_is_told():
+    assert not make_step().overflows()
+    take_step = make_step(precision="mixed_float16")
+    found = []
+    for exponent in (15, -10, -11):
+        take_step.optimizer.dynamic_scale.assign(2.0**exponent)
+        found.append(take_step.overflows())
+    assert found == [False, False, True]
+
+
 def first_moments(precision, scale=None):
     """Adam's first moments behind one step, a tenth of the gradients."""
     take_step = make_step(precision=precision, dropout=0.0)

@@ -13,8 +13,9 @@ import pytest
 import stores
 from builders import ELBO, make_images, settings
 
-from svae import batch_norm, training
+from svae import batch_norm, training, training_step
 from svae.datasets import store
+from svae.diagnosis import warnings_of_run
 from svae.errors import UserError
 from svae.files import read_json
 from svae.history import read_history
@@ -207,6 +208,18 @@ def test_the_optimal_variance_is_the_training_sets(data, tmp_path):
         assert terms["elbo_nats_per_image"] == pytest.approx(elbo, rel=1e-4)
 
 
+def test_gradients_that_fit_into_float16_at_no_scale_stop_the_training(
+    data, tmp_path, monkeypatch
+):
+    what = replace(TINY, precision="mixed_float16")
+    train(data, tmp_path / "run", what)
+    monkeypatch.setattr(training_step, "LEAST_SCALE", 2.0**60)
+    with pytest.raises(
+        UserError, match=r"step 1 \(epoch 1\): the gradients are not finite .*precision float32"
+    ):
+        train(data, tmp_path / "other", what)
+
+
 def test_a_loss_that_is_not_finite_stops_the_training_at_its_step(data, tmp_path):
     what = settings(posterior="naive", batch_size=8, epochs=30, learning_rate=1e6)
     with pytest.raises(
@@ -309,6 +322,6 @@ def test_a_cosine_schedule_depends_on_the_epochs(data, tmp_path):
 
 def test_a_dead_run_says_so_once(data, tmp_path, caplog):
     what = replace(TINY, learning_rate=1e-12, kl_warmup_epochs=0, epochs=5, batch_size=2)
-    record = train(data, tmp_path / "run", what)
-    (warning,) = record["warnings"]
+    train(data, tmp_path / "run", what)
+    (warning,) = warnings_of_run(tmp_path / "run" / "run.json")
     assert warning.startswith("dead run") and caplog.text.count(warning) == 1
