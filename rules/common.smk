@@ -35,8 +35,9 @@ configfile: or_stop(configuration.config_file, Path.cwd(), CLONE)
 SCHEMA = yaml.safe_load((CLONE / "rules/schemas/config.schema.yaml").read_text())
 CONFIG = or_stop(configuration.resolve, config, SCHEMA, Path.cwd())
 DATASET = CONFIG.dataset.name
-RUN = f"runs/{DATASET}/{{variant}}/seed-{CONFIG.seed}"
-JOB = f"{DATASET}_{{variant}}_seed-{CONFIG.seed}"
+RUN = f"runs/{DATASET}/{{variant}}/seed-{{seed}}"
+JOB = f"{DATASET}_{{variant}}_seed-{{seed}}"
+BASELINES = f"runs/{DATASET}/baselines"
 FETCHED = {source.name: source for source in CONFIG.sources.values() if source.path is None}
 # Where the files of the data set are, or will be once they are fetched, by role.
 RAW = {
@@ -57,6 +58,7 @@ if GPUS and "gpu" not in workflow.global_resources:
 
 wildcard_constraints:
     variant="|".join(CONFIG.variants),
+    seed="|".join(map(str, CONFIG.seeds)),
     # Nothing else in the folder of fetched files is ours to make or to delete.
     file="|".join(map(re.escape, FETCHED)) or "(?!)",
 
@@ -90,6 +92,20 @@ def training(wildcards):
     return asdict(CONFIG.variants[wildcards.variant])
 
 
+def threads(wildcards):
+    """TensorFlow threads of a job of one variant."""
+    return CONFIG.variants[wildcards.variant].threads
+
+
+def cores(wildcards):
+    """What Snakemake counts for such a job."""
+    return 1 if ON_GPU else threads(wildcards)
+
+
+def seed(wildcards):
+    return int(wildcards.seed)
+
+
 def services(wildcards, threads):
     """What makes no training stale, since it decides nothing of the result."""
     return asdict(CONFIG.services)
@@ -101,5 +117,10 @@ def device(wildcards, threads):
 
 
 def every(pattern):
-    """One file a variant, in the order of the configuration."""
-    return expand(pattern, variant=CONFIG.variants)
+    """One file a run, in the order of the configuration: variant by variant, all seeds of each."""
+    return expand(pattern, variant=CONFIG.variants, seed=CONFIG.seeds)
+
+
+def first(pattern):
+    """One file a variant: that of its first seed, which the pictures show."""
+    return expand(pattern, variant=CONFIG.variants, seed=CONFIG.seeds[0])

@@ -10,9 +10,16 @@ rule parzen:
         f"logs/parzen_{JOB}.log",
     benchmark:
         f"benchmarks/out/parzen_{JOB}.tsv"
+    threads: cores
+    resources:
+        gpu=1 if ON_GPU else 0,
     params:
         settings=asdict(CONFIG.parzen),
-        code=fingerprint("svae.scoring"),
+        sampling=asdict(CONFIG.sampling),
+        fresh_draws=CONFIG.fresh_draws,
+        device=device,
+        threads=threads,
+        code=fingerprint("svae.scoring", "svae.devices"),
     message:
         "Scoring {wildcards.variant}"
     script:
@@ -22,12 +29,93 @@ rule parzen:
 # Scores stay with their runs, so that another data set and back again costs a copy.
 rule result:
     input:
-        f"{RUN}/parzen.json",
+        lambda wildcards: expand(f"{RUN}/parzen.json", seed=CONFIG.seeds, variant=wildcards.variant),
     output:
         "results/parzen_{variant}.json",
     log:
         "logs/result_{variant}.log",
+    params:
+        code=fingerprint("svae.results"),
     message:
         "Writing {output}"
-    shell:
-        "cp {input} {output} 2> {log}"
+    script:
+        "../scripts/result.py"
+
+
+# What is measured of a run beside its Parzen score, and the pictures of its model.
+rule evaluate:
+    input:
+        data=f"data/{DATASET}.h5",
+        record=f"{RUN}/run.json",
+        samples=f"{RUN}/samples.h5",
+    output:
+        measures=f"{RUN}/evaluation.json",
+        pictures=f"{RUN}/pictures.h5",
+    log:
+        f"logs/evaluate_{JOB}.log",
+    benchmark:
+        f"benchmarks/out/evaluate_{JOB}.tsv"
+    threads: cores
+    resources:
+        gpu=1 if ON_GPU else 0,
+    params:
+        settings=asdict(CONFIG.evaluation),
+        device=device,
+        threads=threads,
+        code=fingerprint("svae.measures", "svae.devices"),
+    message:
+        "Evaluating {wildcards.variant}"
+    script:
+        "../scripts/evaluate.py"
+
+
+# Scores that need no network: training images, centroids, blur and a Gaussian in place of samples.
+rule baselines:
+    input:
+        data=f"data/{DATASET}.h5",
+    output:
+        scores=f"{BASELINES}/baselines.json",
+        spectrum=f"{BASELINES}/spectrum.npz",
+    log:
+        f"logs/baselines_{DATASET}.log",
+    benchmark:
+        f"benchmarks/out/baselines_{DATASET}.tsv"
+    threads: 1 if ON_GPU else CONFIG.threads
+    resources:
+        gpu=1 if ON_GPU else 0,
+    params:
+        settings=asdict(CONFIG.parzen),
+        n_samples=CONFIG.sampling.n_samples,
+        seed=CONFIG.seeds[0],
+        device=device,
+        threads=CONFIG.threads,
+        code=fingerprint("svae.baselines", "svae.devices"),
+    message:
+        "Scoring sanity rows"
+    script:
+        "../scripts/baselines.py"
+
+
+# A linear VAE at its optimum, which is known in closed form, at the KL weight of this run.
+rule linear_vae:
+    input:
+        data=f"data/{DATASET}.h5",
+        record=f"{RUN}/run.json",
+        spectrum=f"{BASELINES}/spectrum.npz",
+    output:
+        f"{RUN}/linear_vae.json",
+    log:
+        f"logs/linear_vae_{JOB}.log",
+    threads: cores
+    resources:
+        gpu=1 if ON_GPU else 0,
+    params:
+        settings=asdict(CONFIG.parzen),
+        n_samples=CONFIG.sampling.n_samples,
+        device=device,
+        threads=threads,
+        code=fingerprint("svae.linear_vae", "svae.devices"),
+    message:
+        "Scoring the linear VAE beside {wildcards.variant}"
+    script:
+        "../scripts/linear_vae.py"

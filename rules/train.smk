@@ -20,14 +20,14 @@ rule train:
         f"logs/train_{JOB}.log",
     benchmark:
         f"benchmarks/out/train_{JOB}.tsv"
-    threads: lambda wildcards: 1 if ON_GPU else CONFIG.variants[wildcards.variant].threads
+    threads: cores
     resources:
         gpu=1 if ON_GPU else 0,
     params:
         settings=training,
         services=services,
         device=device,
-        seed=CONFIG.seed,
+        seed=seed,
         code=fingerprint("svae.training", "svae.devices", without=BESIDE_TRAINING),
     message:
         "Training {wildcards.variant}"

@@ -2,21 +2,20 @@
 
 from pathlib import Path
 
-from svae import devices
+from svae.devices import on_device
 from svae.logs import log_to
 from svae.settings.services import Services
 from svae.settings.training import TrainingSettings
 from svae.stopping import stop_request
 
+settings = TrainingSettings(**snakemake.params.settings)
+
 # Signals are taken here already, since TensorFlow takes seconds to import, and a GPU to be free.
 with (
     log_to(snakemake.log[0]),
     stop_request() as request,
-    devices.claim_gpu(devices.LOCK_FOLDER, devices.gpus_for(snakemake.params.device)) as gpu,
+    on_device(snakemake.params.device, settings.threads) as device,
 ):
-    settings = TrainingSettings(**snakemake.params.settings)
-    device = devices.set_up(gpu, settings.threads, snakemake.params.device)
-
     from svae.training import train
 
     request.check()  # an import may have swallowed what the signal raised

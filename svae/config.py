@@ -23,6 +23,7 @@ from svae.data_config import (
 from svae.datasets.catalogue import Dataset, catalogue
 from svae.errors import UserError
 from svae.schema import check_writable, checked, closest, shown
+from svae.settings.evaluation import EvaluationSettings
 from svae.settings.parzen import ParzenSettings
 from svae.settings.sampling import SamplingSettings
 from svae.settings.services import Services
@@ -39,12 +40,15 @@ class Configuration:
     sources: dict[str, Source]
     fetching: Fetching
     conversion: Conversion
-    seed: int
+    seeds: tuple[int, ...]
     device: str  # auto, cpu or gpu
+    threads: int  # of TensorFlow, in a job that is of no variant
     services: Services
     variants: dict[str, TrainingSettings]
     sampling: SamplingSettings
     parzen: ParzenSettings
+    fresh_draws: int  # further sets of samples that are scored
+    evaluation: EvaluationSettings
     figure_columns: int
 
 
@@ -120,26 +124,35 @@ def resolve(raw: dict[str, Any], schema: dict[str, Any], working: Path) -> Confi
             f"sampling.n_samples is {sampling['n_samples']}, no multiple of sampling.batch_size, "
             f"which is {sampling['batch_size']}; with batch_norm batch, all batches must be equal"
         )
-    low, high = config["parzen"]["sigma_log10_min"], config["parzen"]["sigma_log10_max"]
+    parzen = dict(config["parzen"])
+    low, high = parzen["sigma_log10_min"], parzen["sigma_log10_max"]
     if low > high:
         raise UserError(
             f"parzen.sigma_log10_min is {low:g}, above parzen.sigma_log10_max, which is {high:g}; "
             f"swap them"
+        )
+    if parzen["refine"] and parzen["protocol"] == "paper":
+        raise UserError(
+            "parzen.refine is true, but under protocol paper each sigma has images of its own, so "
+            "that nothing can be searched between them; set it to false, or take protocol disjoint"
         )
     return Configuration(
         dataset=dataset,
         sources=sources,
         fetching=Fetching(**config["fetch"]),
         conversion=conversion,
-        seed=config["seed"],
+        seeds=tuple(config["seeds"]),
         device=config["device"],
+        threads=config["training"]["threads"],
         services=Services(
             checkpoint_minutes=config["checkpoints"]["minutes"],
             picture_epochs=config["tensorboard"]["picture_epochs"],
         ),
         variants=variants,
         sampling=SamplingSettings(**sampling),
-        parzen=ParzenSettings(**config["parzen"]),
+        fresh_draws=parzen.pop("fresh_draws"),
+        parzen=ParzenSettings(**parzen),
+        evaluation=EvaluationSettings(**config["evaluation"]),
         figure_columns=config["figure"]["columns"],
     )
 

@@ -3,8 +3,8 @@
 Nothing here imports TensorFlow before `set_up`, since what is set after its start has no effect.
 A job runs
 
-    with claim_gpu(LOCK_FOLDER, gpus_for(device)) as gpu:
-        log.info(set_up(gpu, threads, device))
+    with on_device(device, threads) as line:
+        log.info(line)
         ...
 
 `device` is the configuration's: `auto`, a GPU where there is one that works, else the CPU; `cpu`,
@@ -33,6 +33,16 @@ LOCK_FOLDER = Path(tempfile.gettempdir()) / f"svae-gpu-{os.getuid()}"
 POLL_SECONDS = 1.0
 # A driver that must first wake many cards takes seconds to answer.
 QUERY_SECONDS = 20.0
+
+
+@contextlib.contextmanager
+def on_device(device: str, threads: int) -> Iterator[str]:
+    """Start TensorFlow on a GPU that is this job's alone, or on the CPU; give a line for the log.
+
+    Waits where other jobs hold all GPUs. See `gpus_for`, `claim_gpu` and `set_up`.
+    """
+    with claim_gpu(LOCK_FOLDER, gpus_for(device)) as gpu:
+        yield set_up(gpu, threads, device)
 
 
 def gpus_for(device: str) -> list[str]:

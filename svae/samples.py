@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -25,3 +26,16 @@ def open_samples(path: Path | str) -> Iterator[h5py.Dataset]:
         if NAME not in file:
             raise UserError(f"{path} holds no data set {NAME!r}; delete it, run snakemake")
         yield file[NAME]
+
+
+@contextlib.contextmanager
+def samples_of(
+    path: Path | str, record: dict[str, Any], dataset_checksum: str
+) -> Iterator[h5py.Dataset]:
+    """`open_samples`; UserError if they are not of the run of this record and of this data set."""
+    expected = {"weights_sha256": record["weights_sha256"], "dataset_checksum": dataset_checksum}
+    with open_samples(path) as samples:
+        for key, value in expected.items():
+            if samples.file.attrs[key] != value:
+                raise UserError(f"{path} was drawn from another run ({key} differs); delete it")
+        yield samples

@@ -1,6 +1,7 @@
 """Prior samples of a finished run."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -8,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from svae.files import replacing
+from svae.model import SpatialVAE
 from svae.provenance import software
 from svae.runs import load_model
 from svae.samples import NAME
@@ -24,18 +26,10 @@ def sample(folder: Path | str, target: Path | str, settings: SamplingSettings) -
     seed, so that the first n samples do not depend on how many are drawn.
     """
     model, record = load_model(folder)
-    batch_statistics = settings.batch_norm == "batch"
-    decode = tf.function(
-        lambda z: model.decode(z, batch_statistics=batch_statistics), reduce_retracing=True
-    )
-    draw = np.random.default_rng([record["seed"], 1])
     with replacing(target) as temporary, h5py.File(temporary, "w") as file:
         shape = (settings.n_samples, *model.image_shape)
         samples = file.create_dataset(NAME, shape, np.float32)
-        for start in range(0, settings.n_samples, settings.batch_size):
-            count = min(settings.batch_size, settings.n_samples - start)
-            z = draw.standard_normal((count, *model.latent_shape), np.float32)
-            samples[start : start + count] = decode(tf.constant(z)).numpy()
+        fill(samples, model, settings, stream=[record["seed"], 1])
         file.attrs.update(
             {
                 "variant": record["variant"],
@@ -50,3 +44,22 @@ def sample(folder: Path | str, target: Path | str, settings: SamplingSettings) -
             }
         )
     log.info("%s: %d samples", record["variant"], settings.n_samples)
+
+
+def fill(
+    samples: np.ndarray | h5py.Dataset,
+    model: SpatialVAE,
+    settings: SamplingSettings,
+    stream: Sequence[int],
+) -> None:
+    """Write decoder means for z ~ N(0, I) into `samples`, float32 (n_samples, height, width,
+    channel). `stream` seeds z."""
+    batch_statistics = settings.batch_norm == "batch"
+    decode = tf.function(
+        lambda z: model.decode(z, batch_statistics=batch_statistics), reduce_retracing=True
+    )
+    draw = np.random.default_rng(stream)
+    for start in range(0, settings.n_samples, settings.batch_size):
+        count = min(settings.batch_size, settings.n_samples - start)
+        z = draw.standard_normal((count, *model.latent_shape), np.float32)
+        samples[start : start + count] = decode(tf.constant(z)).numpy()

@@ -90,7 +90,7 @@ def _unnamed(content: dict[Any, Any], key: str = "") -> Iterator[str]:
 
 def _messages(error: ValidationError, root: dict[str, Any]) -> Iterator[str]:
     """One line a problem: the key, what is wrong with it, and what to write instead."""
-    key = functools.reduce(_join, error.absolute_path, "")
+    key = functools.reduce(_join, map(str, error.absolute_path), "")
     rule, value, schema = error.validator, error.instance, error.schema
     if rule == "additionalProperties":
         for name in value:
@@ -148,7 +148,8 @@ def shown(value: Any) -> str:
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
-        return "a list"
+        numbers = all(isinstance(item, int | float) for item in value)
+        return str(value) if numbers and len(str(value)) <= MOST_CHARACTERS else "a list"
     if isinstance(value, bool):
         return str(value).lower()
     text = repr(value) if isinstance(value, str) else str(value)
@@ -172,6 +173,7 @@ def _expectation(schema: dict[str, Any]) -> str:
             "integer": "a whole number",
             "number": "a number",
             "object": "a mapping",
+            "array": "a list",
             "null": "null",
             "boolean": "true or false",
         }[schema["type"]]
@@ -221,6 +223,8 @@ def _typed(value: Any, schema: dict[str, Any]) -> Any:
         other = schema.get("additionalProperties") or {}
         known = schema.get("properties", {})
         return {name: _typed(inner, known.get(name, other)) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_typed(inner, schema.get("items", {})) for inner in value]
     kinds = _kinds(schema)
     if isinstance(value, str) and "null" in kinds and value in ("null", "~", ""):
         return None
@@ -250,6 +254,8 @@ def _complete(value: Any, schema: dict[str, Any], fill: bool = True) -> Any:
             name: _complete(inner, known[name], fill)
             for name, inner in {**defaults, **value}.items()
         }
+    if isinstance(value, list):
+        return [_complete(inner, schema["items"], fill) for inner in value]
     if isinstance(value, int | float) and not isinstance(value, bool):
         return int(value) if "integer" in _kinds(schema) else float(value)
     return value

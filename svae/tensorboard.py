@@ -1,6 +1,7 @@
 """What TensorBoard shows of a run: curves and histograms every epoch, pictures now and then."""
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from svae.disk import remove_leftovers
 from svae.files import replacing
 from svae.history import objectives
 from svae.model import scaled
+
+log = logging.getLogger(__name__)
 
 PICTURE_IMAGES = 32  # validation images of which reconstructions are shown
 _COLUMNS, _SAMPLES = 8, 64
@@ -36,7 +39,8 @@ class TensorBoard(keras.callbacks.Callback):
 
     A training that goes on keeps the events of the epochs in `records` and cuts off those behind
     them; of epochs that have none, because their events were lost, all but the pictures are written
-    from the records.
+    from the records. A disk that is full, or any other failure to write events, ends them with a
+    warning, and not the training.
     """
 
     def __init__(
@@ -51,7 +55,21 @@ class TensorBoard(keras.callbacks.Callback):
         self.picture_epochs, self.images = picture_epochs, images[:PICTURE_IMAGES]
         self.writers: dict[str, tf.summary.SummaryWriter] = {}
 
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (tf.errors.OpError, OSError) as error:
+            # What was lost is written from the records when the training goes on another time.
+            self.writers, self.picture_epochs = {}, 0
+            reason = str(error).strip().splitlines()[0].rpartition("}} ")[2]
+            log.warning("warning: no more events for TensorBoard: %s", reason)
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        with self._writing():
+            self._open()
+
+    def _open(self) -> None:
         folders = {name: self.folder / name for name in _WRITERS}
         ends = (_last_step(folder, _WRITERS[name]) for name, folder in folders.items())
         reached = min(len(self.records), *ends)
@@ -66,17 +84,21 @@ class TensorBoard(keras.callbacks.Callback):
             self._write_record(record)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._write_record(self.records[epoch])
-        if self.picture_epochs and (epoch + 1) % self.picture_epochs == 0:
-            self._draw()
+        with self._writing():
+            self._write_record(self.records[epoch])
+            if self.picture_epochs and (epoch + 1) % self.picture_epochs == 0:
+                self._draw()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        if self.picture_epochs and self.pictured < len(self.records):
-            self._draw()
-        for writer in self.writers.values():
-            writer.close()
+        with self._writing():
+            if self.picture_epochs and self.pictured < len(self.records):
+                self._draw()
+            for writer in self.writers.values():
+                writer.close()
 
     def _write_record(self, record: dict[str, Any]) -> None:
+        if not self.writers:
+            return
         elbo = "valid_elbo_nats_per_image" in record
         objective = "negative_elbo_nats_per_image" if elbo else "objective_sse_plus_w_kl"
         losses = objectives(record, self.model.dimension)

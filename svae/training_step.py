@@ -10,7 +10,6 @@ from svae.adam import Adam
 from svae.model import DROPOUT, NOISE, SpatialVAE, draw_key, per_image, scaled
 from svae.schedules import LearningRate, warmup
 
-
 # A scale of the loss, from 2^15 down, below which its gradients do not fit into float16 at all.
 LEAST_SCALE = 2.0**-10
 

@@ -17,6 +17,7 @@ from svae.config import Configuration, config_file, resolve
 from svae.data_config import Conversion, Fetching, with_datasets
 from svae.datasets.catalogue import catalogue
 from svae.errors import UserError
+from svae.settings.evaluation import EvaluationSettings
 from svae.settings.parzen import ParzenSettings
 from svae.settings.sampling import SamplingSettings
 from svae.settings.services import Services
@@ -62,7 +63,10 @@ WRONG = {
         "model: {batch_size: 5}",
         ["unknown key model.batch_size", "training.batch_size or sampling.batch_size?"],
     ),
-    "key in a section": ("training: {seed: 1}", ["training.seed", "mean seed at the top level?"]),
+    "key in a section": (
+        "training: {seeds: [1]}",
+        ["training.seeds", "mean seeds at the top level?"],
+    ),
     "wrong type": ("training: {epochs: many}", ["training.epochs is 'many'", "a whole number"]),
     "fraction": ("training: {epochs: 2.5}", ["training.epochs is 2.5", "a whole number"]),
     "boolean": ("model: {dropout: yes}", ["model.dropout is true", "a number of at least 0"]),
@@ -74,7 +78,20 @@ WRONG = {
     "infinity": ("training: {kl_weight: .inf}", ["training.kl_weight is inf", "above 0"]),
     "1e400": ("training: {beta: 1e400}", ["training.beta is inf", "a number of at least 0"]),
     "huge": (f"training: {{beta: 1{400 * '0'}}}", ["training.beta is 1000", "...; it must be"]),
-    "date": ("seed: 2026-11-22", ["seed is 2026-11-22", "a whole number from 0 to"]),
+    "date": ("training: {epochs: 2026-11-22}", ["epochs is 2026-11-22", "a whole number from 1"]),
+    "one seed": ("seed: 3", ["unknown key seed", "did you mean seeds?"]),
+    "a seed for seeds": ("seeds: 3", ["seeds is 3", "a list", "such as [0, 1, 2]"]),
+    "seeds that are none": ("seeds: [0, x]", ["seeds.1 is 'x'", "a whole number from 0 to"]),
+    "no seeds": ("seeds: []", ["seeds is", "a list", "one or more"]),
+    "equal seeds": ("seeds: [4, 4]", ["seeds is [4, 4]", "different seeds"]),
+    "refined without one set": (
+        "parzen: {refine: true, protocol: paper}",
+        ["parzen.refine is true", "protocol paper", "set it to false"],
+    ),
+    "variance of no decoder": (
+        "evaluation: {decoder_variance: 0}",
+        ["evaluation.decoder_variance is 0", "above 0 or null"],
+    ),
     "empty section": ("training:", ["training is empty", "a mapping"]),
     "section as text": ("model: vanilla", ["model is 'vanilla'", "a mapping"]),
     "crop as text": ("conversion: {crop: all}", ["conversion.crop is 'all'", "1 to 4096 or null"]),
@@ -243,7 +260,9 @@ def test_batch_statistics_want_equal_batches(batch_norm):
 
 
 def test_problems_are_counted_where_they_are_many():
-    text = "{dataset: x, seed: x, model: {dropout: x, latent_maps: x}, training: {epochs: x}, y: 1}"
+    text = (
+        "{dataset: x, device: x, model: {dropout: x, latent_maps: x}, training: {epochs: x}, y: 1}"
+    )
     with pytest.raises(UserError) as caught:
         resolved(text)
     lines = str(caught.value).splitlines()
@@ -377,12 +396,14 @@ def test_the_configuration_as_shipped():
     assert list(config.variants) == ["vanilla", "naive", "mvn", "low_rank", "vanilla_matched"]
     assert config.conversion == Conversion(None, None, 1, {}, "stop")
     assert config.fetching == Fetching(60.0, 5)
-    assert (config.sources, config.seed, config.figure_columns) == ({}, 0, 10)
-    assert (config.device, config.services) == ("auto", Services(10.0, 10))
+    assert (config.sources, config.seeds, config.figure_columns) == ({}, (0,), 10)
+    assert (config.device, config.threads, config.services) == ("auto", 2, Services(10.0, 10))
     assert config.sampling == SamplingSettings(
         n_samples=10_000, batch_size=100, batch_norm="moving"
     )
-    assert config.parzen == ParzenSettings("disjoint", "auto", "auto", -1.0, 0.0, 10)
+    assert config.parzen == ParzenSettings("disjoint", "auto", "auto", -1.0, 0.0, 10, False)
+    assert config.fresh_draws == 3
+    assert config.evaluation == EvaluationSettings(64, "auto", None, 4096)
     assert config.variants["low_rank"] == TrainingSettings(
         posterior="low_rank",
         latent_maps=64,
@@ -564,7 +585,8 @@ def test_the_schema_knows_the_settings():
     assert variant == fields(TrainingSettings)
     assert properties("model") | properties("training") | {"posterior"} == variant
     assert properties("sampling") == fields(SamplingSettings)
-    assert properties("parzen") == fields(ParzenSettings)
+    assert properties("parzen") == fields(ParzenSettings) | {"fresh_draws"}
+    assert properties("evaluation") == fields(EvaluationSettings)
 
 
 def literal(module, name):
@@ -689,7 +711,7 @@ def test_without_a_configuration_of_its_own_a_folder_has_the_clones(tmp_path):
 @pytest.mark.workflow
 def test_a_configuration_in_the_working_directory_wins(tmp_path):
     (tmp_path / "own.tar.gz").touch()
-    content = {**MINIMAL, "dataset": "cifar10", "seed": 7}
+    content = {**MINIMAL, "dataset": "cifar10", "seeds": [7]}
     content["sources"] = {"cifar10": {"archive": "own.tar.gz"}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
     assert planned_runs(*snakemake(tmp_path)) == {"cifar10/mvn/seed-7"}
@@ -698,7 +720,7 @@ def test_a_configuration_in_the_working_directory_wins(tmp_path):
 @pytest.mark.workflow
 def test_the_command_line_wins_over_files(tmp_path):
     (tmp_path / "other.yaml").write_text(
-        "{seed: 3, variants: {naive: false, "
+        "{seeds: [3, 5], variants: {naive: false, "
         "vanilla_wide: {posterior: vanilla, latent_maps: 576}}}\n"
     )
     code, text = snakemake(
@@ -706,4 +728,6 @@ def test_the_command_line_wins_over_files(tmp_path):
         *("training={epochs: 5, kl_weight: 2.5}", "variants={mvn: false, low_rank: {epochs: 3}}"),
     )
     names = ["vanilla", "low_rank", "vanilla_matched", "vanilla_wide"]
-    assert planned_runs(code, text) == {f"cifar10/{name}/seed-3" for name in names}
+    assert planned_runs(code, text) == {
+        f"cifar10/{name}/seed-{seed}" for name in names for seed in (3, 5)
+    }

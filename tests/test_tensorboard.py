@@ -1,12 +1,15 @@
 """The events are read back with TensorBoard's own reader, which also tells doubled steps."""
 
 import io
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from builders import make_images, make_model, make_step, step
+from disks import run_on_small_disk
 from histories import make_record
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
@@ -245,3 +248,42 @@ def test_the_last_picture_is_drawn_once(tmp_path, model):
     before = kept(tmp_path)
     run(tmp_path, model, records, [], 2)
     assert kept(tmp_path) == before
+
+
+FILL = """
+import logging, os, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+import visible
+from svae import devices
+devices.set_up(None, 1)
+from builders import make_images, make_model
+from histories import make_record
+from svae.tensorboard import TensorBoard
+
+logging.basicConfig(stream=sys.stdout, format="%(message)s")
+folder, records = Path(sys.argv[1]), []
+callback = TensorBoard(folder / "events", records, 2, make_images(3))
+callback.set_model(make_model())
+callback.on_train_begin()
+for epoch in range(4):
+    if epoch == 1:
+        status = os.statvfs(folder)
+        (folder / "fill").write_bytes(bytes(status.f_bavail * status.f_frsize))
+    records.append(make_record(epoch + 1))
+    callback.on_epoch_end(epoch)
+callback.on_train_end()
+print("trained on")
+"""
+
+
+def test_a_full_disk_ends_the_events_and_not_the_training(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = [sys.executable, "-c", FILL, str(disk), str(Path(__file__).parent)]
+    done = run_on_small_disk(disk, 400_000, command)
+    assert done.returncode == 0, done.stderr
+    message, *rest = done.stdout.splitlines()
+    assert message.startswith("warning: no more events for TensorBoard: ")
+    assert "No space left on device" in message
+    assert rest[0] == "trained on"

@@ -208,9 +208,7 @@ def test_the_optimal_variance_is_the_training_sets(data, tmp_path):
         assert terms["elbo_nats_per_image"] == pytest.approx(elbo, rel=1e-4)
 
 
-def test_gradients_that_fit_into_float16_at_no_scale_stop_the_training(
-    data, tmp_path, monkeypatch
-):
+def test_gradients_that_fit_into_float16_at_no_scale_stop_the_training(data, tmp_path, monkeypatch):
     what = replace(TINY, precision="mixed_float16")
     train(data, tmp_path / "run", what)
     monkeypatch.setattr(training_step, "LEAST_SCALE", 2.0**60)

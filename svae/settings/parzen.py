@@ -13,3 +13,4 @@ class ParzenSettings:
     sigma_log10_min: float
     sigma_log10_max: float
     sigma_count: int
+    refine: bool  # whether a bounded search between the grid's sigmas follows

@@ -1,0 +1,17 @@
+"""Score what needs no network, and fit the principal components of the training images."""
+
+from svae.devices import on_device
+from svae.logs import log_to
+from svae.settings.parzen import ParzenSettings
+
+with log_to(snakemake.log[0]), on_device(snakemake.params.device, snakemake.params.threads):
+    from svae.baselines import baselines
+
+    baselines(
+        snakemake.input.data,
+        ParzenSettings(**snakemake.params.settings),
+        n_samples=snakemake.params.n_samples,
+        seed=snakemake.params.seed,
+        target=snakemake.output.scores,
+        spectrum=snakemake.output.spectrum,
+    )
