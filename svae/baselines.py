@@ -22,7 +22,7 @@ from svae.scoring import fields, parzen_of
 from svae.settings.parzen import ParzenSettings
 
 IMAGES_A_CENTROID = 4  # at least, on average: a centroid of one image is that image
-PASSES = 5  # of k-means over the images
+PASSES = 3  # of k-means over the images: more improve hardly anything
 BATCH = 1024  # images, of k-means
 
 # Streams of random numbers, next to those of svae.linear_vae.

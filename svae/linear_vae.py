@@ -31,6 +31,7 @@ Along all other directions the SSE is the variance of the images itself.
 """
 
 import math
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,9 @@ BLOCK = 1000  # images
 
 # Streams of random numbers, next to those of svae.sampling.
 FITTED, COMPONENTS, DRAWS = 2, 3, 4
+
+# What numpy raises for a file that is empty, cut, of other content, or no zip at all.
+_UNREADABLE = (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile)
 
 # What the record of the prediction carries over from the record of its run.
 CONTEXT = ("variant", "dataset", "dataset_checksum", "seed", "objective", "kl_weight")
@@ -93,7 +97,7 @@ def load(path: Path | str) -> Spectrum:
                 n_fitted=file["n_fitted"].item(),
                 dataset_checksum=file["dataset_checksum"].item(),
             )
-    except (OSError, EOFError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except _UNREADABLE as error:
         raise UserError(f"{path} holds no spectrum ({error}); delete it, run snakemake") from error
 
 
@@ -121,10 +125,9 @@ def fit(data: Path | str, most_components: int = 1024, seed: int = 0) -> Spectru
         x[start : start + BLOCK] = block
         total += float(np.einsum("ij,ij->", block, block, dtype=np.float64))
     del images
+    solver = "full" if n <= EXACT else "randomized"
     if mean.size <= EXACT:
         solver = "covariance_eigh"
-    else:
-        solver = "full" if n <= EXACT else "randomized"
     pca = PCA(
         n_components=min(most_components, mean.size, n - 1),
         svd_solver=solver,

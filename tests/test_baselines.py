@@ -125,7 +125,7 @@ def test_one_centroid_is_the_mean(tmp_path):
 def test_gaussian_has_the_covariance_of_the_images(tmp_path, monkeypatch, train):
     """Full rank, and more pixels than images."""
     monkeypatch.setattr(baselines, "BLOCK", 333)
-    shape, count = (3, 4, 2), 40_000
+    shape, count = (3, 4, 2), 15_000
     images = make_splits(shape, train)
     with make_store(tmp_path, **images) as store:
         samples, fitted = baselines.gaussian(store, count, 0)
@@ -146,7 +146,7 @@ def test_gaussian_has_the_covariance_of_the_images(tmp_path, monkeypatch, train)
         assert np.abs((flat - x.mean(axis=0)) @ null.T).max() < 1e-4
     # Normal: beside its variance, the fourth moment.
     standard = (flat[:, 1:] - x.mean(axis=0)[1:]) / np.sqrt(variances[1:])
-    np.testing.assert_allclose(np.mean(standard**4, axis=0), 3, atol=0.25)
+    np.testing.assert_allclose(np.mean(standard**4, axis=0), 3, atol=0.4)
 
 
 @pytest.mark.parametrize("row", baselines.ROWS, ids=lambda row: row.name)
