@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from svae import parzen
@@ -52,35 +53,17 @@ def score(
     of this run, or there are fewer images than asked for.
     """
     run = read_json(record)
-    sigmas = parzen.sigma_grid(
-        settings.sigma_log10_min, settings.sigma_log10_max, settings.sigma_count
-    )
     with open_samples(samples) as drawn, Store(data) as store:
         attributes = dict(drawn.file.attrs)
         expected = {"weights_sha256": run["weights_sha256"], "dataset_checksum": store.checksum}
         for key, value in expected.items():
             if attributes[key] != value:
                 raise UserError(f"{samples} was drawn from another run ({key} differs); delete it")
-        n_valid, n_test = _counts(settings, store)
-        read = n_test
-        if settings.protocol == "paper":
-            read = max(n_test, n_valid * settings.sigma_count)
-        result = parzen.score(
-            drawn,
-            scale(store.images("valid", n_valid)),
-            scale(store.images("test", read)),
-            sigmas,
-            settings.protocol,
-            n_valid,
-            n_test,
-        )
+        result = parzen_of(drawn, store, settings, run["variant"])
         source = store.attributes.get("source_note", "")
     content: dict[str, Any] = {key: run[key] for key in CONTEXT}
-    content |= asdict(result)
-    scores = content.pop("per_image")
+    content |= fields(result)
     content |= {
-        "unit": "nats per image, for a density of pixels on [-1, 1]",
-        "pixel_range": list(parzen.PIXEL_RANGE),
         "sse_per_image": run["test"]["sse_per_image"],
         "kl_nats_per_image": run["test"]["kl_nats_per_image"],
         "active_entries": run["test"]["active_entries"],
@@ -90,19 +73,45 @@ def score(
         "dataset_source_note": source,
         "software": {**run["software"], **software("numpy", "threadpoolctl")},
     }
+    with replacing(per_image) as temporary, temporary.open("wb") as file:
+        np.savez(file, log_likelihood=result.per_image)
+    write_json(target, content)
+
+
+def parzen_of(
+    samples: np.ndarray | h5py.Dataset, store: Store, settings: ParzenSettings, name: str
+) -> parzen.ParzenResult:
+    """The score of samples on the images of a store; `name` says in the log whose they are.
+
+    samples: float32 (n, height, width, channel), pixels on [-1, 1]. UserError if there are fewer
+    images than asked for.
+    """
+    sigmas = parzen.sigma_grid(
+        settings.sigma_log10_min, settings.sigma_log10_max, settings.sigma_count
+    )
+    n_valid, n_test = _counts(settings, store)
+    read = n_test
+    if settings.protocol == "paper":
+        read = max(n_test, n_valid * settings.sigma_count)
+    result = parzen.score(
+        samples,
+        scale(store.images("valid", n_valid)),
+        scale(store.images("test", read)),
+        sigmas,
+        settings.protocol,
+        n_valid,
+        n_test,
+    )
     if result.sigma_at_grid_edge:
         log.warning(
             "%s: sigma %.3g lies at the edge of its grid: the score is a lower bound; "
             "widen parzen.sigma_log10_min or parzen.sigma_log10_max",
-            run["variant"],
+            name,
             result.sigma,
         )
-    with replacing(per_image) as temporary, temporary.open("wb") as file:
-        np.savez(file, log_likelihood=scores)
-    write_json(target, content)
     log.info(
         "%s: %.1f +- %.1f nats per image (%s, sigma %.3f, %d samples, %d test images)",
-        run["variant"],
+        name,
         result.log_likelihood,
         result.standard_error,
         result.protocol,
@@ -110,6 +119,18 @@ def score(
         result.n_samples,
         result.n_test,
     )
+    return result
+
+
+def fields(result: parzen.ParzenResult) -> dict[str, Any]:
+    """A score as JSON has it, with its unit; without the scores of single images."""
+    content = asdict(result)
+    del content["per_image"]
+    return {
+        **content,
+        "unit": "nats per image, for a density of pixels on [-1, 1]",
+        "pixel_range": list(parzen.PIXEL_RANGE),
+    }
 
 
 def _counts(settings: ParzenSettings, store: Store) -> tuple[int, int]:
