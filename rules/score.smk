@@ -86,6 +86,9 @@ rule baselines:
     params:
         settings=asdict(CONFIG.parzen),
         n_samples=CONFIG.sampling.n_samples,
+        most_components=max(
+            1024, *(own.latent_maps * own.latent_size**2 for own in CONFIG.variants.values())
+        ),
         seed=CONFIG.seeds[0],
         device=device,
         threads=CONFIG.threads,

@@ -14,4 +14,5 @@ with log_to(snakemake.log[0]), on_device(snakemake.params.device, snakemake.para
         seed=snakemake.params.seed,
         target=snakemake.output.scores,
         spectrum=snakemake.output.spectrum,
+        most_components=snakemake.params.most_components,
     )

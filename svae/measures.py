@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from svae import bound, memorisation, pictures, wasserstein
-from svae.datasets.store import Store, scale
+from svae.datasets.store import Store
 from svae.files import write_json
 from svae.model import SpatialVAE
 from svae.provenance import software
@@ -24,7 +24,7 @@ JUDGED = 10_000  # samples, and test images, at most, whose nearest images are l
 LATENTS = 100  # decoded at once
 NOISE_SEED = 0  # of the noise of the bound: the same images for every run
 # Streams of numpy's generators, behind a run's seed.
-_TRAIN, _TEST, _DIRECTIONS, _REFERENCES = 11, 12, 13, 14
+_TRAIN, _TEST = 11, 12
 
 
 def measure(
@@ -60,7 +60,7 @@ def measure(
                 store.images("test", JUDGED),
                 store.split("train"),
                 store.split("valid"),
-                [record["seed"], _REFERENCES],
+                record["seed"],
                 threads,
             ),
             "software": software("tensorflow", "keras", "numpy", "scipy", "h5py"),
@@ -95,7 +95,7 @@ def _distances(
     train, test = store.split("train"), store.split("test")
     count = min(settings.distance_images, len(drawn), len(train), len(test))
     chosen = (
-        scale(memorisation.subset(images, count, np.random.default_rng([seed, stream])))
+        memorisation.subset(images, count, np.random.default_rng([seed, stream]))
         for images, stream in ((test, _TEST), (train, _TRAIN))
     )
-    return wasserstein.compare(drawn[:count], *chosen, [seed, _DIRECTIONS], threads)
+    return wasserstein.compare(drawn[:count], *chosen, seed, threads)

@@ -1,7 +1,7 @@
 """Prior samples of a finished run."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -44,6 +44,18 @@ def sample(folder: Path | str, target: Path | str, settings: SamplingSettings) -
             }
         )
     log.info("%s: %d samples", record["variant"], settings.n_samples)
+
+
+def redrawn(folder: Path | str, settings: SamplingSettings, times: int) -> Iterator[np.ndarray]:
+    """Further sets of samples of the run in `folder`, each from a stream of its own: float32
+    (n_samples, height, width, channel), overwritten by the next."""
+    if not times:
+        return
+    model, record = load_model(folder)
+    samples = np.empty((settings.n_samples, *model.image_shape), np.float32)
+    for time in range(times):
+        fill(samples, model, settings, stream=[record["seed"], 1, 1 + time])
+        yield samples
 
 
 def fill(

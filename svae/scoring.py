@@ -3,6 +3,7 @@
 import logging
 from dataclasses import asdict
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import h5py
@@ -10,11 +11,12 @@ import numpy as np
 
 from svae import parzen
 from svae.datasets.store import Store, scale
-from svae.errors import UserError
 from svae.files import read_json, replacing, write_json
 from svae.provenance import software
-from svae.samples import open_samples
+from svae.samples import samples_of
+from svae.sampling import redrawn
 from svae.settings.parzen import ParzenSettings
+from svae.settings.sampling import SamplingSettings
 
 log = logging.getLogger(__name__)
 
@@ -40,26 +42,29 @@ CONTEXT = (
 
 def score(
     data: Path | str,
-    record: Path | str,
+    folder: Path | str,
     samples: Path | str,
     settings: ParzenSettings,
+    sampling: SamplingSettings,
+    fresh_draws: int,
     target: Path | str,
     per_image: Path | str,
 ) -> None:
-    """Score the samples of one run against the h5 store `data`.
+    """Score the samples of the run in `folder` against the h5 store `data`.
 
     Writes the score with its context to `target` (JSON) and each test image's log-likelihood in
-    nats to `per_image` (npz: log_likelihood, float64 (n_test,)). UserError if the samples are not
-    of this run, or there are fewer images than asked for.
+    nats to `per_image` (npz: log_likelihood, float64 (n_test,)). The score is then taken anew,
+    choice of sigma included, of `fresh_draws` further sets of samples: how far one set's is to be
+    trusted. UserError if the samples are not of this run, or there are fewer images than asked for.
     """
-    run = read_json(record)
-    with open_samples(samples) as drawn, Store(data) as store:
-        attributes = dict(drawn.file.attrs)
-        expected = {"weights_sha256": run["weights_sha256"], "dataset_checksum": store.checksum}
-        for key, value in expected.items():
-            if attributes[key] != value:
-                raise UserError(f"{samples} was drawn from another run ({key} differs); delete it")
+    run = read_json(Path(folder) / "run.json")
+    with Store(data) as store, samples_of(samples, run, store.checksum) as drawn:
+        batch_norm = drawn.file.attrs["batch_norm"]
         result = parzen_of(drawn, store, settings, run["variant"])
+        fresh = [
+            parzen_of(again, store, settings, f"{run['variant']}, drawn anew").log_likelihood
+            for again in redrawn(folder, sampling, fresh_draws)
+        ]
         source = store.attributes.get("source_note", "")
     content: dict[str, Any] = {key: run[key] for key in CONTEXT}
     content |= fields(result)
@@ -69,7 +74,12 @@ def score(
         "active_entries": run["test"]["active_entries"],
         "active_maps": run["test"]["active_maps"],
         "terms_of": "the test images, one posterior sample each",
-        "batch_norm": attributes["batch_norm"],
+        "fresh_draws": {
+            "n": len(fresh),
+            "log_likelihood": fresh,
+            "standard_deviation": stdev(fresh) if len(fresh) > 1 else None,
+        },
+        "batch_norm": batch_norm,
         "dataset_source_note": source,
         "software": {**run["software"], **software("numpy", "threadpoolctl")},
     }
