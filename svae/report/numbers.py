@@ -1,0 +1,239 @@
+"""The numbers of the report: each knows from which keys of which files it follows, and how.
+
+A number is shown rounded, and carries its full value, the rule and the sources with it, so that
+what a reader sees can be followed to the files by hand, and what a test sees by machine.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+from svae.files import read_json
+from svae.summary import paired_difference
+
+CONFIDENCE = 0.95
+NOTHING = "-"  # in the place of a number that there is not
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One entry of a file: a number, or the scores of all test images, float64 (n_test,)."""
+
+    file: str
+    key: str
+    value: Any
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.key}"
+
+
+class Document:
+    """A JSON file and where it lies. A key names an entry by the keys on the way to it, and by
+    indices of lists, with points between, as in `fresh_draws.log_likelihood.0`."""
+
+    def __init__(self, file: str, content: Any):
+        self.file, self.content = file, content
+
+    @classmethod
+    def read(cls, path: Path | str) -> "Document":
+        return cls(Path(path).as_posix(), read_json(path))
+
+    def get(self, key: str) -> Any:
+        """The entry, or None where there is none."""
+        value = self.content
+        for part in key.split("."):
+            if isinstance(value, list):
+                value = value[int(part)] if int(part) < len(value) else None
+            else:
+                value = value.get(part) if isinstance(value, dict) else None
+        return value
+
+    def source(self, key: str) -> Source:
+        return Source(self.file, key, self.get(key))
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a number follows from its sources; `meaning` completes "the number is ..."."""
+
+    name: str
+    meaning: str
+    function: Callable[[Sequence[Any]], float]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number to show: its value, its text, the rule's name, and `FILE: KEY` of every source."""
+
+    value: float
+    text: str
+    rule: str
+    sources: tuple[Source, ...]
+
+    @property
+    def source(self) -> str:
+        return "; ".join(map(str, self.sources))
+
+    @property
+    def origin(self) -> str:
+        """The sources, behind the rule where the number is not simply one of them."""
+        return self.source if self.rule == VALUE.name else f"{self.rule} of {self.source}"
+
+
+@dataclass(frozen=True)
+class Code:
+    """A name as it stands in files and commands, such as a variant's."""
+
+    text: str
+
+
+Piece = str | Number | Code
+Pieces = list[Piece]
+
+
+def _halves(values: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of one variant, then of another, each float64 (n_seeds, n_test)."""
+    middle = len(values) // 2
+    return np.stack(values[:middle]), np.stack(values[middle:])
+
+
+def _paired(values: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Mean difference of the scores averaged over seeds, and its standard error over images."""
+    first, second = _halves(values)
+    return paired_difference(first.mean(axis=0), second.mean(axis=0))
+
+
+def _paired_spread(values: Sequence[np.ndarray]) -> float:
+    first, second = _halves(values)
+    return float((first - second).mean(axis=1).std(ddof=1))
+
+
+def _standard_error(values: Sequence[np.ndarray]) -> float:
+    scores = np.mean(values, axis=0)
+    return float(scores.std(ddof=1) / np.sqrt(len(scores)))
+
+
+VALUE = Rule("value", "the entry itself", lambda values: values[0])
+MEAN = Rule("mean", "the mean of the entries, one a seed", lambda values: float(np.mean(values)))
+SPREAD = Rule(
+    "spread",
+    "the sample standard deviation of the entries, one a seed",
+    lambda values: float(np.std(values, ddof=1)),
+)
+QUOTIENT = Rule(
+    "quotient",
+    "the mean of the entries of the first key, one a seed, divided by that of the second",
+    lambda values: float(np.divide(*np.mean(np.reshape(values, (2, -1)), axis=1))),
+)
+STANDARD_ERROR = Rule(
+    "standard error",
+    "the standard error, over test images, of the scores averaged over seeds",
+    _standard_error,
+)
+PAIRED_MEAN = Rule(
+    "paired mean",
+    "the mean over test images and seeds of the first variant's scores less the second's",
+    lambda values: _paired(values)[0],
+)
+PAIRED_ERROR = Rule(
+    "paired standard error",
+    "its standard error over test images, of the differences averaged over seeds",
+    lambda values: _paired(values)[1],
+)
+PAIRED_SPREAD = Rule(
+    "paired spread",
+    "the sample standard deviation of the mean differences, one a seed",
+    _paired_spread,
+)
+
+
+def half_width(pairs: int) -> Rule:
+    """Half the width of an interval that holds the paired mean, with 95 % confidence for all of
+    `pairs` pairs together (Bonferroni).
+
+    Its variance is that over seeds plus that over test images, which counts what both share twice
+    and so errs on the wide side; the quantile is Student's t with one degree of freedom less than
+    there are seeds, since the spread over few seeds is itself uncertain.
+    """
+
+    def function(values: Sequence[np.ndarray]) -> float:
+        seeds = len(values) // 2
+        error = np.hypot(_paired_spread(values) / np.sqrt(seeds), _paired(values)[1])
+        return float(stdtrit(seeds - 1, 1 - (1 - CONFIDENCE) / (2 * pairs)) * error)
+
+    return Rule("half-width", f"half the 95 % interval, corrected for {pairs} pairs", function)
+
+
+RULES = (VALUE, MEAN, SPREAD, QUOTIENT, STANDARD_ERROR, PAIRED_MEAN, PAIRED_ERROR, PAIRED_SPREAD)
+
+
+def number(rule: Rule, sources: Iterable[Source], form: str) -> Piece:
+    """What the rule makes of the sources, shown as `form` says (a format specification); `-` where
+    a source has nothing."""
+    sources = tuple(sources)
+    if any(source.value is None for source in sources):
+        return NOTHING
+    value = rule.function([source.value for source in sources])
+    if form == "," and value != round(value):
+        form = ",.1f"
+    shown = int(value) if form == "," else value
+    return Number(float(value), f"{shown:{form}}", rule.name, sources)
+
+
+def value(document: Document, key: str, form: str) -> Piece:
+    """One entry of one file."""
+    return number(VALUE, [document.source(key)], form)
+
+
+def mean(documents: Sequence[Document], key: str, form: str) -> Piece:
+    """The entry of the one seed, or the mean over several."""
+    sources = [document.source(key) for document in documents]
+    return number(VALUE if len(sources) == 1 else MEAN, sources, form)
+
+
+def over_seeds(documents: Sequence[Document], key: str, form: str) -> Pieces:
+    """The entry of the one seed; of several, their mean, and in brackets their spread if any."""
+    sources = [document.source(key) for document in documents]
+    if len({source.value for source in sources}) == 1 or None in [s.value for s in sources]:
+        return [mean(documents, key, form)]
+    spread = number(SPREAD, sources, ",.1f" if form == "," else form)
+    return [mean(documents, key, form), " (", spread, ")"]
+
+
+def quotient(documents: Sequence[Document], over: str, under: str, form: str) -> Piece:
+    sources = [document.source(key) for key in (over, under) for document in documents]
+    return number(QUOTIENT, sources, form)
+
+
+def table(
+    caption: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Pieces]],
+    prose: Iterable[int] = (),
+) -> dict[str, Any]:
+    """A table for the template. The first cell of a row names it; `prose`: columns of text."""
+    return {
+        "caption": caption,
+        "columns": list(columns),
+        "rows": [list(row) for row in rows],
+        "prose": set(prose),
+        "sources": source_lines(cell for row in rows for cell in row),
+    }
+
+
+def source_lines(cells: Iterable[Pieces]) -> list[tuple[str, str]]:
+    """File and keys of all numbers in the cells; what stands for variant, seed and index in them
+    is given by a word, since each number carries its own in full."""
+    found: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        for piece in cell:
+            for source in piece.sources if isinstance(piece, Number) else ():
+                file = re.sub(r"[^/]+/seed-\d+/(?=[^/]+$)", "VARIANT/seed-SEED/", source.file)
+                key = re.sub(r"\.\d+(?=\.|$)", ".INDEX", source.key)
+                found.setdefault(file, {})[key] = None
+    return [(file, ", ".join(keys)) for file, keys in found.items()]

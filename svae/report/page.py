@@ -1,0 +1,208 @@
+"""The page: all that a study found in one HTML file, which needs nothing else to be read."""
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from svae.errors import UserError
+from svae.files import replacing
+from svae.report import tables
+from svae.report.answer import answer, warnings
+from svae.report.numbers import RULES, Code, Document, Number, half_width
+from svae.report.pictures import pictures
+from svae.report.study import Run, Study
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+TEMPLATE = "report.html.j2"
+
+PathLike = Path | str
+
+
+def write(
+    target: PathLike,
+    *,
+    attributes: Mapping[str, Any],
+    config: Mapping[str, Any],
+    variants: Sequence[str],
+    seeds: Sequence[int],
+    records: Sequence[PathLike],
+    scores: Sequence[PathLike],
+    per_image: Sequence[PathLike],
+    evaluations: Sequence[PathLike],
+    linear_vaes: Sequence[PathLike],
+    baselines: PathLike,
+    figures: Mapping[str, PathLike],
+    samples: Mapping[str, PathLike],
+    commit: str | None = None,
+    changed: bool = False,
+) -> None:
+    """Write the report to `target`.
+
+    It is one file: no script, no request, pictures within. Numbers carry the file and key that they
+    come from, under the paths given here.
+
+    attributes: of the store (`svae.datasets.store.Store.attributes`). config: the configuration
+    that ran. records ... linear_vaes: run.json, parzen.json, parzen_per_image.npz, evaluation.json
+    and linear_vae.json of every run: all seeds of the first variant, in the order of `seeds`, then
+    of the next. baselines: baselines.json. figures: PNG files by name, such as `sigma_curves`: see
+    `svae.report.pictures`; those that are missing are left out. samples: PNG files by variant.
+    commit, changed: as `commit_of` gives them.
+
+    UserError if files are not of as many runs as there are variants and seeds, if scores cannot be
+    paired, or if a picture is no PNG.
+    """
+    study = _read(
+        attributes["title"],
+        variants,
+        seeds,
+        {
+            "records": records,
+            "scores": scores,
+            "per_image": per_image,
+            "evaluations": evaluations,
+            "linear_vaes": linear_vaes,
+        },
+        baselines,
+    )
+    page = content(study, attributes, config, commit, changed)
+    page |= pictures(figures, samples, study.title, study.variants)
+    with replacing(target) as temporary:
+        temporary.write_text(_rendered(page), encoding="utf-8")
+
+
+def content(
+    study: Study,
+    attributes: Mapping[str, Any],
+    config: Mapping[str, Any],
+    commit: str | None = None,
+    changed: bool = False,
+) -> dict[str, Any]:
+    """What the template shows, but for the pictures. Nothing is read or written.
+
+    Arguments as for `write`. Texts that hold numbers are lists of pieces: strings, `Number` and
+    `Code`. Tables are as `numbers.table` gives them, or None where there is nothing to show.
+    """
+    summary = [tables.scores(study), tables.each_seed(study), tables.terms(study)]
+    summary += [tables.beside(study), tables.levels(study)]
+    rules = [*RULES, half_width(len(study.pairs))] if study.several else RULES
+    return {
+        "title": study.title,
+        "dataset": attributes["dataset"],
+        "variants": study.variants,
+        "seeds": list(study.seeds),
+        "several": study.several,
+        "elbo": "elbo" in study.objectives(),
+        "answer": answer(study),
+        "warnings": warnings(study, attributes),
+        "protocol": tables.protocol(study),
+        "summary": [shown for shown in summary if shown],
+        "bound": tables.bound(study),
+        "refusals": tables.refusals(study),
+        "distance_unit": study.evaluations(study.reference)[0].get("sliced_wasserstein.unit"),
+        "sanity": tables.sanity(study),
+        "sanity_reading": tables.sanity_reading(study),
+        "predicted": tables.predicted(study),
+        "pairs": tables.pairs(study),
+        "data": tables.data(attributes),
+        "config": _as_yaml(config),
+        "software": tables.software(study),
+        "times": tables.times(study),
+        "commands": _commands(study, commit),
+        "commit": commit,
+        "changed": changed,
+        "rules": [(rule.name, rule.meaning) for rule in rules],
+    }
+
+
+def commit_of(clone: PathLike) -> tuple[str | None, bool]:
+    """The commit that a clone has checked out, and whether its files differ from it; (None, False)
+    where that cannot be told, as in an unpacked archive or without git."""
+    # Without the lock, so that a commit made meanwhile in the same clone does not fail.
+    git = ["git", "--no-optional-locks", "-C", str(clone)]
+    try:
+        top, commit, status = (
+            subprocess.run([*git, *arguments], capture_output=True, text=True, check=True).stdout
+            for arguments in (
+                ["rev-parse", "--show-toplevel"],
+                ["rev-parse", "HEAD"],
+                ["status", "--porcelain", "--untracked-files=no"],
+            )
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None, False
+    if Path(top.strip()).resolve() != Path(clone).resolve():  # of a repository around it
+        return None, False
+    return commit.strip(), bool(status.strip())
+
+
+def _read(
+    title: str,
+    variants: Sequence[str],
+    seeds: Sequence[int],
+    files: Mapping[str, Sequence[PathLike]],
+    baselines: PathLike,
+) -> Study:
+    count = len(variants) * len(seeds)
+    for kind, paths in files.items():
+        if len(paths) != count:
+            raise UserError(
+                f"report: {len(paths)} files of {kind}, but {len(variants)} variants with "
+                f"{len(seeds)} seeds each; give one a run"
+            )
+    runs = [Run.read(*paths) for paths in zip(*files.values(), strict=True)]
+    counts = {len(run.per_image.value) for run in runs}
+    if len(counts) > 1:
+        raise UserError(
+            f"report: scores of {' and of '.join(map(str, sorted(counts)))} test images cannot be "
+            "paired; delete results/ and run snakemake again"
+        )
+    by_variant = {
+        name: runs[index * len(seeds) : (index + 1) * len(seeds)]
+        for index, name in enumerate(variants)
+    }
+    return Study(title, list(seeds), by_variant, Document.read(baselines))
+
+
+def _as_yaml(config: Mapping[str, Any]) -> str:
+    # By way of JSON, since YAML would tell a str or dict from its subclasses.
+    plain = json.loads(json.dumps(config, default=str))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=88)
+
+
+def _commands(study: Study, commit: str | None) -> list[tuple[str, str]]:
+    """What to type, and what it does."""
+    example = study.reference
+    checkout = f"git checkout {commit}" if commit else "git checkout COMMIT"
+    return [
+        ("git clone ADDRESS-OF-THE-REPOSITORY spatial-vae && cd spatial-vae", "the code"),
+        (checkout, "in the state that made this page"),
+        ("make env", "the environment, with exact versions"),
+        (
+            "mkdir again",
+            "a folder for the outputs; save the configuration above as again/config.yaml",
+        ),
+        (".venv/bin/snakemake --cores all --directory again", "everything, this page too"),
+        (
+            f".venv/bin/snakemake --cores all --directory again results/parzen_{example}.json",
+            "one score, and only what it needs",
+        ),
+    ]
+
+
+def _rendered(page: Mapping[str, Any]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.tests["number"] = lambda piece: isinstance(piece, Number)
+    environment.tests["code"] = lambda piece: isinstance(piece, Code)
+    return environment.get_template(TEMPLATE).render(page)

@@ -1,0 +1,111 @@
+"""All runs of one data set, as the report reads them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from svae.report.numbers import PAIRED_MEAN, Document, Source, half_width, number
+from svae.summary import REFERENCE
+
+# The sanity row of real images in the place of samples.
+REAL = "training images"
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What one training left: its record, score, evaluation and linear VAE, and the scores of the
+    test images, float64 (n_test,)."""
+
+    record: Document
+    score: Document
+    evaluation: Document
+    linear: Document
+    per_image: Source
+
+    @classmethod
+    def read(
+        cls,
+        record: Path | str,
+        score: Path | str,
+        per_image: Path | str,
+        evaluation: Path | str,
+        linear_vae: Path | str,
+    ) -> "Run":
+        """From run.json, parzen.json, parzen_per_image.npz, evaluation.json, linear_vae.json."""
+        key = "log_likelihood"
+        with np.load(per_image, allow_pickle=False) as file:
+            scores = Source(Path(per_image).as_posix(), key, file[key])
+        return cls(*map(Document.read, (record, score, evaluation, linear_vae)), scores)
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """The runs of every variant, one a seed, in the order of `seeds`.
+
+    title: of the data set. baselines: the sanity rows.
+    """
+
+    title: str
+    seeds: Sequence[int]
+    runs: Mapping[str, Sequence[Run]]
+    baselines: Document
+
+    @property
+    def variants(self) -> list[str]:
+        return list(self.runs)
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one seed."""
+        return len(self.seeds) > 1
+
+    @property
+    def reference(self) -> str:
+        return REFERENCE if REFERENCE in self.runs else self.variants[0]
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every pair once, the first before the second in the order of the variants."""
+        return list(combinations(self.runs, 2))
+
+    def records(self, variant: str) -> list[Document]:
+        return [run.record for run in self.runs[variant]]
+
+    def scores(self, variant: str) -> list[Document]:
+        return [run.score for run in self.runs[variant]]
+
+    def evaluations(self, variant: str) -> list[Document]:
+        return [run.evaluation for run in self.runs[variant]]
+
+    def linear_vaes(self, variant: str) -> list[Document]:
+        return [run.linear for run in self.runs[variant]]
+
+    def per_image(self, *variants: str) -> list[Source]:
+        """The scores of the test images: all seeds of the first variant, then of the second."""
+        return [run.per_image for variant in variants for run in self.runs[variant]]
+
+    def everything(self) -> list[Run]:
+        return [run for runs in self.runs.values() for run in runs]
+
+    def mean_score(self, variant: str) -> float:
+        """Mean log-likelihood over seeds, in nats per image."""
+        return float(np.mean([score.get("log_likelihood") for score in self.scores(variant)]))
+
+    def objectives(self) -> list[str]:
+        return sorted({run.record.get("objective") for run in self.everything()})
+
+    def established(self, first: str, second: str) -> bool | None:
+        """Whether zero lies outside the interval of their difference; None with one seed."""
+        if not self.several:
+            return None
+        sources = self.per_image(first, second)
+        width = number(half_width(len(self.pairs)), sources, ".1f")
+        return abs(number(PAIRED_MEAN, sources, ".1f").value) > width.value
+
+    def baseline(self, name: str) -> str | None:
+        """The key of a sanity row in `baselines`, if there is one of this name."""
+        rows = self.baselines.get("rows") or []
+        return next((f"rows.{i}" for i, row in enumerate(rows) if row["name"] == name), None)

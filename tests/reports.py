@@ -1,0 +1,244 @@
+"""The files that a report is made from, with made-up numbers that all differ."""
+
+import functools
+import io
+
+import numpy as np
+import scipy.stats
+from PIL import Image
+
+from svae.files import write_json
+
+ATTRIBUTES = {
+    "dataset": "waves",
+    "title": "Waves, 400 images",
+    "source_files": {"archive": "waves.tar.gz"},
+    "source_sha256": {"archive": "0f" * 32},
+    "source_matches_official": True,
+    "source_note": "",
+    "crop": None,
+    "size": 32,
+    "channels": 3,
+    "options": {"split": "official"},
+    "padding": 0,
+    "on_broken_image": "stop",
+    "broken_images": 0,
+    "broken_image_names": [],
+    "split_rule": "fixed shuffle",
+    "software": {"python": "3.11", "h5py": "3.12"},
+    "counts": {"train": 300, "valid": 60, "test": 40},
+    "checksum": "ab" * 32,
+}
+CONFIG = {"dataset": "waves", "seeds": [0], "variants": {"vanilla": {"posterior": "vanilla"}}}
+VARIANTS = ["vanilla", "naive", "mvn", "low_rank", "vanilla_matched"]
+PLOTS = ("sigma_curves", "paired_differences", "score_against_kl_weight", "kl_per_map")
+GRIDS = ("reconstructions", "interpolations", "neighbours", "dataset", "comparison")
+NO_VARIANCE = "the objective SSE + w KL defines no density of images; give a variance"
+KINDS = ("records", "scores", "per_image", "evaluations", "linear_vaes")
+
+
+def make_arguments(folder, variants=VARIANTS, seeds=(0,), objective="weighted", **changes):
+    """Write the files of all runs below `folder`; the keyword arguments of `svae.report.write`.
+
+    Runs differ in every number. changes: kind of file -> entries laid over every one of it.
+    """
+    rng = np.random.default_rng(0)
+    paths = {kind: [] for kind in KINDS}
+    for index, name in enumerate(variants):
+        for seed in seeds:
+            run = folder / f"runs/waves/{name}/seed-{seed}"
+            run.mkdir(parents=True)
+            scores = rng.normal(-400 + 20 * index + seed, 9, 40)
+            contents = {
+                "records": ("run.json", _record(name, seed, objective, rng)),
+                "scores": ("parzen.json", _score(name, seed, scores, rng)),
+                "evaluations": ("evaluation.json", _evaluation(name, seed, objective, rng)),
+                "linear_vaes": ("linear_vae.json", _linear_vae(name, seed, rng)),
+            }
+            for kind, (file, content) in contents.items():
+                write_json(run / file, content | changes.get(kind, {}))
+                paths[kind].append(run / file)
+            np.savez(run / "parzen_per_image.npz", log_likelihood=scores)
+            paths["per_image"].append(run / "parzen_per_image.npz")
+    baselines = folder / "runs/waves/baselines/baselines.json"
+    write_json(baselines, _baselines(rng) | changes.get("baselines", {}))
+    results = folder / "results"
+    results.mkdir()
+    figures = {}
+    for name in (*PLOTS, "training_curves", *GRIDS):
+        figures[name] = _png(results / f"{name}.png", 2000, 900 if name in PLOTS else 1400)
+    samples = {name: _png(results / f"samples_{name}.png", 320, 320) for name in variants}
+    return {
+        "attributes": ATTRIBUTES,
+        "config": CONFIG,
+        "variants": list(variants),
+        "seeds": list(seeds),
+        **paths,
+        "baselines": baselines,
+        "figures": figures,
+        "samples": samples,
+        "commit": "c0ffee" * 6 + "1234",
+        "changed": False,
+    }
+
+
+def _png(path, width, height):
+    path.write_bytes(_content(width, height))
+    return path
+
+
+@functools.cache
+def _content(width, height):
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((width, height)).save(file, "PNG")
+    return file.getvalue()
+
+
+def _numbers(rng, *names, low=1.0, high=50.0):
+    return {name: float(rng.uniform(low, high)) for name in names}
+
+
+def _record(name, seed, objective, rng):
+    latent = 1 if name.startswith("vanilla") else 3
+    weight = 5.5 if name == "vanilla" else 2.25
+    sse = float(rng.uniform(100, 900))
+    test = {
+        "n_images": 40,
+        "sse_per_image": sse,
+        "sse_per_image_posterior_mean": 0.9 * sse,
+        "mse_per_pixel": sse / 3072,
+        **_numbers(rng, "kl_nats_per_image"),
+        "active_entries": int(rng.integers(1, 4 * latent**2)),
+        "latent_entries": 4 * latent**2,
+        "active_maps": int(rng.integers(1, 5)),
+        "latent_maps": 4,
+    }
+    if objective == "elbo":
+        test |= _numbers(rng, "elbo_nats_per_image")
+    return {
+        "variant": name,
+        "seed": seed,
+        "dataset": "waves",
+        "settings": {"posterior": "vanilla" if latent == 1 else name, "latent_size": latent},
+        "objective": objective,
+        "dimension": 3072,
+        "kl_weight": weight if objective == "weighted" else float(rng.uniform(0.02, 0.1)),
+        "decoder_variance": None if objective == "weighted" else float(rng.uniform(0.01, 0.05)),
+        "parameters": int(rng.integers(10_000, 900_000)),
+        "epochs": 40,
+        "epochs_trained": 40,
+        "weights_of_epoch": 40,
+        "warnings": [],
+        "training_seconds": float(rng.uniform(20, 2000)),
+        "device": "running on the CPU",
+        "threads": 2,
+        "test": test,
+        "software": {"python": "3.11", "tensorflow": "2.20"},
+    }
+
+
+def _score(name, seed, scores, rng):
+    return {
+        "variant": name,
+        "seed": seed,
+        "protocol": "disjoint",
+        "log_likelihood": float(scores.mean()),
+        "standard_error": float(scipy.stats.sem(scores)),
+        **_numbers(rng, "bits_per_dim", low=7, high=9),
+        **_numbers(rng, "sigma", low=0.11, high=0.9),
+        "sigma_at_grid_edge": False,
+        "n_samples": 10_000,
+        "n_valid": 60,
+        "n_test": 40,
+        "dimension": 3072,
+        "batch_norm": "moving",
+        "dataset_source_note": "",
+        "refined": False,
+        "fresh_draws": {
+            "n": 3,
+            "log_likelihood": list(_numbers(rng, "a", "b", "c").values()),
+            **_numbers(rng, "standard_deviation", low=0.1, high=2),
+        },
+        "software": {"python": "3.11", "numpy": "2.2"},
+    }
+
+
+def _evaluation(name, seed, objective, rng):
+    bound = {
+        **_numbers(rng, "log_likelihood", "elbo", low=-2000, high=2000),
+        **_numbers(rng, "standard_error", "effective_sample_size", low=1, high=20),
+        "bits_per_dim": 5.5,
+        "k": 128,
+        "n_images": 40,
+        "decoder_variance": 0.03,
+        "variance_from": "the training set's mean squared error",
+        "effective_sample_size_smallest": 1.01,
+        "noise_seed": 0,
+    }
+    shares = ("share_of_samples", "share_of_test_images")
+    errors = [f"{share}_standard_error" for share in shares]
+    return {
+        "variant": name,
+        "seed": seed,
+        "importance_weighted_bound": bound if objective == "elbo" else None,
+        "importance_weighted_bound_refused": None if objective == "elbo" else NO_VARIANCE,
+        "sliced_wasserstein": {
+            "levels": [32, 16],
+            "distance": list(_numbers(rng, "a", "b").values()),
+            "floor": list(_numbers(rng, "a", "b", low=0.1, high=1).values()),
+            **_numbers(rng, "distance_mean", "floor_mean"),
+            "n_images": 40,
+            "unit": "pixel values on [-1, 1], normalised patches",
+        },
+        "memorisation": {
+            **_numbers(rng, *shares, low=0.3, high=0.7),
+            **_numbers(rng, *errors, low=0.001, high=0.01),
+            "n_samples": 40,
+            "n_test": 40,
+            "n_reference": 60,
+        },
+        "software": {"python": "3.11", "scipy": "1.16"},
+    }
+
+
+def _linear_vae(name, seed, rng):
+    return {
+        "variant": name,
+        "seed": seed,
+        "parzen": {
+            **_numbers(rng, "log_likelihood", low=-500, high=-300),
+            **_numbers(rng, "standard_error", "sigma", low=0.2, high=0.8),
+            "sigma_at_grid_edge": False,
+            "n_samples": 10_000,
+        },
+        "kl_weight": 5.5,
+        **_numbers(rng, "kl_nats_per_image", "sse_per_image"),
+        "active_entries": int(rng.integers(1, 60)),
+        "latent_entries": 64,
+        "n_fitted": 300,
+        "software": {"python": "3.11", "numpy": "2.2"},
+    }
+
+
+def _baselines(rng):
+    rows = [
+        ("training images", "the images that the models were trained on", None),
+        ("k-means centroids", "means of groups of training images, which no image equals", 300),
+        ("blurred training images", "training images that every eye tells from real ones", None),
+        ("Gaussian", "draws from a normal distribution with the training images' covariance", 300),
+    ]
+    return {
+        "dataset": "waves",
+        "rows": [
+            {
+                "name": name,
+                "meaning": meaning,
+                "n_fitted": fitted,
+                "n_samples": 300 if fitted is None else 10_000,
+                **_numbers(rng, "log_likelihood", low=-420, high=-300),
+                **_numbers(rng, "standard_error", "sigma", low=0.2, high=0.8),
+                "sigma_at_grid_edge": False,
+            }
+            for name, meaning, fitted in rows
+        ],
+    }
