@@ -5,7 +5,7 @@ onstart:
             sys.exit(f"Error in the configuration: {no_gpu()}")
 
 
-# What a training shows and says meanwhile: an edit of it trains nothing anew.
+# What a training shows and says, and is not decided by: an edit of these trains nothing anew.
 BESIDE_TRAINING = ("svae.tensorboard", "svae.diagnosis", "svae.progress")
 
 

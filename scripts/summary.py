@@ -1,15 +1,18 @@
-"""Write the table of all variants."""
+"""Write the tables of all variants."""
 
 from svae.logs import log_to
 
 with log_to(snakemake.log[0]):
+    from svae.datasets.store import Store
+    from svae.report.study import Files
     from svae.summary import summarise
 
+    with Store(snakemake.input.data) as store:
+        attributes = store.attributes
     summarise(
-        variants=snakemake.params.variants,
-        records=snakemake.input.records,
-        scores=snakemake.input.scores,
-        per_image=snakemake.input.per_image,
+        Files(**snakemake.params.study, **{k: snakemake.input[k] for k in snakemake.params.kinds}),
+        attributes,
         csv=snakemake.output.csv,
         markdown=snakemake.output.markdown,
+        pairs=snakemake.output.pairs,
     )

@@ -1,24 +1,15 @@
 """Warnings in plain words about a training that went wrong without an error."""
 
 import math
-from pathlib import Path
 from typing import Any
 
-from svae.files import read_json
-from svae.history import objectives, read_history
+from svae.history import objectives
 from svae.settings.training import TrainingSettings
 
 LEAST_EPOCHS = 3  # before a run is called dead
 LEAST_GAIN = 0.01  # of the mean squared error
 # Beyond what the noise of few training images makes of an epoch's error.
 CLEAR_GAIN = 0.05
-
-
-def warnings_of_run(record: Path | str) -> list[str]:
-    """`warnings_of` a finished run, from its run.json and the history beside it."""
-    run = read_json(record)
-    settings = TrainingSettings(**run["settings"])
-    return warnings_of(read_history(Path(record).parent), settings, run["dimension"])
 
 
 def warnings_of(

@@ -1,204 +1,232 @@
-"""The table of all variants, as CSV with every column and as Markdown to read."""
+"""The table of all variants, as CSV with every column, and as Markdown to read.
+
+Both are made of what the page is made of (svae.report): the same numbers, tables and warnings.
+"""
 
 import csv as csv_module
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from svae.files import replacing
+from svae.report import tables
+from svae.report.answer import answer, warnings
+from svae.report.numbers import (
+    PAIRED_ERROR,
+    PAIRED_MEAN,
+    PAIRED_SPREAD,
+    SPREAD,
+    STANDARD_ERROR,
+    Code,
+    Document,
+    Number,
+    Piece,
+    Pieces,
+    mean,
+    number,
+)
+from svae.report.study import Files, Study, read
 
-from svae.diagnosis import warnings_of_run
-from svae.errors import UserError
-from svae.files import read_json, replacing
-
-REFERENCE = "vanilla"
+# Column -> key, of which the mean over the seeds is taken.
+SCORE = {
+    "bits_per_dim": "bits_per_dim",
+    "sigma": "sigma",
+    "spread_over_fresh_draws_nats": "fresh_draws.standard_deviation",
+    "n_samples": "n_samples",
+    "n_valid": "n_valid",
+    "n_test": "n_test",
+}
+RECORD = {
+    "kl_weight": "kl_weight",
+    "equivalent_variance_at_unit_beta": "equivalent_variance_at_unit_beta",
+    "equivalent_beta_at_unit_variance": "equivalent_beta_at_unit_variance",
+    "decoder_variance": "decoder_variance",
+    "test_kl_nats": "test.kl_nats_per_image",
+    "test_sse": "test.sse_per_image",
+    "test_sse_posterior_mean": "test.sse_per_image_posterior_mean",
+    "test_mse_per_pixel": "test.mse_per_pixel",
+    "test_elbo_nats": "test.elbo_nats_per_image",
+    "active_entries": "test.active_entries",
+    "latent_entries": "test.latent_entries",
+    "active_maps": "test.active_maps",
+    "latent_maps": "test.latent_maps",
+    "parameters": "parameters",
+    "training_seconds": "training_seconds",
+    "epochs": "epochs",
+    "epochs_trained": "epochs_trained",
+    "weights_of_epoch": "weights_of_epoch",
+}
+EVALUATION = {
+    "importance_weighted_bound_nats": "importance_weighted_bound.log_likelihood",
+    "importance_weighted_bound_standard_error_nats": "importance_weighted_bound.standard_error",
+    "effective_sample_size": "importance_weighted_bound.effective_sample_size",
+    "sliced_wasserstein": "sliced_wasserstein.distance_mean",
+    "sliced_wasserstein_floor": "sliced_wasserstein.floor_mean",
+    "memorisation_share_of_samples": "memorisation.share_of_samples",
+    "memorisation_share_of_test_images": "memorisation.share_of_test_images",
+}
+LINEAR = {
+    "linear_vae_log_likelihood_nats": "parzen.log_likelihood",
+    "linear_vae_kl_nats": "kl_nats_per_image",
+    "linear_vae_active_entries": "active_entries",
+}
+# Of the first seed, as it stands there.
+TEXTS = ("objective", "protocol", "dataset", "dataset_checksum")
 
 
 def summarise(
-    variants: Sequence[str],
-    scores: Sequence[Path | str],
-    per_image: Sequence[Path | str],
-    records: Sequence[Path | str],
+    files: Files,
+    attributes: Mapping[str, Any],
     csv: Path | str,
     markdown: Path | str,
+    pairs: Path | str,
 ) -> None:
-    """Write one row a variant. Paths in the order of `variants`: parzen.json, per-image, run.json.
+    """Write a row a variant to `csv`, a row a pair of variants to `pairs`, and all of it in words
+    and tables to `markdown`.
 
-    Differences are to `vanilla`, or to the first variant where there is none of that name.
+    attributes: of the store. Differences are to `vanilla`, or to the first variant where there is
+    none of that name. Of several seeds, numbers are means. UserError if scores cannot be paired.
     """
-    results = [read_json(path) for path in scores]
-    # Judged anew, so that an edit of the judgement or of its words needs no training.
-    runs = [{**read_json(path), "warnings": warnings_of_run(path)} for path in records]
-    likelihoods = [np.load(path, allow_pickle=False)["log_likelihood"] for path in per_image]
-    reference = REFERENCE if REFERENCE in variants else variants[0]
-    base = likelihoods[list(variants).index(reference)]
-    rows = [
-        _row(result, run, reference, *paired_difference(values, base))
-        for result, run, values in zip(results, runs, likelihoods, strict=True)
-    ]
-    text = io.StringIO()
-    writer = csv_module.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    with replacing(csv) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
+    study = read(attributes["title"], files)
+    _write_csv([_row(study, name) for name in study.variants], csv)
+    _write_csv([_pair(study, *pair) for pair in study.pairs], pairs)
     with replacing(markdown) as temporary:
-        temporary.write_text(_markdown(rows, results, runs), encoding="utf-8")
+        temporary.write_text(_markdown(study, attributes), encoding="utf-8")
 
 
-def paired_difference(values: np.ndarray, base: np.ndarray) -> tuple[float, float]:
-    """Mean of values - base over the same test images, and its standard error, in nats.
-
-    UserError if the two were scored on different numbers of images.
-    """
-    if values.shape != base.shape:
-        raise UserError(
-            f"scores of {len(values)} and of {len(base)} test images cannot be paired; "
-            f"delete results/ and run snakemake again"
-        )
-    difference = values - base
-    return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
-
-
-def _row(
-    result: dict[str, Any], run: dict[str, Any], reference: str, difference: float, error: float
-) -> dict[str, Any]:
+def _row(study: Study, name: str) -> dict[str, Any]:
+    scores, records = study.scores(name), study.records(name)
+    both = study.per_image(name, study.reference)
+    first = records[0]
     return {
-        "variant": result["variant"],
-        "posterior": run["settings"]["posterior"],
-        "log_likelihood_nats": result["log_likelihood"],
-        "standard_error_nats": result["standard_error"],
-        "reference": reference,
-        "paired_difference_nats": difference,
-        "paired_standard_error_nats": error,
-        "bits_per_dim": result["bits_per_dim"],
-        "sigma": result["sigma"],
-        "sigma_at_grid_edge": result["sigma_at_grid_edge"],
-        "kl_weight": result["kl_weight"],
-        "equivalent_variance_at_unit_beta": result["equivalent_variance_at_unit_beta"],
-        "equivalent_beta_at_unit_variance": result["equivalent_beta_at_unit_variance"],
-        "decoder_variance": result["decoder_variance"],
-        "test_kl_nats": run["test"]["kl_nats_per_image"],
-        "test_sse": run["test"]["sse_per_image"],
-        "test_mse_per_pixel": run["test"]["mse_per_pixel"],
-        "test_elbo_nats": run["test"].get("elbo_nats_per_image"),
-        "active_entries": run["test"]["active_entries"],
-        "latent_entries": run["test"]["latent_entries"],
-        "active_maps": run["test"]["active_maps"],
-        "latent_maps": run["test"]["latent_maps"],
-        "parameters": run["parameters"],
-        "training_seconds": run["training_seconds"],
-        "epochs": run["epochs"],
-        "epochs_trained": run["epochs_trained"],
-        "weights_of_epoch": run["weights_of_epoch"],
-        "objective": run["objective"],
-        "seed": run["seed"],
-        "n_samples": result["n_samples"],
-        "n_valid": result["n_valid"],
-        "n_test": result["n_test"],
-        "protocol": result["protocol"],
-        "dataset": result["dataset"],
-        "dataset_checksum": result["dataset_checksum"],
-        "warnings": "; ".join(run["warnings"]),
+        "variant": name,
+        "posterior": first.get("settings.posterior"),
+        "log_likelihood_nats": mean(scores, "log_likelihood", ".1f"),
+        "standard_error_nats": number(STANDARD_ERROR, study.per_image(name), ".1f"),
+        "seeds": " ".join(map(str, study.seeds)),
+        "spread_over_seeds_nats": _spread(scores, "log_likelihood"),
+        "reference": study.reference,
+        "paired_difference_nats": number(PAIRED_MEAN, both, ".1f"),
+        "paired_standard_error_nats": number(PAIRED_ERROR, both, ".1f"),
+        **_means(scores, SCORE),
+        "sigma_at_grid_edge": any(score.get("sigma_at_grid_edge") for score in scores),
+        **_means(records, RECORD),
+        **_means(study.evaluations(name), EVALUATION),
+        **_means(study.linear_vaes(name), LINEAR),
+        **{key: scores[0].get(key) for key in TEXTS},
+        "warnings": "; ".join(
+            dict.fromkeys(text for record in records for text in record.get("warnings") or [])
+        ),
     }
 
 
-def _markdown(
-    rows: list[dict[str, Any]], results: list[dict[str, Any]], runs: list[dict[str, Any]]
-) -> str:
-    first, result = rows[0], results[0]
-    reference = first["reference"]
-    elbo = any(row["objective"] == "elbo" for row in rows)
-    columns = {
-        "variant": lambda r: r["variant"],
-        "Parzen log-likelihood (nats)": lambda r: (
-            f"{r['log_likelihood_nats']:.1f} ± {r['standard_error_nats']:.1f}"
-        ),
-        f"difference to {reference} (nats)": lambda r: (
-            "-"
-            if r["variant"] == reference
-            else f"{r['paired_difference_nats']:+.1f} ± {r['paired_standard_error_nats']:.1f}"
-        ),
-        "sigma": lambda r: f"{r['sigma']:.3f}" + (" (edge)" if r["sigma_at_grid_edge"] else ""),
-        "KL weight w": lambda r: f"{r['kl_weight']:.3g}",
-        "KL (nats)": lambda r: f"{r['test_kl_nats']:.2f}",
-        "SSE": lambda r: f"{r['test_sse']:.1f}",
-        "MSE per pixel": lambda r: f"{r['test_mse_per_pixel']:.4f}",
-        **({"ELBO (nats)": lambda r: _optional(r["test_elbo_nats"])} if elbo else {}),
-        "active entries": lambda r: f"{r['active_entries']} of {r['latent_entries']}",
-        "active maps": lambda r: f"{r['active_maps']} of {r['latent_maps']}",
-        "parameters": lambda r: f"{r['parameters']:,}",
-        "training (s)": lambda r: f"{r['training_seconds']:.0f}",
+def _pair(study: Study, first: str, second: str) -> dict[str, Any]:
+    sources = study.per_image(first, second)
+    spread = number(PAIRED_SPREAD, sources, ".1f") if study.several else None
+    return {
+        "variant": first,
+        "less": second,
+        "difference_nats": number(PAIRED_MEAN, sources, ".1f"),
+        "standard_error_nats": number(PAIRED_ERROR, sources, ".1f"),
+        "spread_over_seeds_nats": spread,
+        "established": bool(study.established(first, second)),
     }
-    lines = [
-        f"# {first['dataset']}: one row a variant",
-        "",
-        "| " + " | ".join(columns) + " |",
-        "|" + " --- |" * len(columns),
-        *("| " + " | ".join(show(row) for show in columns.values()) + " |" for row in rows),
-        "",
-        f"Parzen-window log-likelihood in nats per image, for pixels on [-1, 1]: "
-        f"{first['n_samples']:,} samples, sigma chosen on {_choosing(first)}, mean and standard "
-        f"error over {first['n_test']:,} test images (protocol `{first['protocol']}`). Objective "
-        f"{', '.join(sorted({row['objective'] for row in rows}))}; seed {first['seed']}; "
-        f"{_span([row['epochs'] for row in rows])} epochs.",
-        *_ended_early(rows, runs),
-        "",
-        "Standard errors, those of the paired differences too, cover the choice of test images "
-        "alone: samples drawn anew and trainings with other seeds add a spread of their own. With "
-        "one seed, differences between variants are not yet established.",
-        "",
+
+
+def _means(documents: Sequence[Document], columns: Mapping[str, str]) -> dict[str, Piece]:
+    return {column: mean(documents, key, ".6g") for column, key in columns.items()}
+
+
+def _spread(documents: Sequence[Document], key: str) -> Piece | None:
+    if len(documents) == 1:
+        return None
+    return number(SPREAD, [document.source(key) for document in documents], ".1f")
+
+
+def _write_csv(rows: Sequence[Mapping[str, Any]], target: Path | str) -> None:
+    """Numbers in full; an empty field where there is none."""
+    text = io.StringIO()
+    if rows:
+        writer = csv_module.DictWriter(text, rows[0], lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({column: _field(value) for column, value in row.items()})
+    with replacing(target) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _field(value: Any) -> Any:
+    if isinstance(value, Number):
+        whole = value.rule == "value" and isinstance(value.sources[0].value, int)
+        return int(value.value) if whole else value.value
+    return "" if value in ("-", None) else value
+
+
+def _markdown(study: Study, attributes: Mapping[str, Any]) -> str:
+    blocks = [f"# {_text([study.title])}", _text(answer(study))]
+    blocks += [f"**Warning:** {_text(warning)}" for warning in warnings(study, attributes)]
+    blocks += ["## Scores", _text(tables.protocol(study)), *_table(tables.scores(study))]
+    blocks += _table(tables.each_seed(study))
+    blocks.append(_what_errors_cover(study))
+    blocks += [*_table(tables.pairs(study)), *_table(tables.terms(study))]
+    blocks.append(
         "w: weight of the KL in SSE + w KL; it equals a decoder variance of w / 2 at beta = 1, or "
-        "beta = w / 2 at variance 1. KL, SSE and MSE are per test image, SSE and MSE from one "
-        "posterior sample each; an entry is active if its posterior mean varies over the test "
-        "images by more than 0.01, a map if any of its entries is. Batch norm in the samples: "
-        f"{result['batch_norm']} statistics.",
-    ]
-    for row, run in zip(rows, runs, strict=True):
-        for warning in run["warnings"]:
-            lines += ["", f"**Warning:** {row['variant']}: {warning}."]
-    edges = [row["variant"] for row in rows if row["sigma_at_grid_edge"]]
-    if edges:
-        lines += [
-            "",
-            f"**Warning:** sigma lies at the edge of its grid for {', '.join(edges)}; widen "
-            "parzen.sigma_log10_min or parzen.sigma_log10_max.",
-        ]
-    notes = sorted({r["dataset_source_note"] for r in results if r["dataset_source_note"]})
-    for note in notes:
-        lines += ["", f"**Warning:** {note}"]
-    lines += ["", f"Data checksum (SHA-256 of the pixels): `{first['dataset_checksum']}`."]
-    return "\n".join(lines) + "\n"
+        "beta = w / 2 at variance 1. KL, SSE and MSE are per test image; an entry is active if its "
+        "posterior mean varies over the test images by more than 0.01, a map if any of its entries "
+        "is."
+    )
+    blocks += ["## Beside the Parzen score", *_table(tables.beside(study))]
+    for names, reason in tables.refusals(study):
+        blocks.append(
+            f"The importance-weighted bound is refused for "
+            f"{_text(_listed(names))}: {_text([reason])}."
+        )
+    blocks += ["## Sanity rows", *_table(tables.sanity(study))]
+    blocks += [_text(tables.sanity_reading(study)).strip(), *_table(tables.predicted(study))]
+    blocks.append(f"Data checksum (SHA-256 of the pixels): `{attributes['checksum']}`.")
+    return "\n\n".join(blocks) + "\n"
 
 
-def _ended_early(rows: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[str]:
-    """A paragraph about the runs that early stopping ended, or nothing."""
-    ended = [
-        f"{row['variant']} after {row['epochs_trained']} epochs (weights of epoch "
-        f"{row['weights_of_epoch']})"
-        for row, run in zip(rows, runs, strict=True)
-        if run["early_stopped"]
-    ]
-    if not ended:
+def _what_errors_cover(study: Study) -> str:
+    text = (
+        "±: one standard error over test images, that of paired differences too: it covers the "
+        "choice of test images alone. Samples drawn anew and trainings with other seeds add a "
+        "spread of their own. "
+    )
+    if study.several:
+        return text + "Numbers are means over seeds, those in brackets their spread over seeds."
+    return text + "With one seed, differences between variants are not yet established."
+
+
+def _listed(names: Sequence[str]) -> Pieces:
+    return [piece for name in names for piece in (", ", Code(name))][1:]
+
+
+def _text(pieces: Pieces) -> str:
+    """Pieces as Markdown on one line, fit for the cell of a table."""
+    parts = []
+    for piece in pieces:
+        if isinstance(piece, Code):
+            parts.append(f"`{piece.text}`")
+        elif isinstance(piece, Number):
+            parts.append(piece.text)
+        else:
+            parts.append(piece.replace("|", r"\|"))
+    return " ".join("".join(parts).split())
+
+
+def _table(shown: tables.Table | None) -> list[str]:
+    """A caption and the rows, or nothing."""
+    if shown is None:
         return []
-    return [
-        "",
-        f"Ended by early stopping, since the validation objective no longer improved: "
-        f"{'; '.join(ended)}.",
+    lines = [
+        "| " + " | ".join(map(_line, shown["columns"])) + " |",
+        "|" + " --- |" * len(shown["columns"]),
+        *("| " + " | ".join(_text(cell) for cell in row) + " |" for row in shown["rows"]),
     ]
+    return [f"**{_line(shown['caption'])}**", "\n".join(lines)]
 
 
-def _optional(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
-
-
-def _choosing(row: dict[str, Any]) -> str:
-    if row["protocol"] == "paper":
-        return f"blocks of {row['n_valid']:,} test images, one for each sigma"
-    return f"{row['n_valid']:,} validation images"
-
-
-def _span(values: list[int]) -> str:
-    low, high = min(values), max(values)
-    return str(low) if low == high else f"{low} to {high}"
+def _line(text: str) -> str:
+    return _text([text])

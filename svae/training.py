@@ -14,6 +14,7 @@ from svae import batch_norm
 from svae.checkpoints import State
 from svae.datasets.feed import Feed
 from svae.datasets.store import Store
+from svae.diagnosis import warnings_of
 from svae.disk import full_disk_explained
 from svae.errors import UserError
 from svae.evaluation import Evaluator
@@ -143,6 +144,7 @@ def _train(
         "best_epoch": best,
         "weights_of_epoch": len(records) if settings.early_stopping_patience is None else best,
         "steps": state.step,
+        "warnings": warnings_of(records, settings, model.dimension),
         "training_seconds": sum(line["seconds"] for line in records),
         "device": device,
         "threads": settings.threads,

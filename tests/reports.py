@@ -8,6 +8,7 @@ import scipy.stats
 from PIL import Image
 
 from svae.files import write_json
+from svae.report import Files
 
 ATTRIBUTES = {
     "dataset": "waves",
@@ -69,12 +70,9 @@ def make_arguments(folder, variants=VARIANTS, seeds=(0,), objective="weighted", 
         figures[name] = _png(results / f"{name}.png", 2000, 900 if name in PLOTS else 1400)
     samples = {name: _png(results / f"samples_{name}.png", 320, 320) for name in variants}
     return {
+        "files": Files(list(variants), list(seeds), **paths, baselines=baselines),
         "attributes": ATTRIBUTES,
         "config": CONFIG,
-        "variants": list(variants),
-        "seeds": list(seeds),
-        **paths,
-        "baselines": baselines,
         "figures": figures,
         "samples": samples,
         "commit": "c0ffee" * 6 + "1234",

@@ -213,7 +213,7 @@ def test_figures_that_are_missing_are_left_out(tmp_path):
 def scores(arguments, name, offset, noise, n=400):
     """Give a variant's test images scores of a mean near `offset`; its seeds differ by `noise`."""
     rng = np.random.default_rng(abs(round(10 * offset)))
-    paths = [path for path in arguments["per_image"] if path.parent.parent.name == name]
+    paths = [path for path in arguments["files"].per_image if path.parent.parent.name == name]
     for path in paths:
         values = offset + rng.normal(0, 5, n) + rng.normal(0, noise)
         np.savez(path, log_likelihood=values)
@@ -348,7 +348,7 @@ def test_entries_that_older_files_lack(tmp_path):
 
 def test_files_of_another_number_of_runs(tmp_path):
     arguments = make_arguments(tmp_path)
-    arguments["scores"].pop()
+    arguments["files"].scores.pop()
     with pytest.raises(UserError, match="4 files of scores, but 5 variants with 1 seed"):
         write(tmp_path / "report.html", **arguments)
     assert not (tmp_path / "report.html").exists()
@@ -356,7 +356,7 @@ def test_files_of_another_number_of_runs(tmp_path):
 
 def test_scores_of_other_numbers_of_images(tmp_path):
     arguments = make_arguments(tmp_path)
-    np.savez(arguments["per_image"][1], log_likelihood=np.zeros(39))
+    np.savez(arguments["files"].per_image[1], log_likelihood=np.zeros(39))
     with pytest.raises(UserError, match="39 and of 40"):
         write(tmp_path / "report.html", **arguments)
 

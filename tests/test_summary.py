@@ -1,131 +1,166 @@
 """The tables: one row a variant, the numbers of the files, paired differences."""
 
 import csv
+import json
+from itertools import combinations
 
 import numpy as np
 import pytest
 import scipy.stats
+from reports import ATTRIBUTES, NO_VARIANCE, make_arguments
 
 from svae.errors import UserError
-from svae.files import write_json
-from svae.summary import paired_difference, summarise
-
-TERMS = {
-    "kl_nats_per_image": 4.25,
-    "sse_per_image": 100.5,
-    "mse_per_pixel": 0.125,
-    "active_entries": 7,
-    "latent_entries": 36,
-    "active_maps": 3,
-    "latent_maps": 4,
-}
+from svae.summary import summarise
 
 
-def write(folder, names, note="", edge=False, **run):
-    rng = np.random.default_rng(0)
-    paths = {"scores": [], "per_image": [], "records": []}
-    for index, name in enumerate(names):
-        values = rng.normal(-100 + index, 5, 40)
-        np.savez(folder / f"{name}.npz", log_likelihood=values)
-        result = {
-            "variant": name,
-            "log_likelihood": values.mean(),
-            "standard_error": scipy.stats.sem(values),
-            "bits_per_dim": 8.5,
-            "sigma": 0.25,
-            "sigma_at_grid_edge": edge,
-            "kl_weight": 5.5,
-            "equivalent_variance_at_unit_beta": 2.75,
-            "equivalent_beta_at_unit_variance": 2.75,
-            "decoder_variance": None,
-            "n_samples": 1000,
-            "n_valid": 20,
-            "n_test": 40,
-            "protocol": "disjoint",
-            "dataset": "waves",
-            "dataset_checksum": "abc",
-            "dataset_source_note": note,
-            "batch_norm": "moving",
-        }
-        record = {
-            "settings": {"posterior": "naive"},
-            "test": TERMS,
-            "parameters": 12345,
-            "training_seconds": 6.7,
-            "epochs": 30,
-            "epochs_trained": 30,
-            "weights_of_epoch": 30,
-            "early_stopped": False,
-            "warnings": [],
-            "objective": "weighted",
-            "seed": 0,
-            **run,
-        }
-        for kind, content in (("scores", result), ("records", record)):
-            write_json(folder / f"{name}-{kind}.json", content)
-            paths[kind].append(folder / f"{name}-{kind}.json")
-        paths["per_image"].append(folder / f"{name}.npz")
-    summarise(names, csv=folder / "s.csv", markdown=folder / "s.md", **paths)
-    rows = list(csv.DictReader((folder / "s.csv").open()))
-    return rows, (folder / "s.md").read_text()
+def write(folder, names, seeds=(0,), attributes=ATTRIBUTES, **changes):
+    files = make_arguments(folder, names, seeds, **changes)["files"]
+    targets = {"csv": folder / "s.csv", "markdown": folder / "s.md", "pairs": folder / "p.csv"}
+    summarise(files, attributes, **targets)
+    rows = list(csv.DictReader(targets["csv"].open()))
+    pairs = list(csv.DictReader(targets["pairs"].open()))
+    return rows, pairs, targets["markdown"].read_text(), files
 
 
+def per_image(files, name):
+    """float64 (n_seeds, n_test)."""
+    paths = [path for path in files.per_image if path.parent.parent.name == name]
+    return np.array([np.load(path)["log_likelihood"] for path in paths])
+
+
+def entries(paths, name, key):
+    """A number of every seed of a variant."""
+    found = []
+    for path in [path for path in paths if path.parent.parent.name == name]:
+        value = json.loads(path.read_text())
+        for part in key.split("."):
+            value = value[part]
+        found.append(value)
+    return found
+
+
+def line_of(text, name):
+    """The first row of a table that begins with this name."""
+    return next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 5)], ids=["one seed", "three seeds"])
 @pytest.mark.parametrize("names", [["naive", "vanilla", "own"], ["own", "mvn"]])
-def test_rows(tmp_path, names):
-    rows, text = write(tmp_path, names)
+def test_rows(tmp_path, names, seeds):
+    rows, pairs, text, files = write(tmp_path, names, seeds)
     assert [row["variant"] for row in rows] == names
     reference = "vanilla" if "vanilla" in names else "own"
-    base = np.load(tmp_path / f"{reference}.npz")["log_likelihood"]
+    base = per_image(files, reference)
     for row in rows:
-        values = np.load(tmp_path / f"{row['variant']}.npz")["log_likelihood"]
-        assert float(row["log_likelihood_nats"]) == pytest.approx(values.mean())
-        assert float(row["paired_difference_nats"]) == pytest.approx(values.mean() - base.mean())
-        expected = scipy.stats.sem(values - base)
-        assert float(row["paired_standard_error_nats"]) == pytest.approx(expected)
-        assert row["reference"] == reference
-        assert (row["active_entries"], row["parameters"]) == ("7", "12345")
-        line = next(part for part in text.splitlines() if part.startswith(f"| {row['variant']} |"))
-        for shown in (f"{values.mean():.1f} ± {scipy.stats.sem(values):.1f}", "4.25", "12,345"):
-            assert shown in line
-        assert (row["epochs"], row["epochs_trained"], row["weights_of_epoch"]) == ("30",) * 3
-        assert row["warnings"] == ""
+        name, values = row["variant"], per_image(files, row["variant"])
+        means = values.mean(axis=1)
+        difference = (values - base).mean(axis=0)
+        expected = {
+            "log_likelihood_nats": means.mean(),
+            "standard_error_nats": scipy.stats.sem(values.mean(axis=0)),
+            "paired_difference_nats": difference.mean(),
+            "paired_standard_error_nats": scipy.stats.sem(difference),
+        }
+        for column, (paths, key) in {
+            "sigma": (files.scores, "sigma"),
+            "spread_over_fresh_draws_nats": (files.scores, "fresh_draws.standard_deviation"),
+            "test_sse_posterior_mean": (files.records, "test.sse_per_image_posterior_mean"),
+            "active_entries": (files.records, "test.active_entries"),
+            "parameters": (files.records, "parameters"),
+            "sliced_wasserstein_floor": (files.evaluations, "sliced_wasserstein.floor_mean"),
+            "linear_vae_log_likelihood_nats": (files.linear_vaes, "parzen.log_likelihood"),
+        }.items():
+            expected[column] = np.mean(entries(paths, name, key))
+        for column, value in expected.items():
+            assert float(row[column]) == pytest.approx(value, rel=1e-9, abs=1e-12), column
+        if len(seeds) > 1:
+            assert float(row["spread_over_seeds_nats"]) == pytest.approx(means.std(ddof=1))
+        else:
+            assert row["spread_over_seeds_nats"] == "" and row["active_entries"].isdecimal()
+        assert row["reference"] == reference and row["seeds"] == " ".join(map(str, seeds))
+        assert row["importance_weighted_bound_nats"] == "" and row["warnings"] == ""
+        score, error = expected["log_likelihood_nats"], expected["standard_error_nats"]
+        assert f"{score:.1f} ± {error:.1f}" in line_of(text, name)
+    found = {(pair["variant"], pair["less"]): pair for pair in pairs}
+    assert list(found) == list(combinations(names, 2))
+    for (first, second), pair in found.items():
+        difference = per_image(files, first) - per_image(files, second)
+        assert float(pair["difference_nats"]) == pytest.approx(difference.mean())
+        expected = scipy.stats.sem(difference.mean(axis=0))
+        assert float(pair["standard_error_nats"]) == pytest.approx(expected)
+        assert pair["established"] == "False" or len(seeds) > 1
     assert f"difference to {reference}" in text
-    assert "early stopping" not in text
-    assert "cover the choice of test images alone" in text and "not yet established" in text
-    assert "Warning" not in text
+    for part in ("choice of test images alone", "not yet established"):
+        assert (part in text) or len(seeds) > 1
+    assert "Warning" not in text and NO_VARIANCE in text
+    assert ATTRIBUTES["checksum"] in text
+
+
+def test_sanity_rows_and_the_linear_vae(tmp_path):
+    _, _, text, files = write(tmp_path, ["vanilla", "low_rank"])
+    rows = json.loads(files.baselines.read_text())["rows"]
+    for row in rows:
+        line = next(x for x in text.splitlines() if x.startswith(f"| {row['name']} |"))
+        assert f"{row['log_likelihood']:.1f} ± {row['standard_error']:.1f}" in line
+        assert row["meaning"] in line
+    for name in ("vanilla", "low_rank"):
+        (predicted,) = entries(files.linear_vaes, name, "kl_nats_per_image")
+        (measured,) = entries(files.records, name, "test.kl_nats_per_image")
+        assert any(
+            f"| {predicted:.2f} | {measured:.2f} |" in line
+            for line in text.splitlines()
+            if line.startswith(f"| `{name}` |")
+        )
+
+
+def test_one_variant_has_no_pairs(tmp_path):
+    rows, pairs, text, _ = write(tmp_path, ["mvn"])
+    assert len(rows) == 1 and pairs == [] and "difference to" not in text
 
 
 def test_warnings(tmp_path):
-    _, text = write(tmp_path, ["vanilla"], note="own.tar.gz differs", edge=True)
-    assert "**Warning:** own.tar.gz differs" in text
-    assert "**Warning:** sigma lies at the edge of its grid for vanilla" in text
-
-
-def test_warnings_of_runs(tmp_path):
     found = ["posterior collapse: no map is active", "dead run: nothing is learned"]
-    rows, text = write(tmp_path, ["vanilla", "own"], warnings=found)
+    rows, _, text, _ = write(
+        tmp_path,
+        ["vanilla", "own"],
+        attributes=ATTRIBUTES | {"source_note": "own.tar.gz differs"},
+        records={"warnings": found},
+        scores={"sigma_at_grid_edge": True},
+    )
     for row in rows:
-        assert row["warnings"] == "; ".join(found)
+        assert row["warnings"] == "; ".join(found) and row["sigma_at_grid_edge"] == "True"
         for warning in found:
-            assert f"\n\n**Warning:** {row['variant']}: {warning}.\n" in text
+            assert f"\n\n**Warning:** `{row['variant']}`: {warning}.\n" in text
+        assert f"\n\n**Warning:** `{row['variant']}`: sigma = " in text
+    assert "\n\n**Warning:** own.tar.gz differs." in text
 
 
-def test_runs_that_ended_early(tmp_path):
-    rows, text = write(
-        tmp_path, ["vanilla", "own"], epochs_trained=17, weights_of_epoch=12, early_stopped=True
-    )
-    assert [(row["epochs_trained"], row["weights_of_epoch"]) for row in rows] == [("17", "12")] * 2
-    for name in ("vanilla", "own"):
-        assert f"{name} after 17 epochs (weights of epoch 12)" in text
+def test_elbo_has_columns_and_a_bound(tmp_path):
+    rows, _, text, files = write(tmp_path, ["vanilla"], objective="elbo")
+    (elbo,) = entries(files.records, "vanilla", "test.elbo_nats_per_image")
+    (bound,) = entries(files.evaluations, "vanilla", "importance_weighted_bound.log_likelihood")
+    assert "ELBO (nats)" in text and f"{elbo:.1f}" in text and f"{bound:.1f} ± " in text
+    assert float(rows[0]["test_elbo_nats"]) == pytest.approx(elbo)
+    assert float(rows[0]["importance_weighted_bound_nats"]) == pytest.approx(bound)
 
 
-def test_elbo_has_a_column(tmp_path):
-    _, text = write(
-        tmp_path, ["vanilla"], objective="elbo", test=TERMS | {"elbo_nats_per_image": -321.25}
-    )
-    assert "ELBO (nats)" in text and "-321.2" in text
+def test_a_bar_in_a_text_divides_no_cell(tmp_path):
+    rows = [{"name": "a|b", "meaning": "c|d", "n_fitted": 1, "n_samples": 2}]
+    rows[0] |= {"log_likelihood": -1.0, "standard_error": 0.5, "sigma": 0.2}
+    _, _, text, _ = write(tmp_path, ["vanilla"], baselines={"rows": rows})
+    line = next(x for x in text.splitlines() if x.startswith(r"| a\|b |"))
+    assert line.replace(r"\|", "").count("|") == 7
 
 
-def test_only_equal_numbers_of_images_are_paired():
-    with pytest.raises(UserError, match="40 and of 39"):
-        paired_difference(np.zeros(40), np.zeros(39))
+def test_only_equal_numbers_of_images_are_paired(tmp_path):
+    files = make_arguments(tmp_path, ["vanilla", "own"])["files"]
+    np.savez(files.per_image[1], log_likelihood=np.zeros(39))
+    with pytest.raises(UserError, match="39"):
+        summarise(
+            files,
+            ATTRIBUTES,
+            csv=tmp_path / "s.csv",
+            markdown=tmp_path / "s.md",
+            pairs=tmp_path / "p.csv",
+        )
+    assert not (tmp_path / "s.csv").exists()

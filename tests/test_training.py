@@ -15,7 +15,6 @@ from builders import ELBO, make_images, settings
 
 from svae import batch_norm, training, training_step
 from svae.datasets import store
-from svae.diagnosis import warnings_of_run
 from svae.errors import UserError
 from svae.files import read_json
 from svae.history import read_history
@@ -320,6 +319,6 @@ def test_a_cosine_schedule_depends_on_the_epochs(data, tmp_path):
 
 def test_a_dead_run_says_so_once(data, tmp_path, caplog):
     what = replace(TINY, learning_rate=1e-12, kl_warmup_epochs=0, epochs=5, batch_size=2)
-    train(data, tmp_path / "run", what)
-    (warning,) = warnings_of_run(tmp_path / "run" / "run.json")
+    record = train(data, tmp_path / "run", what)
+    (warning,) = record["warnings"]
     assert warning.startswith("dead run") and caplog.text.count(warning) == 1

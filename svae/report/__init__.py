@@ -9,5 +9,6 @@ page      the page
 """
 
 from svae.report.page import commit_of, write
+from svae.report.study import Files
 
-__all__ = ["commit_of", "write"]
+__all__ = ["Files", "commit_of", "write"]

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from svae.files import read_json
-from svae.summary import paired_difference
+from svae.pairs import paired_difference
 
 CONFIDENCE = 0.95
 NOTHING = "-"  # in the place of a number that there is not

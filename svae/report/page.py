@@ -2,20 +2,19 @@
 
 import json
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import yaml
 
-from svae.errors import UserError
 from svae.files import replacing
 from svae.report import tables
 from svae.report.answer import answer, warnings
-from svae.report.numbers import RULES, Code, Document, Number, half_width
+from svae.report.numbers import RULES, Code, Number, half_width
 from svae.report.pictures import pictures
-from svae.report.study import Run, Study
+from svae.report.study import Files, Study, read
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 TEMPLATE = "report.html.j2"
@@ -25,17 +24,10 @@ PathLike = Path | str
 
 def write(
     target: PathLike,
+    files: Files,
     *,
     attributes: Mapping[str, Any],
     config: Mapping[str, Any],
-    variants: Sequence[str],
-    seeds: Sequence[int],
-    records: Sequence[PathLike],
-    scores: Sequence[PathLike],
-    per_image: Sequence[PathLike],
-    evaluations: Sequence[PathLike],
-    linear_vaes: Sequence[PathLike],
-    baselines: PathLike,
     figures: Mapping[str, PathLike],
     samples: Mapping[str, PathLike],
     commit: str | None = None,
@@ -47,28 +39,14 @@ def write(
     come from, under the paths given here.
 
     attributes: of the store (`svae.datasets.store.Store.attributes`). config: the configuration
-    that ran. records ... linear_vaes: run.json, parzen.json, parzen_per_image.npz, evaluation.json
-    and linear_vae.json of every run: all seeds of the first variant, in the order of `seeds`, then
-    of the next. baselines: baselines.json. figures: PNG files by name, such as `sigma_curves`: see
+    that ran. figures: PNG files by name, such as `sigma_curves`: see
     `svae.report.pictures`; those that are missing are left out. samples: PNG files by variant.
     commit, changed: as `commit_of` gives them.
 
     UserError if files are not of as many runs as there are variants and seeds, if scores cannot be
     paired, or if a picture is no PNG.
     """
-    study = _read(
-        attributes["title"],
-        variants,
-        seeds,
-        {
-            "records": records,
-            "scores": scores,
-            "per_image": per_image,
-            "evaluations": evaluations,
-            "linear_vaes": linear_vaes,
-        },
-        baselines,
-    )
+    study = read(attributes["title"], files)
     page = content(study, attributes, config, commit, changed)
     page |= pictures(figures, samples, study.title, study.variants)
     with replacing(target) as temporary:
@@ -138,34 +116,6 @@ def commit_of(clone: PathLike) -> tuple[str | None, bool]:
     if Path(top.strip()).resolve() != Path(clone).resolve():  # of a repository around it
         return None, False
     return commit.strip(), bool(status.strip())
-
-
-def _read(
-    title: str,
-    variants: Sequence[str],
-    seeds: Sequence[int],
-    files: Mapping[str, Sequence[PathLike]],
-    baselines: PathLike,
-) -> Study:
-    count = len(variants) * len(seeds)
-    for kind, paths in files.items():
-        if len(paths) != count:
-            raise UserError(
-                f"report: {len(paths)} files of {kind}, but {len(variants)} variants with "
-                f"{len(seeds)} seeds each; give one a run"
-            )
-    runs = [Run.read(*paths) for paths in zip(*files.values(), strict=True)]
-    counts = {len(run.per_image.value) for run in runs}
-    if len(counts) > 1:
-        raise UserError(
-            f"report: scores of {' and of '.join(map(str, sorted(counts)))} test images cannot be "
-            "paired; delete results/ and run snakemake again"
-        )
-    by_variant = {
-        name: runs[index * len(seeds) : (index + 1) * len(seeds)]
-        for index, name in enumerate(variants)
-    }
-    return Study(title, list(seeds), by_variant, Document.read(baselines))
 
 
 def _as_yaml(config: Mapping[str, Any]) -> str:

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from svae.errors import UserError
 from svae.report.numbers import PAIRED_MEAN, Document, Source, half_width, number
-from svae.summary import REFERENCE
+from svae.seeds import by_variant
 
+# The variant that differences are taken to, where it is there; else the first one.
+REFERENCE = "vanilla"
 # The sanity row of real images in the place of samples.
 REAL = "training images"
 
@@ -39,6 +42,42 @@ class Run:
         with np.load(per_image, allow_pickle=False) as file:
             scores = Source(Path(per_image).as_posix(), key, file[key])
         return cls(*map(Document.read, (record, score, evaluation, linear_vae)), scores)
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """Where the files of all runs lie: every list has all seeds of the first variant, then those of
+    the next. baselines: the sanity rows, baselines.json."""
+
+    variants: Sequence[str]
+    seeds: Sequence[int]
+    records: Sequence[Path | str]
+    """run.json"""
+    scores: Sequence[Path | str]
+    """parzen.json"""
+    per_image: Sequence[Path | str]
+    """parzen_per_image.npz"""
+    evaluations: Sequence[Path | str]
+    """evaluation.json"""
+    linear_vaes: Sequence[Path | str]
+    """linear_vae.json"""
+    baselines: Path | str
+
+
+def read(title: str, files: Files) -> "Study":
+    """The study of the data set `title`. UserError if files are not of as many runs as there are
+    variants and seeds."""
+    kinds = ("records", "scores", "per_image", "evaluations", "linear_vaes")
+    lists = {kind: getattr(files, kind) for kind in kinds}
+    for kind, paths in lists.items():
+        if len(paths) != len(files.variants) * len(files.seeds):
+            raise UserError(
+                f"report: {len(paths)} files of {kind}, but {len(files.variants)} variants with "
+                f"{len(files.seeds)} seeds each; give one a run"
+            )
+    runs = [Run.read(*paths) for paths in zip(*lists.values(), strict=True)]
+    by_name = by_variant(files.variants, runs)
+    return Study(title, list(files.seeds), by_name, Document.read(files.baselines))
 
 
 @dataclass(frozen=True, eq=False)

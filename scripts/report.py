@@ -1,0 +1,21 @@
+"""Write the page of everything."""
+
+from svae.logs import log_to
+
+with log_to(snakemake.log[0]):
+    from svae.datasets.store import Store
+    from svae.report import Files, commit_of, write
+
+    with Store(snakemake.input.data) as store:
+        attributes = store.attributes
+    commit, changed = commit_of(snakemake.params.clone)
+    write(
+        snakemake.output[0],
+        Files(**snakemake.params.study, **{k: snakemake.input[k] for k in snakemake.params.kinds}),
+        attributes=attributes,
+        config=snakemake.params.config,
+        figures={name: snakemake.input[name] for name in snakemake.params.figures},
+        samples=dict(zip(snakemake.params.study["variants"], snakemake.input.samples, strict=True)),
+        commit=commit,
+        changed=changed,
+    )
