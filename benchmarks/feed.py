@@ -160,7 +160,8 @@ def main() -> None:
     for name, values in Worker(learn, 20_480, 2048, arguments.seeds).turn().items():
         print(f"sorted by class, {name}: objective {', '.join(f'{v:.2f}' for v in values)}")
         result[f"objective_sorted_{name}"] = statistics.mean(values)
-        result[f"objective_sorted_{name}_spread"] = statistics.stdev(values)
+        if len(values) > 1:
+            result[f"objective_sorted_{name}_spread"] = statistics.stdev(values)
     print(json.dumps(result))
 
 

@@ -10,7 +10,7 @@ import yaml
 from svae import config as configuration
 from svae.devices import no_gpu, visible_gpus
 from svae.errors import UserError
-from svae.files import folder_listing
+from svae.files import file_hash, folder_listing
 from svae.fingerprint import fingerprint
 
 # Snakemake imports pandas, where it is installed, to look for tables among the params of a rule,

@@ -54,7 +54,7 @@ rule contact_sheet:
     input:
         data=f"data/{DATASET}.h5",
     output:
-        "results/dataset.png",
+        report("results/dataset.png", caption="captions/dataset.rst", category="Pictures"),
     log:
         "logs/contact_sheet.log",
     params:

@@ -1,9 +1,29 @@
+# All files of all runs that the tables and the page are made of.
+STUDY = {
+    "records": every(f"{RUN}/run.json"),
+    "scores": every(f"{RUN}/parzen.json"),
+    "per_image": every(f"{RUN}/parzen_per_image.npz"),
+    "evaluations": every(f"{RUN}/evaluation.json"),
+    "linear_vaes": every(f"{RUN}/linear_vae.json"),
+    "baselines": f"{BASELINES}/baselines.json",
+}
+VARIANTS_AND_SEEDS = {"variants": list(CONFIG.variants), "seeds": list(CONFIG.seeds)}
+GRIDS = ["reconstructions", "interpolations", "neighbours"]
+CHARTS = ["sigma_curves", "paired_differences", "score_against_kl_weight", "kl_per_map"]
+
+
+def shown(path, category):
+    """An output that `snakemake --report` shows, with the caption of its name."""
+    name = Path(path).stem.split("_{")[0]
+    return report(path, caption=f"captions/{name}.rst", category=category)
+
+
 rule comparison:
     input:
         data=f"data/{DATASET}.h5",
-        samples=every(f"{RUN}/samples.h5"),
+        samples=first(f"{RUN}/samples.h5"),
     output:
-        "results/comparison.png",
+        shown("results/comparison.png", "Pictures"),
     log:
         "logs/comparison.log",
     params:
@@ -16,12 +36,30 @@ rule comparison:
         "../scripts/comparison.py"
 
 
+# The pictures of the models of each variant's first seed.
+rule grids:
+    input:
+        pictures=first(f"{RUN}/pictures.h5"),
+    output:
+        *(shown(f"results/{name}.png", "Pictures") for name in GRIDS),
+        samples=[shown(f"results/samples_{name}.png", "Pictures") for name in CONFIG.variants],
+    log:
+        "logs/grids.log",
+    params:
+        variants=list(CONFIG.variants),
+        code=fingerprint("svae.grids"),
+    message:
+        "Drawing reconstructions, interpolations, samples and their neighbours"
+    script:
+        "../scripts/grids.py"
+
+
 # The histories lie beside the records, and are as old.
 rule training_curves:
     input:
-        records=every(f"{RUN}/run.json"),
+        records=first(f"{RUN}/run.json"),
     output:
-        "results/training_curves.png",
+        shown("results/training_curves.png", "Plots"),
     log:
         "logs/training_curves.log",
     params:
@@ -33,20 +71,64 @@ rule training_curves:
         "../scripts/training_curves.py"
 
 
+rule charts:
+    input:
+        **STUDY,
+    output:
+        *(shown(f"results/{name}.png", "Plots") for name in CHARTS),
+    log:
+        "logs/charts.log",
+    params:
+        study=VARIANTS_AND_SEEDS,
+        code=fingerprint("svae.charts"),
+    message:
+        "Drawing charts"
+    script:
+        "../scripts/charts.py"
+
+
 rule summary:
     input:
-        records=every(f"{RUN}/run.json"),
-        scores=every(f"{RUN}/parzen.json"),
-        per_image=every(f"{RUN}/parzen_per_image.npz"),
+        **STUDY,
+        data=f"data/{DATASET}.h5",
     output:
-        csv="results/summary.csv",
+        csv=shown("results/summary.csv", "Tables"),
         markdown="results/summary.md",
+        pairs="results/paired_differences.csv",
     log:
         "logs/summary.log",
     params:
-        variants=list(CONFIG.variants),
-        code=fingerprint("svae.summary"),
+        study=VARIANTS_AND_SEEDS,
+        kinds=list(STUDY),
+        code=fingerprint("svae.summary", "svae.datasets.store"),
     message:
-        "Writing {output.csv} and {output.markdown}"
+        "Writing {output.markdown}"
     script:
         "../scripts/summary.py"
+
+
+rule report:
+    input:
+        **STUDY,
+        **{name: f"results/{name}.png" for name in [*GRIDS, *CHARTS]},
+        comparison="results/comparison.png",
+        training_curves="results/training_curves.png",
+        dataset="results/dataset.png",
+        samples=expand("results/samples_{variant}.png", variant=CONFIG.variants),
+        data=f"data/{DATASET}.h5",
+    output:
+        shown("results/report.html", "Report"),
+    log:
+        "logs/report.log",
+    params:
+        study=VARIANTS_AND_SEEDS,
+        kinds=list(STUDY),
+        figures=["comparison", "training_curves", "dataset", *GRIDS, *CHARTS],
+        config=dict(config),
+        clone=str(CLONE),
+        template=file_hash(CLONE / "svae/templates/report.html.j2"),
+        code=fingerprint("svae.report", "svae.datasets.store"),
+    message:
+        "Writing {output}"
+    script:
+        "../scripts/report.py"

@@ -31,7 +31,7 @@ rule result:
     input:
         lambda wildcards: expand(f"{RUN}/parzen.json", seed=CONFIG.seeds, variant=wildcards.variant),
     output:
-        "results/parzen_{variant}.json",
+        report("results/parzen_{variant}.json", caption="captions/parzen.rst", category="Scores"),
     log:
         "logs/result_{variant}.log",
     params:

@@ -6,7 +6,7 @@ import pytest
 from test_training import SHAPE, make_store, train
 
 from svae.runs import load_model
-from svae.sampling import sample
+from svae.sampling import redrawn, sample
 from svae.settings.sampling import SamplingSettings
 
 
@@ -53,6 +53,22 @@ def test_neither_number_nor_batch_size_changes_a_sample(run, tmp_path):
     np.testing.assert_array_equal(more[:16], first[:16])
     one, _ = drawn(run, tmp_path / "one.h5", batch_size=5)
     np.testing.assert_allclose(one, first, atol=1e-5)
+
+
+def test_further_sets_are_other_draws_each_the_same_every_time(run, tmp_path):
+    settings = SamplingSettings(n_samples=6, batch_size=4, batch_norm="moving")
+    first, _ = drawn(run, tmp_path / "first.h5")
+    sets = [again.copy() for again in redrawn(run, settings, 2)]
+    assert [again.shape for again in sets] == [(6, *SHAPE)] * 2
+    model, record = load_model(run)
+    for number, again in enumerate(sets, 1):
+        z = np.random.default_rng([record["seed"], 1, number])
+        z = z.standard_normal((6, 3, 3, 4), np.float32)
+        np.testing.assert_allclose(again, model.decode(z).numpy(), atol=1e-5)
+        assert np.abs(again - first[:6]).max() > 0.01
+    for again, before in zip(redrawn(run, settings, 2), sets, strict=True):
+        np.testing.assert_array_equal(again, before)
+    assert list(redrawn(run, settings, 0)) == []
 
 
 def test_batch_statistics_on_request(run, tmp_path):

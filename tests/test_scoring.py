@@ -8,14 +8,16 @@ import pytest
 import stores
 from builders import make_images
 
-from svae import parzen
+from svae import parzen, scoring
 from svae.datasets.store import Store, scale
 from svae.errors import UserError
 from svae.files import write_json
 from svae.scoring import CONTEXT, score
 from svae.settings.parzen import ParzenSettings
+from svae.settings.sampling import SamplingSettings
 
-SETTINGS = ParzenSettings("disjoint", "auto", "auto", -1.0, 0.5, 6)
+SETTINGS = ParzenSettings("disjoint", "auto", "auto", -1.0, 0.5, 6, refine=False)
+SAMPLING = SamplingSettings(n_samples=15, batch_size=5, batch_norm="moving")
 TERMS = {"sse_per_image": 1.5, "kl_nats_per_image": 2.5, "active_entries": 3, "active_maps": 2}
 
 
@@ -36,12 +38,14 @@ def files(tmp_path):
     return tmp_path
 
 
-def scored(folder, settings=SETTINGS):
+def scored(folder, settings=SETTINGS, fresh_draws=0):
     score(
         data=folder / "data.h5",
-        record=folder / "run.json",
+        folder=folder,
         samples=folder / "samples.h5",
         settings=settings,
+        sampling=SAMPLING,
+        fresh_draws=fresh_draws,
         target=folder / "parzen.json",
         per_image=folder / "parzen.npz",
     )
@@ -70,7 +74,7 @@ def brute_force(images, samples, sigma):
     ],
 )
 def test_score_against_brute_force(files, protocol, asked, n_valid, n_test):
-    result, per_image = scored(files, ParzenSettings(protocol, *asked, -1.0, 0.5, 6))
+    result, per_image = scored(files, ParzenSettings(protocol, *asked, -1.0, 0.5, 6, False))
     with Store(files / "data.h5") as data, h5py.File(files / "samples.h5") as file:
         samples = file["samples"][:]
         valid, test = scale(data.images("valid")), scale(data.images("test"))
@@ -98,7 +102,7 @@ def test_score_against_brute_force(files, protocol, asked, n_valid, n_test):
 
 
 def test_sigma_at_the_edge_is_said(files, caplog):
-    result, _ = scored(files, ParzenSettings("disjoint", 12, 30, -4.0, -3.0, 3))
+    result, _ = scored(files, ParzenSettings("disjoint", 12, 30, -4.0, -3.0, 3, False))
     assert result["sigma_at_grid_edge"] and "edge of its grid" in caplog.text
     assert parzen.sigma_grid(-4, -3, 3)[-1] == result["sigma"]
 
@@ -115,11 +119,34 @@ def test_samples_of_another_run_are_refused(files, key):
 @pytest.mark.parametrize(
     ("settings", "key"),
     [
-        (ParzenSettings("disjoint", 13, 30, -1, 0, 6), r"parzen\.n_valid"),
-        (ParzenSettings("disjoint", 12, 31, -1, 0, 6), r"parzen\.n_test"),
-        (ParzenSettings("paper", 6, 30, -1, 0, 6), r"parzen\.n_valid"),
+        (ParzenSettings("disjoint", 13, 30, -1, 0, 6, False), r"parzen\.n_valid"),
+        (ParzenSettings("disjoint", 12, 31, -1, 0, 6, False), r"parzen\.n_test"),
+        (ParzenSettings("paper", 6, 30, -1, 0, 6, False), r"parzen\.n_valid"),
     ],
 )
 def test_more_images_than_there_are(files, settings, key):
     with pytest.raises(UserError, match=key):
         scored(files, settings)
+
+
+def test_fresh_draws_are_scored_as_the_samples_are(files, monkeypatch):
+    sets = [scale(make_images(15, (8, 8, 3), seed=20 + i)) for i in range(3)]
+    asked = []
+
+    def redrawn(*arguments):
+        asked.append(arguments)
+        yield from sets
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scoring, "redrawn", redrawn)
+        fresh = scored(files, fresh_draws=3)[0]["fresh_draws"]
+    assert asked == [(files, SAMPLING, 3)]
+    expected = []
+    for samples in sets:
+        with h5py.File(files / "samples.h5", "a") as file:
+            file["samples"][:] = samples
+        expected.append(scored(files)[0]["log_likelihood"])
+    assert fresh["n"] == 3 and fresh["log_likelihood"] == expected
+    assert fresh["standard_deviation"] == pytest.approx(np.std(expected, ddof=1))
+    none = scored(files)[0]["fresh_draws"]
+    assert none == {"n": 0, "log_likelihood": [], "standard_deviation": None}
