@@ -37,11 +37,14 @@ def shares(
     """The share of samples, and of test images, that lie closer to training than held-out images.
 
     train, held_out: of each as many are taken, at random: as many as the smaller has, at most
-    10,000; so a large training set is judged by a part of it. An image that lies as close to both
-    (a picture that is in both) counts as a half: it speaks for neither.
+    10,000. A training set larger than that is judged by a part, which holds only as large a part of
+    the originals of copies: `share_if_all_were_copies` is what samples would reach, in expectation,
+    if each were a copy of a training image. An image that lies as close to both sets (a picture
+    that is in both) counts as a half: it speaks for neither.
 
-    Standard errors are binomial, over the images judged alone: that other reference images would
-    give another share, is not in them, but it moves both shares alike. UserError as `nearest`.
+    Standard errors are binomial, over the images judged alone. Other reference images would move
+    each share by more, but both alike: the difference of the two has the error that follows from
+    theirs. UserError as `nearest`.
     """
     count = min(train.shape[0], held_out.shape[0], MOST_REFERENCE)
     references = [
@@ -59,7 +62,9 @@ def shares(
     return result | {
         "n_samples": samples.shape[0],
         "n_test": test.shape[0],
+        "n_train": train.shape[0],
         "n_reference": count,
+        "share_if_all_were_copies": 0.5 + 0.5 * count / train.shape[0],
         "seed": seed,
     }
 

@@ -91,6 +91,7 @@ class TestShares:
         found = shares(train[:100], test, train, held_out, seed=4)
         assert found["share_of_samples"] == 1
         assert shares(held_out[:100], test, train, held_out, seed=4)["share_of_samples"] == 0
+        assert found["share_if_all_were_copies"] == 1
         # a tenth of copies, noisy ones, among samples that are none
         noise = np.random.default_rng(5).normal(0, 0.05, (60, *SHAPE)).astype(np.float32)
         samples = np.concatenate([scale(train[:60]) + noise, scale(pictures(540, 6))])
@@ -122,6 +123,13 @@ class TestShares:
         assert abs(found["share_of_samples"] - 0.5) < 0.15
         # blurred copies are still copies
         assert shares(blur(train), test, train, held_out, seed=4)["share_of_samples"] > 0.9
+
+    def test_of_a_large_training_set_a_part_of_the_copies_is_found(self):
+        train, held_out, test = pictures(1600, 1), pictures(400, 2), pictures(20, 3)
+        found = shares(train, test, train, held_out, seed=4)
+        assert (found["n_train"], found["n_reference"]) == (1600, 400)
+        assert found["share_if_all_were_copies"] == 0.625
+        assert abs(found["share_of_samples"] - 0.625) < 0.05
 
     def test_what_is_in_both_sets_counts_as_a_half(self):
         train, held_out = pictures(50, 1), pictures(50, 2)
