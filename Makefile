@@ -1,5 +1,6 @@
 # make run   everything: environment, data, five trainings, samples, scores, figure, tables
 # make test  formatting, lint, unit tests and a real small workflow
+# make test-browser  the report in Debian's chromium (apt-get install chromium)
 # make test-gpu  what only a machine with a GPU can check
 # make lock  write requirements.lock anew from pyproject.toml (needs uv)
 
@@ -14,7 +15,7 @@ export PYTHONNOUSERSITE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_USER := 0
 
-.PHONY: run test env format lint unit workflow test-gpu lock clean
+.PHONY: run test env format lint unit workflow test-browser test-gpu lock clean
 
 run: env
 	$(BIN)/snakemake --cores all
@@ -48,10 +49,14 @@ lint: env
 	$(BIN)/python tests/lint_workflow.py
 
 unit: env
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not workflow and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not workflow and not browser and not gpu"
 
 workflow: env
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "workflow and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "workflow and not browser and not gpu"
+
+test-browser: env
+	@command -v chromium > /dev/null || { echo "make test-browser needs chromium: apt-get install chromium" >&2; exit 1; }
+	$(BIN)/python -m pytest -m browser
 
 test-gpu: env
 	$(BIN)/python -m pytest -m gpu

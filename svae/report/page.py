@@ -134,7 +134,8 @@ def _commands(study: Study, commit: str | None) -> list[tuple[str, str]]:
         ("make env", "the environment, with exact versions"),
         (
             "mkdir again",
-            "a folder for the outputs; save the configuration above as again/config.yaml",
+            "a folder for the outputs; save the configuration above as again/config.yaml "
+            "(relative paths in it start from that folder)",
         ),
         (".venv/bin/snakemake --cores all --directory again", "everything, this page too"),
         (

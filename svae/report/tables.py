@@ -142,10 +142,11 @@ def _share(files: Sequence[Document], part: str, whole: str) -> Pieces:
 
 def beside(study: Study) -> Table:
     """Measures beside the Parzen score."""
-    columns = ["variant", "importance-weighted bound ± s.e. (nats)", "effective sample size, mean"]
+    error = "" if study.several else " ± s.e."
+    columns = ["variant", f"importance-weighted bound{error} (nats)", "effective sample size, mean"]
     columns += ["sliced Wasserstein distance, mean of levels", "its floor, real against real"]
-    columns += ["share of samples nearer to a training image ± s.e."]
-    columns += ["the same share of test images ± s.e."]
+    columns += [f"share of samples nearer to a training image{error}"]
+    columns += [f"the same share of test images{error}"]
     rows = []
     for name in study.variants:
         files = study.evaluations(name)
@@ -251,7 +252,7 @@ def sanity(study: Study) -> Table:
         rows.append(
             [
                 ["linear VAE at the w of ", Code(name)],
-                ["probabilistic PCA: what needs no network at this KL weight"],
+                ["Draws from probabilistic PCA: what this KL weight gives without a network."],
                 _with_error(files, "parzen.log_likelihood", ".1f"),
                 [*over_seeds(files, "parzen.sigma", ".3f"), " (edge)" if edge else ""],
                 [mean(files, "parzen.n_samples", ",")],

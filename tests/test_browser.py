@@ -1,0 +1,180 @@
+"""The report in a real browser: Debian's chromium, without a window.
+
+SVAE_REPORT=results/report.html has that page tested too; SVAE_BROWSER_SHOTS=DIR keeps the pictures
+of the screen and the PDF files.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from reports import make_arguments
+
+from svae.report import write
+
+pytestmark = pytest.mark.browser
+
+WIDTHS = (360, 1280)
+FLAGS = (
+    "--no-sandbox",  # which chromium needs as root, as in CI; it sees nothing but our own file
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+REAL = os.environ.get("SVAE_REPORT")
+PAGES = ("one seed", "several seeds under the elbo", *(["real"] if REAL else []))
+
+# WCAG 2.1, 1.4.3: the smallest ratio of luminances of any text and what lies behind it.
+CONTRAST = """() => {
+  const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+  const luminance = colour => {
+    const [r, g, b] = numbers(colour).slice(0, 3).map(v => v / 255)
+      .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = element => {
+    for (; element; element = element.parentElement) {
+      const colour = getComputedStyle(element).backgroundColor;
+      if ((numbers(colour)[3] ?? 1) === 1) return colour;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  let worst = 21;
+  for (const element of document.body.querySelectorAll('*')) {
+    if ([...element.childNodes].some(n => n.nodeType === 3 && n.data.trim())) {
+      const [a, b] = [getComputedStyle(element).color, behind(element)].map(luminance);
+      worst = Math.min(worst, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05));
+    }
+  }
+  return worst;
+}"""
+# Elements that stick out of the page to the right and do not scroll within a container.
+OVERFLOW = """() => [...document.body.querySelectorAll('*')]
+  .filter(e => !e.closest('.wide, .plot, pre') && e.getBoundingClientRect().right > innerWidth + 1)
+  .map(e => e.outerHTML.slice(0, 200))"""
+IMAGES = "() => [...document.images].map(i => [i.complete, i.naturalWidth, i.alt.length])"
+WIDTH = "() => [document.documentElement.scrollWidth, innerWidth]"
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.fail("chromium is missing: apt-get install chromium", pytrace=False)
+    # Here, so that the other tests can be collected where it is not installed.
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def report(request, tmp_path_factory):
+    """Path of a page, and its name."""
+    name = request.param
+    if name == "real":
+        return name, Path(REAL).resolve(strict=True)
+    changes = {}
+    if name != "one seed":
+        changes = {"seeds": (0, 1, 2), "objective": "elbo"}
+        changes["records"] = {"warnings": ["posterior collapse: no latent map is active"]}
+    folder = tmp_path_factory.mktemp("report")
+    write(folder / "report.html", **make_arguments(folder, **changes))
+    return name, folder / "report.html"
+
+
+class Visit:
+    """A page that is open, and what it said to the console and asked the network for."""
+
+    def __init__(self, browser, path, width):
+        self.said, self.asked, self.failed = [], [], []
+        self.page = browser.new_page(viewport={"width": width, "height": 800})
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.failed.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("requestfailed", lambda request: self.failed.append(request.url))
+        self.page.goto(path.as_uri())
+        self.page.wait_for_load_state("networkidle")
+
+
+@pytest.fixture(scope="module", params=WIDTHS)
+def visit(request, chromium, report):
+    _, path = report
+    visit = Visit(chromium, path, request.param)
+    yield visit
+    visit.page.close()
+
+
+@pytest.fixture
+def shots(tmp_path):
+    folder = Path(os.environ.get("SVAE_BROWSER_SHOTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def test_no_word_on_the_console(visit):
+    assert visit.said == [] and visit.failed == []
+
+
+def test_no_request_but_for_the_page(visit, report):
+    others = [url for url in visit.asked if not url.startswith("data:")]
+    assert others == [report[1].as_uri()]
+
+
+def test_every_picture_is_there(visit):
+    found = visit.page.evaluate(IMAGES)
+    assert found
+    for complete, width, letters in found:
+        assert complete and width > 0 and letters > 0
+
+
+def test_nothing_sticks_out(visit):
+    scroll, inner = visit.page.evaluate(WIDTH)
+    assert scroll <= inner
+    assert visit.page.evaluate(OVERFLOW) == []
+
+
+def test_contrast(visit):
+    assert visit.page.evaluate(CONTRAST) >= 4.5
+
+
+def test_the_keyboard_reaches_what_scrolls(visit):
+    inner = "e => getComputedStyle(e).overflowX === 'auto' && e.scrollWidth > e.clientWidth"
+    reached = f"() => [...document.querySelectorAll('*')].filter({inner}).map(e => e.tabIndex)"
+    assert set(visit.page.evaluate(reached)) <= {0}
+
+
+def test_pictures_of_the_screen(visit, report, shots):
+    width = visit.page.viewport_size["width"]
+    target = shots / f"{report[0].replace(' ', '_')}_{width}.png"
+    visit.page.screenshot(path=target, full_page=True)
+    assert target.stat().st_size > 10_000
+
+
+def test_in_print(visit, report, shots):
+    target = shots / f"{report[0].replace(' ', '_')}.pdf"
+    visit.page.pdf(path=target, prefer_css_page_size=True)
+    assert target.read_bytes().startswith(b"%PDF-")
+
+
+def test_what_the_test_is_for(chromium, tmp_path):
+    """A page that does all that is forbidden is seen to do it."""
+    path = tmp_path / "bad.html"
+    path.write_text(
+        "<body style='color: #aaa'><p>pale</p><img src='http://127.0.0.1:9/a.png' alt=''>"
+        "<div style='width: 3000px'>wide</div><script>console.log('a'); undefined.b</script>"
+    )
+    visit = Visit(chromium, path, 360)
+    assert "a" in visit.said and any("undefined" in error for error in visit.failed)
+    assert "http://127.0.0.1:9/a.png" in visit.asked
+    assert visit.page.evaluate(IMAGES) == [[True, 0, 0]]
+    scroll, inner = visit.page.evaluate(WIDTH)
+    assert scroll > inner and visit.page.evaluate(OVERFLOW)
+    assert visit.page.evaluate(CONTRAST) < 4.5
+    visit.page.close()
