@@ -29,7 +29,7 @@ rule comparison:
     params:
         variants=list(CONFIG.variants),
         columns=CONFIG.figure_columns,
-        code=fingerprint("svae.figures", "svae.samples", "svae.datasets.store"),
+        code=fingerprint("svae.figures.grids", "svae.samples", "svae.datasets.store"),
     message:
         "Drawing {output}"
     script:

@@ -4,7 +4,7 @@ from svae.logs import log_to
 
 with log_to(snakemake.log[0]):
     from svae.datasets.store import Store, scale
-    from svae.figures import comparison
+    from svae.figures.grids import comparison
     from svae.samples import open_samples
 
     columns = snakemake.params.columns

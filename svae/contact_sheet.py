@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from svae.datasets.store import Store
-from svae.figures import contact_sheet
+from svae.figures.grids import contact_sheet
 
 SHEET_PIXELS = 2400  # the width of a contact sheet that large images make narrower
 ROWS = {"train": 3, "valid": 2, "test": 2}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from svae.figures import Panel, training_curves
+from svae.figures.curves import Panel, training_curves
 from svae.files import read_json
 from svae.history import objectives, read_history
 

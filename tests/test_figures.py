@@ -7,7 +7,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from pictures import decoded, enlarged, noise, places
 
-from svae.figures import Panel, _curves, _sheet, comparison, contact_sheet, training_curves
+from svae.figures.curves import Panel, _curves, training_curves
+from svae.figures.grids import _sheet, comparison, contact_sheet
 
 # Shape of an image, and how many pixels of the figure, in each direction, one of its own gets.
 SHEETS = [((28, 28, 1), 5), ((64, 64, 3), 2), ((218, 178, 3), 1), ((256, 256, 3), 1)]

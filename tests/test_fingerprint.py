@@ -22,7 +22,7 @@ STAGES = [
     "svae.parzen",
     "svae.scoring",
     "svae.summary",
-    "svae.figures",
+    "svae.figures.grids",
     "svae.contact_sheet",
     "svae.curves",
     "svae.datasets.verify",

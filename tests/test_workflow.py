@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from workflow import SMALL, VARIANTS, Workflow
 
-from svae.figures import comparison
+from svae.figures.grids import comparison
 
 pytestmark = pytest.mark.workflow
 
@@ -200,7 +200,7 @@ CODE_ROWS = {
     ),
     "samples' reader": ("svae/samples.py", 'NAME = "samples"', 'NAME = "drawn"', all_of(*SAMPLE)),
     "drawing": (
-        "svae/figures.py",
+        "svae/figures/style.py",
         "DPI = 200",
         "DPI = 100",
         all_of("comparison", "contact_sheet", "training_curves"),

@@ -1,0 +1,130 @@
+"""Curves over the epochs of trainings."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from svae.figures.style import LETTER, RING, blank, save, sign
+
+TITLE = 70  # above the panels, in pixels
+LINE = 42  # from one line of text to the next, in pixels
+CURVES_WIDTH, PANEL_HEIGHT, KEY = 2000, 520, 130  # KEY: a sign in the legend
+DASHES = {"training": (0, (3, 1.5)), "validation": "solid"}
+MOST_MARKED = 12  # epochs; beyond, only some carry a marker
+FACTOR = 20  # between smallest and largest value, beyond which a wide axis is logarithmic
+
+
+@dataclass
+class Panel:
+    """One set of axes of the training curves.
+
+    curves: variant -> training, validation or both -> one value an epoch, from the first.
+    wide: positive values may span orders of magnitude. from_zero: 0 is on the axis.
+    """
+
+    curves: dict[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    wide: bool = False
+    from_zero: bool = False
+
+
+def training_curves(
+    panels: Mapping[str, Panel], chosen: Mapping[str, int], title: str, target: Path | str
+) -> None:
+    """Curves over epochs, two panels side by side, the first one alone if their number is odd. One
+    panel at least has all variants, in the order in which they are to be named.
+
+    panels: label of the axis, with unit -> panel. Every variant has its colour and its marker in
+    all; training is dashed with hollow markers, validation solid. chosen: variant -> an epoch that
+    is ringed on its validation curve in the first panel that has it, that of the weights that were
+    taken where it is not the last.
+    """
+    save(_curves(panels, chosen, title), target)
+
+
+def _curves(panels: Mapping[str, Panel], chosen: Mapping[str, int], title: str) -> Figure:
+    variants = list(max((panel.curves for panel in panels.values()), key=len))
+    keys = _keys(variants, ringed=bool(chosen))
+    letters = max(len(key.get_label()) for key in keys)
+    columns = min(len(keys), max(1, CURVES_WIDTH // (LETTER * letters + KEY)))
+    rows = -(-len(panels) // 2)
+    height = 2 * TITLE + rows * PANEL_HEIGHT + -(-len(keys) // columns) * LINE
+    figure = blank(CURVES_WIDTH, height)
+    figure.set_layout_engine("constrained")
+    figure.suptitle(title, fontsize=11)
+    figure.legend(handles=keys, loc="outside lower center", ncols=columns, fontsize=9)
+    grid = figure.add_gridspec(rows, 2)
+    alone = len(panels) % 2
+    longest = max(
+        len(values)
+        for panel in panels.values()
+        for curves in panel.curves.values()
+        for values in curves.values()
+    )
+    left = dict(chosen)
+    for place, (axis, panel) in enumerate(panels.items(), alone):
+        row, column = divmod(place, 2)
+        axes = figure.add_subplot(grid[0, :] if alone and row == 0 else grid[row, column])
+        _draw_panel(axes, axis, panel, variants)
+        axes.set_xlim(0.5, longest + 0.5)
+        for variant in [variant for variant in left if variant in panel.curves]:
+            epoch = left.pop(variant)
+            ring = {**RING, "color": sign(variants, variant)["color"]}
+            axes.plot(epoch, panel.curves[variant]["validation"][epoch - 1], **ring)
+    return figure
+
+
+def _kind(kind: str) -> dict[str, Any]:
+    face = {"markerfacecolor": "white"} if kind == "training" else {}
+    return {"linestyle": DASHES[kind], **face}
+
+
+def _keys(variants: Sequence[str], ringed: bool) -> list[Line2D]:
+    keys = [Line2D([], [], label=variant, **sign(variants, variant)) for variant in variants]
+    grey = {"color": "grey", "marker": "o", "markersize": 4.5, "linewidth": 1.2}
+    keys += [Line2D([], [], label=kind, **grey, **_kind(kind)) for kind in DASHES]
+    return [*keys, Line2D([], [], label="weights taken", **RING)] if ringed else keys
+
+
+def _draw_panel(axes: Axes, label: str, panel: Panel, variants: Sequence[str]) -> None:
+    everything = []
+    for variant, curves in panel.curves.items():
+        for kind, values in curves.items():
+            every = -(-len(values) // MOST_MARKED)
+            start = variants.index(variant) % every  # so that few markers lie on each other
+            axes.plot(
+                np.arange(1, len(values) + 1),
+                values,
+                markevery=(start, every),
+                clip_on=False,  # so that a marker on the edge is whole
+                **sign(variants, variant),
+                **_kind(kind),
+            )
+            everything += values
+    axes.xaxis.set_major_locator(_whole_numbers())
+    if panel.wide and 0 < FACTOR * min(everything) < max(everything):
+        axes.set_yscale("log")
+        decades = np.log10(max(everything) / min(everything))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 3 else (1,)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter("{x:g}")
+    elif panel.from_zero:
+        top = max(everything) or 1
+        axes.set_ylim(-0.05 * top, 1.08 * top)
+    if all(isinstance(value, int) for value in everything):
+        axes.yaxis.set_major_locator(_whole_numbers())
+    axes.set_xlabel("epoch", fontsize=9)
+    axes.set_ylabel(label, fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.grid(color="0.9", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _whole_numbers() -> MaxNLocator:
+    return MaxNLocator(integer=True, min_n_ticks=1, steps=(1, 2, 5, 10))

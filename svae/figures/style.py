@@ -1,0 +1,40 @@
+"""What all figures share: sizes, colours and markers of the variants, and how a figure is saved."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from svae.files import replacing
+
+DPI = 200
+LETTER = 18  # the width of a letter of font size 10, in pixels; few are wider
+# Okabe and Ito's colours, told apart by the colour-blind, but for the yellow, which is too pale.
+COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")  # 9 and 7 have no common divisor
+RING: dict[str, Any] = {
+    "marker": "o",
+    "markersize": 11,
+    "markerfacecolor": "none",
+    "color": "black",
+    "linestyle": "none",
+}
+
+
+def blank(width: int, height: int) -> Figure:
+    """An empty figure; sizes in pixels."""
+    return Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+
+
+def save(figure: Figure, target: Path | str) -> None:
+    """Write a PNG that is the same for the same figure, whole or not at all."""
+    with replacing(target) as temporary:
+        figure.savefig(temporary, dpi=DPI, metadata={"Software": None})
+
+
+def sign(variants: Sequence[str], variant: str) -> dict[str, Any]:
+    """Colour and marker of a variant among `variants`, as arguments of a line."""
+    index = variants.index(variant)
+    marker, colour = MARKERS[index % len(MARKERS)], COLOURS[index % len(COLOURS)]
+    return {"color": colour, "marker": marker, "markersize": 4.5, "linewidth": 1.2}
