@@ -14,6 +14,7 @@ from svae.disk import remove_leftovers
 from svae.files import replacing
 from svae.history import objectives
 from svae.model import scaled
+from svae.pixels import to_bytes
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ class TensorBoard(keras.callbacks.Callback):
         # The stream of svae.sampling.
         draw = np.random.default_rng([model.seed, 1])
         z = draw.standard_normal((_SAMPLES, *model.latent_shape), np.float32)
-        output = _levels(model.decode(tf.constant(z)))
+        output = to_bytes(model.decode(tf.constant(z)).numpy())
         with self.writers["validation"].as_default():
             tf.summary.image(_SAMPLES_TAG, _grid(output), step)
             tf.summary.image(_RECONSTRUCTIONS_TAG, self._reconstructions(), step)
@@ -147,7 +148,7 @@ class TensorBoard(keras.callbacks.Callback):
 
     def _reconstructions(self) -> np.ndarray:
         """Rows of images, each above the row of their reconstructions."""
-        output = _levels(self.model(scaled(tf.constant(self.images))))
+        output = to_bytes(self.model(scaled(tf.constant(self.images))).numpy())
         rows = [
             _grid(part[start : start + _COLUMNS])
             for start in range(0, len(self.images), _COLUMNS)
@@ -158,11 +159,6 @@ class TensorBoard(keras.callbacks.Callback):
     def _flush(self) -> None:
         for writer in self.writers.values():
             writer.flush()
-
-
-def _levels(x: tf.Tensor) -> np.ndarray:
-    """[-1, 1] -> uint8."""
-    return np.rint(127.5 * (np.asarray(x, np.float32) + 1)).astype(np.uint8)
 
 
 def _grid(images: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Rows and grids of images: every pixel as it is, enlarged by a whole number."""
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,23 +20,40 @@ def comparison(rows: dict[str, np.ndarray], title: str, target: Path | str) -> N
     """The paper's figure: labelled rows of images.
 
     rows: label -> images in [-1, 1], float (columns, height, width, channel), one or three
-    channels. Values are shown as they are, -1 black and 1 white: nothing is stretched, and each
-    pixel of an image covers the same whole number of the figure's.
+    channels. Values are shown as they are, -1 black and 1 white.
     """
-    columns = max(len(images) for images in rows.values())
-    scale = _scale(next(iter(rows.values())).shape[2], columns)
-    grids = {
-        label: _grid(to_bytes(images), columns, scale, gap=scale) for label, images in rows.items()
-    }
-    height, width = next(iter(grids.values())).shape[:2]
-    left = LETTER * (max(map(len, rows)) + 1)
+    labelled_rows([(label, to_bytes(images)) for label, images in rows.items()], title, target)
+
+
+def labelled_rows(rows: Sequence[tuple[str, np.ndarray]], title: str, target: Path | str) -> None:
+    """Rows of images, each with a label, which may be empty, on its left.
+
+    rows: label and uint8 images (columns, height, width, channel), one or three channels. Nothing
+    is stretched, and each pixel of an image covers the same whole number of the figure's.
+    """
+    columns = max(len(images) for _, images in rows)
+    scale = _scale(rows[0][1].shape[2], columns)
+    grids = [(label, _grid(images, columns, scale, gap=scale)) for label, images in rows]
+    height, width = grids[0][1].shape[:2]
+    left = LETTER * (max(len(label) for label, _ in rows) + 1)
     full = max(left + width + GAP, LETTER * len(title))
     figure = blank(full, TITLE + len(rows) * (height + GAP))
     _write(figure, title, full / 2, TITLE / 2, ha="center")
-    for row, (label, grid) in enumerate(grids.items()):
+    for row, (label, grid) in enumerate(grids):
         top = TITLE + row * (height + GAP)
         _put(figure, grid, left, top)
         _write(figure, label, left - GAP, top + height / 2, ha="right")
+    save(figure, target)
+
+
+def sheet(images: np.ndarray, title: str, target: Path | str, columns: int = 8) -> None:
+    """A grid of uint8 images (n, height, width, channel) below a title, as `labelled_rows`."""
+    scale = _scale(images.shape[2], columns)
+    grid = _grid(images, columns, scale, gap=scale)
+    full = max(grid.shape[1], LETTER * len(title)) + 2 * GAP
+    figure = blank(full, TITLE + len(grid) + GAP)
+    _write(figure, title, full / 2, TITLE / 2, ha="center")
+    _put(figure, grid, (full - grid.shape[1]) // 2, TITLE)
     save(figure, target)
 
 

@@ -1,0 +1,66 @@
+"""What pictures show of one finished run: reconstructions, interpolations, samples, neighbours.
+
+pictures.h5 holds uint8 images (.., height, width, channel):
+
+originals        the first test images
+reconstructions  of these, decoded from the means of their posteriors
+interpolated     (rows, 2): the two test images at the ends of each row
+interpolations   (rows, steps): decoded at equal steps from one mean of a posterior to the other
+samples          the first samples
+neighbours       of the first of these, the nearest training images; `neighbour_distances`, float64,
+                 Euclidean, of pixels on [-1, 1]
+
+Batch norm uses the moving statistics, as in sampling.
+"""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import tensorflow as tf
+
+from svae.datasets.store import Store, scale
+from svae.files import replacing
+from svae.model import SpatialVAE
+from svae.pixels import to_bytes
+
+SHOWN = 10  # test images, and samples with a neighbour
+ROWS, STEPS = 3, 9  # of interpolations; the steps include both ends
+SAMPLES = 64
+
+
+def make(
+    model: SpatialVAE,
+    store: Store,
+    samples: np.ndarray | h5py.Dataset,
+    neighbours: np.ndarray,
+    distances: np.ndarray,
+    target: Path | str,
+) -> None:
+    """Write pictures.h5 of a model.
+
+    samples: float32 on [-1, 1], its own; neighbours: uint8, the nearest training image of each of
+    the first of them, at these distances.
+    """
+    originals = store.images("test", SHOWN)
+    loc, _ = model.encode(tf.constant(scale(originals)))
+    # From the first to the second, from the third to the fourth: rows share no image.
+    rows = min(ROWS, len(originals) // 2)
+    ends = [loc[0 : 2 * rows : 2], loc[1 : 2 * rows : 2]]
+    shares = np.linspace(0, 1, STEPS, dtype=np.float32)
+    between = tf.stack([(1 - share) * ends[0] + share * ends[1] for share in shares], axis=1)
+    path = tf.reshape(between, [-1, *model.latent_shape])
+    shape = store.shape
+    content = {
+        "originals": originals,
+        "reconstructions": to_bytes(model.decode(loc).numpy()),
+        "interpolated": originals[: 2 * rows].reshape(rows, 2, *shape),
+        "interpolations": to_bytes(model.decode(path).numpy()).reshape(rows, STEPS, *shape),
+        "samples": to_bytes(samples[:SAMPLES]),
+        "neighbours": neighbours,
+        "neighbour_distances": distances,
+    }
+    with replacing(target) as temporary, h5py.File(temporary, "w") as file:
+        for name, values in content.items():
+            file[name] = values
+        file.attrs["title"] = store.attributes["title"]
