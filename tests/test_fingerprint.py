@@ -24,6 +24,12 @@ STAGES = [
     "svae.summary",
     "svae.figures.grids",
     "svae.contact_sheet",
+    "svae.baselines",
+    "svae.linear_vae",
+    "svae.measures",
+    "svae.grids",
+    "svae.report",
+    "svae.results",
     "svae.curves",
     "svae.datasets.verify",
 ]
