@@ -191,6 +191,7 @@ def _evaluation(name, seed, objective, rng):
         "memorisation": {
             **_numbers(rng, *shares, low=0.3, high=0.7),
             **_numbers(rng, *errors, low=0.001, high=0.01),
+            "share_if_all_were_copies": 0.6,
             "n_samples": 40,
             "n_test": 40,
             "n_reference": 60,

@@ -162,6 +162,7 @@ def beside(study: Study) -> Table:
                 over_seeds(files, "sliced_wasserstein.floor_mean", ".4g"),
                 _with_error(files, "memorisation.share_of_samples", ".3f"),
                 _with_error(files, "memorisation.share_of_test_images", ".3f"),
+                [mean(files, "memorisation.share_if_all_were_copies", ".3f")],
             ]
         )
     return table("Beside the Parzen score", columns, rows)
