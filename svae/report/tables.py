@@ -146,7 +146,7 @@ def beside(study: Study) -> Table:
     columns = ["variant", f"importance-weighted bound{error} (nats)", "effective sample size, mean"]
     columns += ["sliced Wasserstein distance, mean of levels", "its floor, real against real"]
     columns += [f"share of samples nearer to a training image{error}"]
-    columns += [f"the same share of test images{error}"]
+    columns += [f"the same share of test images{error}", "the share if all were copies"]
     rows = []
     for name in study.variants:
         files = study.evaluations(name)
