@@ -16,5 +16,5 @@ with log_to(snakemake.log[0]), on_device(snakemake.params.device, snakemake.para
         settings=EvaluationSettings(**snakemake.params.settings),
         threads=snakemake.params.threads,
         target=snakemake.output.measures,
-        pictures=snakemake.output.pictures,
+        pictures_target=snakemake.output.pictures,
     )
