@@ -20,6 +20,7 @@ needed; `--samples 1000 --valid 100 --test 1000 --side 32 --growth 500 1000` tak
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -212,6 +213,7 @@ def errors(connection: Connection, path: Path, samples: int, count: int) -> None
         "ordinary": (images, drawn),
         "images that are (nearly) samples": (copies[:count], drawn),
         "samples (nearly) test images": (images, beside),
+        "samples around one": (images, near(np.broadcast_to(drawn[:1], drawn.shape), 0.1)),
         "samples all equal": (images, np.broadcast_to(drawn[:1], drawn.shape).copy()),
         "two clusters of equal samples": (test, clusters(0)),
         "two clusters, noise 1e-3": (test, clusters(1e-3)),
@@ -269,7 +271,7 @@ def measure(path: Path, options: argparse.Namespace) -> dict[str, Any]:
     bare.end()
     whole.end()
     print(f"sigma {protocols[0]['sigma']:.3f}, {protocols[0]['log_likelihood']:.2f} nats per image")
-    between = [(a + b) / 2 for a, b in zip(products, products[1:], strict=False)]
+    between = [(a + b) / 2 for a, b in itertools.pairwise(products)]
     return {
         "ratio_to_matrix_product": statistics.median(
             one["seconds"] / seconds for one, seconds in zip(protocols, between, strict=True)

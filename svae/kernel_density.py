@@ -2,28 +2,29 @@
 
     log p(x) = log 1/m sum_j N(x; s_j, sigma^2 I)
 
-needs the squared distance d^2 = |x|^2 + |s|^2 - 2 x.s of every image to every sample. In float32 the
-products x.s are twice as fast as in float64, but their rounding is worth tenths of a nat at
+needs the squared distance d^2 = |x|^2 + |s|^2 - 2 x.s of every image to every sample. The products
+x.s are twice as fast in float32 as in float64, but their rounding is worth tenths of a nat at
 sigma = 0.1. It is bounded, and made good where it matters:
 
 * An error of d^2 is an error of d^2 / (2 sigma^2) in the logarithm of that kernel, and counts in
-  log p(x) by the kernel's share of the sum. Where rounding matters, sigma is small, and a few near
-  samples have nearly all of the sum: their distances are computed again from x - s.
-* Where that does not suffice (a cluster of samples at equal distances), the image's distances to
-  this block of samples are computed again in float64, and if that does not either, from x - s.
+  log p(x) by the kernel's share of the sum. Where it matters, sigma is small, and a few near samples
+  have nearly all of the sum: their distances are computed again from the differences x - s.
+* Where that does not suffice (a cluster of samples at equal distances), all distances of the image
+  to this block of samples are computed again, in float64, and if need be from differences.
 
 So log p(x) is within a tolerance whatever the samples are, as long as the bound on the rounding of
-a dot product holds. That bound is probabilistic, after Higham and Mary 2019 (SIAM Journal on
-Scientific Computing 41, A2815): with u the unit roundoff, the error of a product of length k is at
-most lambda sqrt(k) u |x||s|. Each distance that is computed again is checked against it.
+a float32 product holds. It is probabilistic (Higham, Mary 2019, SIAM Journal on Scientific Computing
+41, A2815): with u the unit roundoff, the error of a product of length k is at most
+lambda sqrt(k) u |x||s|. A distance computed again is checked against it, so that an image whose
+products are worse, on whatever device, goes to float64 as well.
 
-TensorFlow computes, on a GPU where there is one; differences x - s are numpy's, on the CPU.
+TensorFlow multiplies, on a GPU where there is one; differences are numpy's, on the CPU.
 """
 
 import contextlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -35,10 +36,11 @@ BLOCK = 5000  # samples held at a time
 TILE = 1000  # images held at a time
 TOLERANCE = 0.004  # nats an image
 
-# Columns of one float32 product. Products are summed in float64, and rounding grows with the length.
+# Columns of one product. Products of pieces are summed in float64, since rounding grows with the
+# length.
 COLUMNS = 6144
-# lambda of the bound. In the worst case, x and s parallel and summed one after another, the standard
-# deviation of the error is a quarter of sqrt(k) u |x||s|.
+# lambda of the bound. If x and s are parallel and terms are added one by one, which is the worst, the
+# standard deviation of the error is a quarter of sqrt(k) u |x||s|; a library's blocks do far better.
 LAMBDA = 1.5
 STRIP = 32  # rows that stay in the cache from one operation to the next
 ALIGNMENT = 64  # bytes, of TensorFlow's memory
@@ -61,11 +63,12 @@ def log_likelihoods(
 
     images: (n, ...), flattened to D values each, float, or uint8 for pixels x = image / 127.5 - 1;
     samples: float (m, ...) of the same trailing shape. Both may be anything that has `shape` and
-    `dtype` and can be sliced `[a:b]`, such as an h5py dataset; at most `block` rows of each are held
-    at a time. Samples are read once, images once per block of samples.
+    `dtype` and can be sliced `[a:b]`, such as an h5py dataset. Samples are read once, images once
+    per block of samples.
     sigmas: (n_sigmas,), in pixel units.
-    tolerance: the most nats by which rounding may move a value. Values of type float64 are never
-    rounded to float32.
+    block: the most samples held at a time; of images, TILE at most.
+    tolerance: the most nats by which rounding may move a value. Where images or samples are float64,
+    all is.
 
     Returns float64 (n_sigmas, n), in nats per image. Raises UserError for no rows, integer pixels,
     unequal shapes, values that are not finite, and sigmas that are not positive.
@@ -181,12 +184,14 @@ def _squared_distances(
         d2 += tf.cast(tf.matmul(x_piece, s_piece, transpose_b=True), tf.float64)
 
     # Errors of different pieces are independent; the roundings of x and s to dtype may not be.
+    # In float64 the worst case, all errors of one sign, is small enough.
+    s2_max, furthest = tf.reduce_max(s2).numpy(), tf.reduce_max(s_squares, axis=1)
     length = min(COLUMNS, x.shape[1])
-    furthest = tf.reduce_max(s_squares, axis=1)
-    summing = LAMBDA * math.sqrt(length) * np.sqrt(tf.linalg.matvec(x_squares, furthest, True))
-    casting = (np.sqrt(x2) + math.sqrt(tf.reduce_max(s2))) ** 2
-    adding = (len(x_pieces) + 2) * (x2 + tf.reduce_max(s2)).numpy()
-    bound = 2 * UNIT_ROUNDOFF[dtype] * (summing + casting) + UNIT_ROUNDOFF[tf.float64] * adding
+    growth = length if dtype == tf.float64 else LAMBDA * math.sqrt(length)
+    summing = growth * np.sqrt(tf.linalg.matvec(x_squares, furthest, transpose_a=True))
+    casting = (np.sqrt(x2) + math.sqrt(s2_max)) ** 2
+    squaring = x.shape[1] * (x2.numpy() + s2_max)
+    bound = 2 * UNIT_ROUNDOFF[dtype] * (summing + casting) + UNIT_ROUNDOFF[tf.float64] * squaring
     return d2, bound
 
 

@@ -50,7 +50,7 @@ class ParzenResult:
     """The best of the grid; `sigma` itself unless refined."""
     sigma_grid: tuple[float, ...]
     validation_log_likelihood: tuple[float, ...]
-    """The mean by which the grid's was chosen, one per sigma (for `paper`, each on other images)."""
+    """The mean by which the grid's was chosen, one per sigma (`paper`: each on other images)."""
     sigma_at_grid_edge: bool
     """True where the grid does not enclose its best sigma; always so for a grid of one."""
     n_samples: int
