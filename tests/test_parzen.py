@@ -8,19 +8,15 @@ import pytest
 import scipy.integrate
 import scipy.special
 import scipy.stats
+import tensorflow as tf
 from sklearn.datasets import load_sample_images
 from sklearn.neighbors import KernelDensity
-from threadpoolctl import threadpool_info
 
+from svae import kernel_density
+from svae.datasets.store import scale
 from svae.errors import UserError
-from svae.parzen import (
-    ParzenResult,
-    bits_per_dim,
-    choose_sigma,
-    log_likelihoods,
-    score,
-    sigma_grid,
-)
+from svae.kernel_density import log_likelihoods
+from svae.parzen import ParzenResult, bits_per_dim, choose_sigma, score, sigma_grid
 
 TOLERANCE = 0.01  # nats per image
 SIGMAS = sigma_grid()
@@ -103,14 +99,12 @@ class SliceOnly:
     def __init__(self, array, most):
         self.array, self.most = array, most
         self.shape, self.dtype = array.shape, array.dtype
-        self.blas_threads = set()
+        self.tensor_float = set()
 
     def __getitem__(self, rows):
         assert isinstance(rows, slice) and rows.step is None
         assert rows.stop - rows.start <= self.most
-        self.blas_threads |= {
-            library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"
-        }
+        self.tensor_float.add(tf.config.experimental.tensor_float_32_execution_enabled())
         return self.array[rows]
 
 
@@ -178,24 +172,27 @@ class TestLogLikelihoods:
 
     @pytest.mark.parametrize("block", [1, 7, 37, 53, 10_000])
     def test_block_size_changes_nothing(self, small, block):
-        result = log_likelihoods(*small, SIGMAS, block=block)
-        np.testing.assert_allclose(result, brute_force(*small, SIGMAS), atol=1e-9, rtol=0)
+        images, samples = small[0][:9], small[1]
+        result = log_likelihoods(images, samples, SIGMAS, block=block)
+        expected = brute_force(images, samples, SIGMAS)
+        np.testing.assert_allclose(result, expected, atol=1e-9, rtol=0)
 
-    @pytest.mark.parametrize("threads", [1, 2])
-    def test_reads_blocks_under_the_asked_number_of_threads(self, small, threads):
+    def test_reads_blocks_without_tensor_float(self, small):
         images, samples = (SliceOnly(array, most=8) for array in small)
-        result = log_likelihoods(images, samples, SIGMAS, block=8, threads=threads)
+        before = tf.config.experimental.tensor_float_32_execution_enabled()
+        result = log_likelihoods(images, samples, SIGMAS, block=8)
         np.testing.assert_allclose(result, brute_force(*small, SIGMAS), atol=1e-9, rtol=0)
-        # The very first row, which sets the centre, is read before the limit.
-        assert samples.blas_threads == {threads}
+        assert images.tensor_float == samples.tensor_float == {False}
+        assert tf.config.experimental.tensor_float_32_execution_enabled() is before is True
 
     @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
     def test_h5_dataset_gives_the_same_as_an_array(self, small, tmp_path, dtype):
         images, samples = (array.astype(dtype) for array in small)
         with h5py.File(tmp_path / "samples.h5", "w") as file:
             stored = file.create_dataset("samples", data=samples, chunks=(9, 4, 4, 3))
-            result = log_likelihoods(images, stored, SIGMAS, block=16)
-        assert np.array_equal(result, log_likelihoods(images, samples, SIGMAS, block=16))
+            result = log_likelihoods(images, stored, SIGMAS, block=16, tolerance=1e-12)
+        expected = log_likelihoods(images, samples, SIGMAS, block=16, tolerance=1e-12)
+        assert np.array_equal(result, expected)
         np.testing.assert_allclose(result, brute_force(images, samples, SIGMAS), atol=1e-9, rtol=0)
 
     def test_rounding_never_exceeds_the_peak_of_the_kernel(self, images):
@@ -203,6 +200,23 @@ class TestLogLikelihoods:
         images, sigma = images[0][:60], 1e-8
         peak = scipy.stats.norm.logpdf(0, scale=sigma) * images[0].size
         assert (log_likelihoods(images, images, [sigma]) <= peak).all()
+
+    def test_bytes_are_scaled_as_in_training(self, images):
+        rng = np.random.default_rng(7)
+        pixels = rng.integers(0, 256, (30, 32, 32, 3), np.uint8)
+        result = log_likelihoods(pixels, images[1][:50], SIGMAS)
+        assert np.array_equal(result, log_likelihoods(scale(pixels), images[1][:50], SIGMAS))
+
+    @pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int64, bool])
+    def test_refuses_other_integers(self, small, dtype):
+        images, samples = small
+        with pytest.raises(UserError, match=r"images: pixels of type .* 127\.5"):
+            log_likelihoods(np.ones(images.shape, dtype), samples, SIGMAS)
+
+    @pytest.mark.parametrize("tolerance", [1e-2, 1e-6, 1e-9])
+    def test_keeps_to_any_tolerance(self, images, exact, tolerance):
+        result = log_likelihoods(images[0][:40], images[1], SIGMAS, tolerance=tolerance)
+        np.testing.assert_allclose(result, exact[:, :40], atol=tolerance, rtol=0)
 
     @pytest.mark.parametrize("block", [10, 1000])
     def test_names_the_sample_that_is_not_finite(self, small, block):
@@ -214,6 +228,135 @@ class TestLogLikelihoods:
     def test_refuses_sigmas(self, small, sigmas):
         with pytest.raises(UserError, match="sigmas"):
             log_likelihoods(*small, sigmas)
+
+
+SIDE = 64
+DIMENSION = SIDE * SIDE * 3
+
+
+def smooth(n, seed):
+    """n pictures of low spatial frequency, float32 (n, 64, 64, 3)."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.uniform(-1, 1, (n, 4, 4, 3)).astype(np.float32)
+    return coarse.repeat(SIDE // 4, axis=1).repeat(SIDE // 4, axis=2)
+
+
+def noisy(pictures, noise, seed=8):
+    rng = np.random.default_rng(seed)
+    return pictures + np.float32(noise) * rng.standard_normal(pictures.shape, np.float32)
+
+
+def flat(low, high, n):
+    """n pictures, each of one value in all pixels: rounding errors of their products add up."""
+    values = np.linspace(low, high, n, dtype=np.float32)
+    return np.broadcast_to(values[:, None, None, None], (n, SIDE, SIDE, 3)).copy()
+
+
+def two_clusters(noise, order=slice(None)):
+    pair = smooth(2, 11)
+    images = np.concatenate([noisy(pair, 0.05), pair, pair.mean(axis=0)[None], smooth(3, 12)])
+    return images, noisy(pair[np.arange(300) % 2][order], noise)
+
+
+def equal(noise):
+    return np.concatenate([smooth(1, 13), noisy(smooth(1, 13), 0.1), smooth(3, 14)]), noisy(
+        smooth(1, 13)[np.zeros(300, int)], noise
+    )
+
+
+def beside(noise):
+    images, samples = noisy(smooth(6, 15), 0.1), smooth(300, 16)
+    samples[50:56] = noisy(images, noise)
+    samples[290:293] = noisy(images[:3], noise, seed=9)
+    return images, samples
+
+
+SORTED = np.argsort(np.arange(300) % 2, kind="stable")
+ADVERSARIES = {
+    "all samples equal": lambda: equal(0),
+    "all samples alike": lambda: equal(1e-3),
+    "samples around one": lambda: equal(0.1),
+    "two points": lambda: two_clusters(0),
+    "two tight clusters": lambda: two_clusters(1e-3),
+    "two loose clusters": lambda: two_clusters(0.03),
+    "two clusters one after the other": lambda: two_clusters(1e-3, SORTED),
+    "a sample is a test image": lambda: beside(0),
+    "a sample beside a test image": lambda: beside(1e-6),
+    "a sample near a test image": lambda: beside(1e-3),
+    "a sample not far from a test image": lambda: beside(0.03),
+    "flat": lambda: (flat(-1, 1, 9), flat(-0.97, 0.93, 300)),
+    "nearly flat": lambda: (noisy(flat(-1, 1, 9), 0.01), flat(-0.01, 0.01, 300)),
+    "black and white": lambda: (np.sign(smooth(6, 17)), np.sign(smooth(300, 18))),
+}
+
+
+class TestAdversaries:
+    """Data for which a plain float32 product is off, or few near samples do not decide."""
+
+    @pytest.mark.parametrize("block", [5000, 64])
+    @pytest.mark.parametrize("case", ADVERSARIES)
+    def test_agrees_with_brute_force_for_every_sigma(self, case, block):
+        images, samples = ADVERSARIES[case]()
+        error = log_likelihoods(images, samples, SIGMAS, block=block)
+        error -= brute_force(images, samples, SIGMAS)
+        assert np.abs(error).max() < TOLERANCE, np.abs(error).max(axis=1)
+
+    @pytest.mark.parametrize("case", ADVERSARIES)
+    @pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
+    def test_rounding_stays_within_its_bound(self, case, dtype):
+        images, samples = ADVERSARIES[case]()
+        images, samples = images.reshape(-1, DIMENSION), samples.reshape(-1, DIMENSION)
+        held = kernel_density._Samples(samples, 0)
+        d2, bound = kernel_density._squared_distances(images, held, dtype)
+        wide = samples.astype(np.float64)
+        expected = [np.square(wide - image).sum(axis=1) for image in images]
+        assert (np.abs(d2.numpy() - expected).max(axis=1) <= bound).all()
+
+    @pytest.mark.parametrize("photographs", [False, True])
+    def test_ordinary_rounding_is_far_within_its_bound(self, images, photographs):
+        if not photographs:
+            images = np.random.default_rng(10).uniform(-1, 1, (2, 300, 3072)).astype(np.float32)
+        x, s = (array[:300].reshape(-1, 3072) for array in images)
+        d2, bound = kernel_density._squared_distances(x, kernel_density._Samples(s, 0), tf.float32)
+        same = kernel_density._Samples(s, 0)
+        exact, _ = kernel_density._squared_distances(x, same, tf.float64)
+        assert (np.abs(d2 - exact).max(axis=1) < bound / 5).all()
+
+    def test_images_are_computed_as_exactly_as_they_need(self, monkeypatch):
+        """In a cloud of equal kernels all are computed again in float64, elsewhere none."""
+        kinds = []
+        distances = kernel_density._squared_distances
+
+        def watched(x, samples, dtype):
+            kinds.append((dtype, len(x)))
+            return distances(x, samples, dtype)
+
+        monkeypatch.setattr(kernel_density, "_squared_distances", watched)
+        log_likelihoods(*two_clusters(0), [0.1])
+        assert kinds == [(tf.float32, 8), (tf.float64, 8)]
+        kinds.clear()
+        log_likelihoods(*two_clusters(0), [10.0])
+        log_likelihoods(*beside(1e-3), [0.1])
+        assert kinds == [(tf.float32, 8), (tf.float32, 6)]
+
+    def test_at_a_tiny_sigma_no_product_is_exact_enough(self):
+        images, samples = (array.reshape(-1, DIMENSION) for array in two_clusters(0))
+        sigma = 1e-6
+        error = log_likelihoods(images, samples, [sigma]) - brute_force(images, samples, [sigma])
+        assert np.abs(error).max() < 1e-14 * DIMENSION / sigma**2
+
+    def test_products_worse_than_the_bound_are_found_out(self, images, exact, monkeypatch):
+        """As TensorFloat-32 would be, if it could not be switched off."""
+        product = tf.matmul
+
+        def rough(a, b, **options):
+            if a.dtype == tf.float32:
+                a, b = (tf.cast(tf.cast(c, tf.bfloat16), tf.float32) for c in (a, b))
+            return product(a, b, **options)
+
+        monkeypatch.setattr(tf, "matmul", rough)
+        result = log_likelihoods(images[0][:40], images[1], SIGMAS)
+        assert np.abs(result - exact[:, :40]).max() < TOLERANCE
 
 
 def test_sigma_grid_is_the_fields():
@@ -246,14 +389,14 @@ def test_choose_sigma(means, sigmas, chosen):
 def splits():
     """Samples near zero; validation images like them; test images ten times as wide."""
     rng = np.random.default_rng(6)
-    samples = rng.normal(0, 0.1, (60, 3, 2, 1)).astype(np.float32)
-    valid = rng.normal(0, 0.1, (45, 3, 2, 1)).astype(np.float32)
-    test = rng.normal(0, 1.0, (210, 3, 2, 1)).astype(np.float32)
+    samples = rng.normal(0, 0.1, (60, 3, 2, 1))
+    valid = rng.normal(0, 0.1, (45, 3, 2, 1))
+    test = rng.normal(0, 1.0, (210, 3, 2, 1))
     return samples, valid, test
 
 
-def scored(splits, protocol="disjoint", sigmas=SIGMAS, n_valid=20, n_test=50):
-    return score(*splits, sigmas, protocol, n_valid, n_test)
+def scored(splits, protocol="disjoint", sigmas=SIGMAS, n_valid=20, n_test=50, refine=False):
+    return score(*splits, sigmas, protocol, n_valid, n_test, refine=refine)
 
 
 def same(a: ParzenResult, b: ParzenResult):
@@ -336,6 +479,58 @@ class TestScore:
         result = scored(splits, sigmas=sigmas)
         assert result.sigma == 0.1
         assert result.sigma_at_grid_edge is edge
+
+    def test_grid_alone_is_not_refined(self, splits):
+        result = scored(splits)
+        assert result.refined is False and result.grid_sigma == result.sigma
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_refine_finds_the_best_between_the_neighbours(self, splits, order):
+        samples, valid, test = splits
+        sigmas = np.logspace(-2, 0, 11)
+        plain = scored(splits, sigmas=sigmas)
+        result = scored(splits, sigmas=sigmas[::order], refine=True)
+        place = list(sigmas).index(plain.sigma)
+        dense = np.geomspace(sigmas[place - 1], sigmas[place + 1], 801)
+        means = brute_force(valid[:20], samples, dense).mean(axis=1)
+        assert result.sigma == pytest.approx(dense[means.argmax()], rel=3e-3)
+        assert result.refined and result.grid_sigma == plain.sigma != result.sigma
+        expected = plain.validation_log_likelihood[::order]
+        assert result.validation_log_likelihood == pytest.approx(expected, abs=1e-9)
+        np.testing.assert_allclose(
+            result.per_image, brute_force(test[:50], samples, [result.sigma])[0], atol=1e-9
+        )
+
+    @pytest.mark.parametrize(
+        "sigmas, low, high",
+        [([0.01, 0.1], 0.01, 0.1), ([0.2, 0.4, 0.8], 0.2, 0.4), ([0.01, 0.03, 0.05], 0.03, 0.05)],
+    )
+    def test_refine_stays_inside_the_grid(self, splits, sigmas, low, high):
+        result = scored(splits, sigmas=sigmas, refine=True)
+        assert low <= result.sigma <= high and result.sigma_at_grid_edge
+
+    def test_nothing_to_refine_in_a_grid_of_one(self, splits):
+        result = scored(splits, sigmas=[0.1], refine=True)
+        assert result.sigma == result.grid_sigma == 0.1 and result.sigma_at_grid_edge
+
+    def test_refine_never_scores_worse_on_the_validation_images(self, splits):
+        samples, valid, _ = splits
+        for sigmas in (SIGMAS, [0.03, 0.3, 3.0]):
+            result = scored(splits, sigmas=sigmas, refine=True)
+            found = brute_force(valid[:20], samples, [result.sigma]).mean()
+            assert found >= max(result.validation_log_likelihood) - 1e-9
+
+    def test_paper_refuses_to_refine(self, splits):
+        with pytest.raises(UserError, match=r"parzen\.refine"):
+            scored(splits, "paper", refine=True)
+
+    def test_bytes_score_as_their_scaled_floats(self, splits):
+        rng = np.random.default_rng(9)
+        valid, test = (rng.integers(0, 256, (n, 3, 2, 1), np.uint8) for n in (20, 50))
+        bytes_, floats = (
+            scored((splits[0], *images)) for images in ((valid, test), (scale(valid), scale(test)))
+        )
+        assert same(bytes_, floats)
 
     @pytest.mark.parametrize(
         "protocol, n_valid, n_test, words",
