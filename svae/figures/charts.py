@@ -4,7 +4,7 @@ All take numbers alone and write a PNG. Variants have the colour, marker and das
 svae.figures.style.line; with several seeds the first one's run has the markers.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
-from svae.figures.style import DPI, LETTER, RING, blank, line, save, sign
+from svae.figures.style import LETTER, RING, blank, line, save, sign
 from svae.pairs import Pair
 
 WIDTH = 2000  # of a chart, in pixels
