@@ -18,29 +18,33 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
-from svae.figures.style import LETTER, RING, blank, line, save, sign
+from svae.figures.style import RING, blank, line, save, sign, text_width
 from svae.pairs import Pair
 
 WIDTH = 2000  # of a chart, in pixels
 TITLE, AXIS = 70, 130  # above the axes, and below them without their legend, in pixels
 LINE = 42  # from one line of text to the next, in pixels
-KEY = 150  # a sign in the legend, in pixels
+KEY = 190  # a sign in the legend and what is blank beside it, in pixels
 HEIGHT = 900  # of the axes of a chart whose height is free, in pixels
 MOST_MARKED = 12  # points of a curve; beyond, only some carry a marker
 FURTHER = {"linewidth": 0.6, "marker": "none"}  # runs of further seeds
 HOLLOW = {"markerfacecolor": "white", "linestyle": "none", "markersize": 3.5}
 
+ERROR = "mean +- standard error over test images"
 EDGE = "at the grid's edge"
-SPREADS = 2  # how far below the lowest maximum the axis goes, in distances between the maxima
+SPREADS = 0.5  # how far below the lowest maximum the axis goes, in distances between the maxima
 PEAKS = 1.5  # and in heights of a peak above its higher neighbour
 
 ROW = 60  # of a pair whose label has one line, in pixels
 ONE_LINE = 44  # letters of the longest such label
 LONG = 20  # pairs, beyond which differences are labelled at the top as well
 
+LINEAR = {"color": "0.35", "marker": "d", "markersize": 5, "markerfacecolor": "white"}
+LINEAR |= {"linestyle": (0, (4, 2)), "linewidth": 1}
+ROWS: dict[str, Any] = {"color": "0.6", "linewidth": 0.8}
+UP, DOWN = "\u2191", "\u2193"
 BESIDE = 9  # points between variants of one w
 APART = 32  # between two labels in the margin, in pixels
-SMALL = 14  # the width of a letter of font size 8, in pixels
 LEADER = 60  # the width of the leaders to the labels in the margin, in pixels
 SCALE = 1.5  # times the span of the scores: a sanity row farther from them is off the scale
 
@@ -166,9 +170,9 @@ def _paired_differences(pairs: Sequence[Pair], title: str) -> Figure:
         labels = [f"{pair.first}\nless {pair.second}" for pair in pairs]
     bar = {"color": "black", "linewidth": 1.2}
     spread = {"color": "0.72", "linewidth": 6, "solid_capstyle": "butt"}
-    keys = [Line2D([], [], marker="o", markersize=4.5, label=_ERROR, **bar)]
+    keys = [Line2D([], [], marker="o", markersize=4.5, label=ERROR, **bar)]
     if several := pairs[0].spread_over_seeds is not None:
-        keys.append(Line2D([], [], label="+- standard deviation over the seeds", **spread))
+        keys.append(Line2D([], [], label="+- standard deviation over seeds", **spread))
     figure, axes = _framed(keys, title, round(ROW * rows * (len(pairs) + 0.5)))
     places = np.arange(len(pairs))
     values = np.array([pair.difference for pair in pairs])
@@ -191,67 +195,61 @@ def _paired_differences(pairs: Sequence[Pair], title: str) -> Figure:
     return figure
 
 
-_ERROR = "+- standard error over test images"
-
-
 def _score_against_kl_weight(
     runs: Mapping[str, Sequence[Scored]], rows: Mapping[str, float], title: str
 ) -> Figure:
-    variants = list(runs)
-    number = max(map(len, runs.values()))
-    error = f"mean of {number} seeds +- standard deviation over them" if number > 1 else _ERROR
-    linear = {"color": "0.35", "marker": "d", "markersize": 5, "markerfacecolor": "white"}
-    linear |= {"linestyle": (0, (4, 2)), "linewidth": 1}
-    grey = {"color": "grey", "linewidth": 1.2}
+    everything = [run for seeds in runs.values() for run in seeds]
+    low, high = _scores(everything)
+    far = SCALE * (high - low)
+    kept = [score for score in rows.values() if low - far <= score <= high + far]
+    low, high = min([low, *kept]), max([high, *kept])
+    low, high = low - 0.08 * (high - low), high + 0.08 * (high - low)
+    names = {_row_label(name, score, low, high): score for name, score in rows.items()}
+    widest = max((text_width(name, 8) for name in names), default=0)
+    keys = _score_keys(runs, bool(rows))
+    figure, axes = _framed(keys, title, right=LEADER + widest + 20 if rows else 0)
+    points = sorted((run.weight, run.linear_log_likelihood) for run in everything)
+    axes.plot(*zip(*points, strict=True), **LINEAR, zorder=1.5)
+    weights = {name: float(np.mean([run.weight for run in seeds])) for name, seeds in runs.items()}
+    shared = False
+    for name, seeds in runs.items():
+        same = [other for other in runs if np.isclose(weights[other], weights[name], rtol=1e-3)]
+        shared |= len(same) > 1
+        place = BESIDE * (same.index(name) - (len(same) - 1) / 2)
+        style = sign(list(runs), name)
+        scores = [run.log_likelihood for run in seeds]
+        error = seeds[0].standard_error
+        if len(seeds) > 1:
+            error = float(np.std(scores, ddof=1))
+            moved = axes.transData + _shift(figure, place + BESIDE / 2)
+            seed_weights = [run.weight for run in seeds]
+            axes.plot(seed_weights, scores, transform=moved, **{**style, **HOLLOW})
+        moved = axes.transData + _shift(figure, place)
+        _bars(axes, weights[name], np.mean(scores), yerr=error, transform=moved, **style)
+    axes.set_ylim(low, high)
+    # Variants of one w need room beside each other.
+    _logarithmic(axes, axes.xaxis, points[0][0], points[-1][0], margin=0.15)
+    note = "; variants of equal w stand side by side" if shared else ""
+    axes.set_xlabel(f"KL weight w of SSE + w KL{note}", fontsize=9)
+    axes.set_ylabel("Parzen log-likelihood (nats per image)", fontsize=9)
+    _margin(figure, axes, names)
+    return figure
+
+
+def _score_keys(runs: Mapping[str, Sequence[Scored]], rows: bool) -> list[Line2D]:
+    """The legend; rows: whether there are any."""
+    variants, number = list(runs), max(map(len, runs.values()))
+    error = f"mean of {number} seeds +- standard deviation over them" if number > 1 else ERROR
+    grey = {"color": "grey", "linestyle": "none"}
     keys = [
         Line2D([], [], label=name, **{**sign(variants, name), "linestyle": "none"})
         for name in variants
     ]
-    keys.append(Line2D([], [], marker="|", markersize=9, label=error, **{**grey, "linestyle": ""}))
+    keys.append(Line2D([], [], marker="|", markersize=9, label=error, **grey))
     if number > 1:
         keys.append(Line2D([], [], marker="o", label="each seed", **{**grey, **HOLLOW}))
-    keys.append(Line2D([], [], label="linear VAE (probabilistic PCA)", **linear))
-    if rows:
-        keys.append(Line2D([], [], color="0.6", linewidth=0.8, label="in the place of samples"))
-    margin = LEADER + SMALL * max((len(_beyond(*row)) for row in rows.items()), default=0)
-    figure, axes = _framed(keys, title, right=margin if rows else 0)
-
-    everything = [run for seeds in runs.values() for run in seeds]
-    points = sorted((run.weight, run.linear_log_likelihood) for run in everything)
-    axes.plot(*zip(*points, strict=True), **linear, zorder=1.5)
-    weights = {name: float(np.mean([run.weight for run in seeds])) for name, seeds in runs.items()}
-    for name, seeds in runs.items():
-        same = [other for other in variants if np.isclose(weights[other], weights[name], rtol=1e-3)]
-        shift = BESIDE * (same.index(name) - (len(same) - 1) / 2)
-        beside = ScaledTranslation(shift / 72, 0, figure.dpi_scale_trans)
-        style = sign(variants, name)
-        scores = [run.log_likelihood for run in seeds]
-        width = float(np.std(scores, ddof=1)) if number > 1 else seeds[0].standard_error
-        if number > 1:
-            axes.plot(
-                [run.weight for run in seeds],
-                scores,
-                transform=axes.transData + beside,
-                **{**style, **HOLLOW},
-            )
-        _bars(axes, weights[name], np.mean(scores), yerr=width, shift=beside, **style)
-    low, high = _scores(everything)
-    span = high - low
-    kept = {
-        name: score
-        for name, score in rows.items()
-        if low - SCALE * span <= score <= high + SCALE * span
-    }
-    low, high = min([low, *kept.values()]), max([high, *kept.values()])
-    axes.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
-    _logarithmic(axes, axes.xaxis, min(w for w, _ in points), max(w for w, _ in points), 0.15)
-    shared = len({f"{weight:.3g}" for weight in weights.values()}) < len(weights)
-    note = "; variants of equal w stand side by side" if shared else ""
-    axes.set_xlabel(f"KL weight w of SSE + w KL{note}", fontsize=9)
-    axes.set_ylabel("Parzen log-likelihood (nats per image)", fontsize=9)
-    if rows:
-        _margin(figure, axes, rows, kept)
-    return figure
+    keys.append(Line2D([], [], label="linear VAE (probabilistic PCA)", **LINEAR))
+    return [*keys, Line2D([], [], label="sanity rows, named beside", **ROWS)] if rows else keys
 
 
 def _scores(runs: Sequence[Scored]) -> tuple[float, float]:
@@ -263,44 +261,29 @@ def _scores(runs: Sequence[Scored]) -> tuple[float, float]:
     return (low, high) if high - low >= 1 else ((low + high - 1) / 2, (low + high + 1) / 2)
 
 
-def _beyond(name: str, score: float) -> str:
-    return f"{name} {score:,.0f} \u2191"
+def _row_label(name: str, score: float, low: float, high: float) -> str:
+    """With the score, and an arrow that points to it, where it is off the scale."""
+    if low <= score <= high:
+        return name
+    return f"{name}: {score:,.0f} {UP if score > high else DOWN}"
 
 
-def _margin(
-    figure: Figure, axes: Axes, rows: Mapping[str, float], kept: Mapping[str, float]
-) -> None:
-    """Lines at the sanity rows, and their names beside the axes; those off the scale have their
-    score and an arrow there instead."""
-    low, high = axes.get_ylim()
+def _margin(figure: Figure, axes: Axes, rows: Mapping[str, float]) -> None:
+    """Lines at the sanity rows that are on the scale, and the names of all beside the axes."""
     figure.draw_without_rendering()  # settles the layout
     figure.set_layout_engine("none")
-    height, width = axes.bbox.height, axes.bbox.width
-    wanted = {
-        name: (np.clip(score, low, high) - low) / (high - low) for name, score in rows.items()
-    }
+    low, high = axes.get_ylim()
     order = sorted(rows, key=lambda name: rows[name])
-    heights = spread([wanted[name] for name in order], APART / height, 0, 1)
+    wanted = [float(np.clip((rows[name] - low) / (high - low), 0, 1)) for name in order]
+    places = spread(wanted, APART / axes.bbox.height, 0, 1)
     across = blended_transform_factory(axes.transAxes, axes.transData)
-    for name, place in zip(order, heights, strict=True):
-        text = name
-        if name in kept:
-            axes.axhline(rows[name], color="0.6", linewidth=0.8, zorder=1)
-            end = (1 + 0.8 * LEADER / width, low + place * (high - low))
-            axes.plot(
-                [1, end[0]],
-                [rows[name], end[1]],
-                transform=across,
-                color="0.6",
-                linewidth=0.8,
-                clip_on=False,
-            )
-        else:
-            text = _beyond(name, rows[name])
-            text = text if rows[name] > high else text.replace("\u2191", "\u2193")
-        axes.text(
-            1 + LEADER / width, place, text, transform=axes.transAxes, fontsize=8, va="center"
-        )
+    leader = LEADER / axes.bbox.width
+    for name, place in zip(order, places, strict=True):
+        if low <= rows[name] <= high:
+            axes.axhline(rows[name], **ROWS, zorder=1)
+            ends = [1, 1 + 0.8 * leader], [rows[name], low + place * (high - low)]
+            axes.plot(*ends, transform=across, clip_on=False, **ROWS)
+        axes.text(1 + leader, place, name, transform=axes.transAxes, fontsize=8, va="center")
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -329,16 +312,15 @@ def _kl_per_map(kl: Mapping[str, Sequence[Sequence[float]]], title: str) -> Figu
             heights = np.maximum(np.sort(values)[::-1], FLOOR)
             top = max(top, heights[0])
             style = _style(variants, name, index, len(values))
-            if ranked and "markevery" in style:  # at even distances on the logarithmic axis
-                places = np.geomspace(1, len(values), MOST_MARKED)
-                style["markevery"] = sorted({round(place) - 1 for place in places})
+            if ranked and not index:
+                style["markevery"] = _even_ranks(len(values), variants.index(name) / len(variants))
             axes.plot(np.arange(1, len(values) + 1), heights, **style)
     bottom = max(low, FLOOR)
     _logarithmic(axes, axes.yaxis, bottom, max(top, 10 * bottom), 0.06)
     if ranked:
         _logarithmic(axes, axes.xaxis, 1, maps)
     else:
-        axes.set_xlim(0.5 - 0.01 * maps, maps + 0.5 + 0.01 * maps)
+        axes.set_xlim(0.5, maps + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=(1, 2, 5, 10)))
     axes.set_xlabel("rank of the latent map by its KL", fontsize=9)
     note = f"\nless than {FLOOR:g} is drawn at {FLOOR:g}" if low < FLOOR else ""
@@ -346,13 +328,20 @@ def _kl_per_map(kl: Mapping[str, Sequence[Sequence[float]]], title: str) -> Figu
     return figure
 
 
+def _even_ranks(count: int, start: float) -> list[int]:
+    """Indices of ranks at even distances on a logarithmic axis. start: in such distances, from 0 to
+    1, so that few markers of different curves lie on each other."""
+    ranks = count ** ((np.arange(MOST_MARKED) + start) / MOST_MARKED)
+    return sorted({int(rank) - 1 for rank in ranks})
+
+
 def _framed(
     keys: Sequence[Line2D], title: str, height: int = HEIGHT, right: int = 0
 ) -> tuple[Figure, Axes]:
     """A figure with one set of axes of about that height, the legend below it; sizes in pixels.
     right: the margin beside the axes."""
-    letters = max(len(key.get_label()) for key in keys)
-    columns = min(len(keys), max(1, WIDTH // (LETTER * letters + KEY)))
+    widest = max(text_width(key.get_label(), 9) for key in keys)
+    columns = min(len(keys), max(1, WIDTH // (widest + KEY)))
     figure = blank(WIDTH, TITLE + height + AXIS + -(-len(keys) // columns) * LINE)
     figure.set_layout_engine("constrained", rect=(0, 0, 1 - right / WIDTH, 1))
     figure.suptitle(title, fontsize=11)
@@ -382,15 +371,15 @@ def _style(variants: Sequence[str], variant: str, seed: int, count: int) -> dict
     return {**line(variants, variant), "markevery": (start, every)}
 
 
-def _bars(
-    axes: Axes, x: Any, y: Any, shift: ScaledTranslation | None = None, **style: Any
-) -> ErrorbarContainer:
-    """Points with error bars, moved on the paper by `shift`."""
+def _bars(axes: Axes, x: Any, y: Any, **style: Any) -> ErrorbarContainer:
+    """Points with error bars."""
     style = {"marker": "o", "markersize": 4.5, "linewidth": 1.2} | style | {"linestyle": "none"}
-    style["elinewidth"] = style["linewidth"]
-    if shift is not None:
-        style["transform"] = axes.transData + shift
-    return axes.errorbar(x, y, capsize=3, **style)
+    return axes.errorbar(x, y, capsize=3, elinewidth=style["linewidth"], **style)
+
+
+def _shift(figure: Figure, points: float) -> ScaledTranslation:
+    """To the right on the paper; the numbers that are drawn stay what they are."""
+    return ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)
 
 
 def _logarithmic(axes: Axes, axis: Axis, low: float, high: float, margin: float = 0.04) -> None:

@@ -1,10 +1,12 @@
 """What all figures share: sizes, colours and markers of the variants, and how a figure is saved."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
 
 from svae.files import replacing
 
@@ -46,3 +48,8 @@ def line(variants: Sequence[str], variant: str) -> dict[str, Any]:
     """As `sign`, and a pattern of dashes, for lines that are told apart between their markers."""
     pattern = PATTERNS[variants.index(variant) % len(PATTERNS)]
     return {**sign(variants, variant), "linestyle": pattern}
+
+
+def text_width(text: str, size: float) -> int:
+    """Of one line of text in a font of that size, in pixels; no less than what is drawn."""
+    return math.ceil(1.03 * TextPath((0, 0), text, size=size).get_extents().width * DPI / 72) + 2
