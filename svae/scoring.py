@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from svae import parzen
-from svae.datasets.store import Store, scale
+from svae.datasets.store import Store
 from svae.files import read_json, replacing, write_json
 from svae.provenance import software
 from svae.samples import samples_of
@@ -81,7 +81,7 @@ def score(
         },
         "batch_norm": batch_norm,
         "dataset_source_note": source,
-        "software": {**run["software"], **software("numpy", "threadpoolctl")},
+        "software": {**run["software"], **software("tensorflow", "numpy")},
     }
     with replacing(per_image) as temporary, temporary.open("wb") as file:
         np.savez(file, log_likelihood=result.per_image)
@@ -105,12 +105,13 @@ def parzen_of(
         read = max(n_test, n_valid * settings.sigma_count)
     result = parzen.score(
         samples,
-        scale(store.images("valid", n_valid)),
-        scale(store.images("test", read)),
+        store.images("valid", n_valid),
+        store.images("test", read),
         sigmas,
         settings.protocol,
         n_valid,
         n_test,
+        refine=settings.refine,
     )
     if result.sigma_at_grid_edge:
         log.warning(
