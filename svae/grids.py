@@ -7,7 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from svae.figures.grids import labelled_rows, sheet
+from svae.figures.grids import APART, GAP, Row, labelled_rows, sheet
 
 
 def draw(
@@ -42,31 +42,34 @@ def _read(path: Path | str) -> dict[str, Any]:
         return {name: file[name][:] for name in file} | {"title": file.attrs["title"]}
 
 
-def _reconstructions(runs: Mapping[str, dict[str, Any]]) -> list[tuple[str, np.ndarray]]:
+def _reconstructions(runs: Mapping[str, dict[str, Any]]) -> list[Row]:
     first = next(iter(runs.values()))
     return [
-        ("test images", first["originals"]),
-        *((variant, run["reconstructions"]) for variant, run in runs.items()),
+        Row("test images", first["originals"], below=APART),
+        *(Row(variant, run["reconstructions"]) for variant, run in runs.items()),
     ]
 
 
-def _interpolations(runs: Mapping[str, dict[str, Any]]) -> list[tuple[str, np.ndarray]]:
-    """The name of a variant stands beside its first row."""
-    return [
-        (variant if row == 0 else "", np.concatenate([ends[:1], steps, ends[1:]]))
-        for variant, run in runs.items()
-        for row, (ends, steps) in enumerate(
-            zip(run["interpolated"], run["interpolations"], strict=True)
-        )
-    ]
+def _interpolations(runs: Mapping[str, dict[str, Any]]) -> list[Row]:
+    """The test images are set apart from what is decoded, and the variants from each other."""
+    rows = []
+    for variant, run in runs.items():
+        for ends, steps in zip(run["interpolated"], run["interpolations"], strict=True):
+            images = np.concatenate([ends[:1], steps, ends[1:]])
+            rows.append(Row("", images, ends_apart=True))
+        first = len(rows) - len(run["interpolated"])
+        rows[first] = rows[first]._replace(label=variant)
+        rows[-1] = rows[-1]._replace(below=APART)
+    return rows
 
 
-def _neighbours(runs: Mapping[str, dict[str, Any]]) -> list[tuple[str, np.ndarray]]:
+def _neighbours(runs: Mapping[str, dict[str, Any]]) -> list[Row]:
+    """A sample and its neighbour stand close together."""
     return [
         row
         for variant, run in runs.items()
         for row in (
-            (variant, run["samples"][: len(run["neighbours"])]),
-            ("nearest", run["neighbours"]),
+            Row(variant, run["samples"][: len(run["neighbours"])], below=GAP // 3),
+            Row("nearest", run["neighbours"], below=APART),
         )
     ]

@@ -25,14 +25,15 @@ def place(picture, block):
 @pytest.mark.parametrize("columns", [1, 10])
 @pytest.mark.parametrize(("shape", "scale"), [*SHEETS[:2], ((32, 32, 3), 5)])
 def test_a_comparison_shows_every_image_where_it_belongs(tmp_path, shape, scale, columns):
-    """Rows in their order, images beside each other with one of their own pixels between."""
+    """Rows in their order, images beside each other with one of their own pixels between, or 5."""
     names = ["training images", "vanilla", "a_rather_long_name_of_a_variant"]
     counts = [columns, max(1, columns - 1), columns]  # a shorter row leaves its end white
     levels = [noise(count, shape, seed) for seed, count in enumerate(counts)]
     rows = {name: row / 127.5 - 1 for name, row in zip(names, levels, strict=True)}
     comparison(rows, "Noise: samples of each variant", tmp_path / "figure.png")
     picture = decoded(tmp_path / "figure.png")
-    height, step = scale * shape[0], scale * (shape[1] + 1)
+    gap = max(scale, 5)
+    height, step = scale * shape[0], scale * shape[1] + gap
     tops = []
     for row in levels:
         found = [place(picture, enlarged(image, scale)) for image in row]
@@ -41,7 +42,7 @@ def test_a_comparison_shows_every_image_where_it_belongs(tmp_path, shape, scale,
         label = picture[top : top + height, :left]
         assert label.min() < 100  # there is one,
         assert label[:, :4].min() > 250 and label[:, -4:].min() > 250  # whole
-        end = left + step * len(row) - scale
+        end = left + step * len(row) - gap
         assert (picture[top : top + height, end:] == 255).all()
         tops.append(top)
     assert all(after - before >= height + 8 for before, after in itertools.pairwise(tops))

@@ -1,10 +1,14 @@
 """Every picture of every variant stands in its row of the grids."""
 
+import itertools
+
 import h5py
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from pictures import decoded, enlarged, noise, places
 
+from svae.figures.grids import Row, _labelled_rows, _titled
 from svae.grids import draw
 
 SHAPE = (16, 16, 3)
@@ -64,7 +68,53 @@ def test_grids(tmp_path, names):
     for path, run in zip(samples, runs, strict=True):
         first, second = rows_of(path, [run["samples"][:8], run["samples"][8:]])
         assert first < second
-    ends = decoded(targets[1])
-    for left, right in runs[0]["interpolated"]:
-        for image in (left, right):
-            assert len(places(ends, enlarged(image, 9))) == len(names)
+    between = decoded(targets[1])
+    width = 9 * SHAPE[1]
+    for run in runs:
+        for ends, steps in zip(run["interpolated"], run["interpolations"], strict=True):
+            first, last = (places(between, enlarged(image, 9)) for image in ends)
+            assert len(first) == len(last) == len(names)
+            (left,), (right,) = ({x for _, x in found} for found in (first, last))
+            ((top, inner),) = places(between, enlarged(steps[0], 9))
+            ((_, outer),) = places(between, enlarged(steps[-1], 9))
+            assert {top} <= {y for y, _ in first} == {y for y, _ in last}
+            # Set apart: by far more than what lies between two steps.
+            assert inner - (left + width) == right - (outer + width) == 36
+
+
+def test_what_belongs_together_stands_together():
+    """A sample is nearer to its neighbour than to the next variant."""
+    rows = [
+        Row(str(index), noise(3, SHAPE, index), below) for index, below in enumerate([4, 36, 4, 36])
+    ]
+    figure = _labelled_rows(rows, "Title")
+    extents = [image.get_extent() for image in figure.images]
+    gaps = [upper[2] - lower[3] for upper, lower in itertools.pairwise(extents)]
+    assert gaps == [4, 36, 4]
+
+
+LONG = "a_variant_of_a_name_of_30_letters"
+
+
+@pytest.mark.parametrize("columns", [1, 11])
+@pytest.mark.parametrize("side", [28, 64, 256])
+@pytest.mark.parametrize("title", ["CIFAR-10: samples", "MNIST, 5,000 digits: samples of " + LONG])
+def test_texts_are_whole_and_can_be_read_at_the_width_of_a_page(side, columns, title):
+    images = noise(columns, (side, side, 1))
+    rows = [Row(LONG, images, ends_apart=columns > 2), Row("", images), Row("vanilla", images)]
+    for figure in (_labelled_rows(rows, title), _titled(images, title, columns)):
+        canvas = FigureCanvasAgg(figure)
+        wide, high = canvas.get_width_height()
+        renderer = canvas.get_renderer()
+        texts = [text for text in figure.texts if text.get_text()]
+        boxes = [text.get_window_extent(renderer).extents for text in texts]
+        for text in texts:
+            assert text.get_fontsize() * 200 / 72 * min(1, 700 / wide) > 9
+        for grid in figure.images:
+            left, right, bottom, top = grid.get_extent()
+            boxes.append((left, bottom, right, top))
+        for left, bottom, right, top in boxes:
+            assert left >= 2 and bottom >= 2 and right <= wide - 2 and top <= high - 2
+        for one, other in itertools.combinations(boxes, 2):
+            beside = one[2] <= other[0] or other[2] <= one[0]
+            assert beside or one[3] <= other[1] or other[3] <= one[1], "overlap"
