@@ -114,7 +114,11 @@ def _sigma_curves(choices: Mapping[str, Sequence[SigmaChoice]], title: str) -> F
         label = f"{variant} ({EDGE})" if edge else variant
         keys.append(Line2D([], [], label=label, **line(variants, variant)))
     keys += _further(choices)
-    keys.append(Line2D([], [], label="sigma taken", **RING))
+    between = any(
+        choice.chosen not in choice.sigmas for seeds in choices.values() for choice in seeds
+    )
+    label = "sigma taken, searched for within the grid" if between else "sigma taken"
+    keys.append(Line2D([], [], label=label, **RING))
     figure, axes = _framed(keys, title)
     for variant, seeds in choices.items():
         for index, choice in enumerate(seeds):
@@ -140,21 +144,22 @@ def _heights(choices: Sequence[SigmaChoice]) -> tuple[float, float, bool]:
 
     Sigmas far too small score so low that with them on the axis the maxima would lie on one line.
     """
-    peaks = []
-    for choice in choices:
-        values = choice.log_likelihood
-        best = int(np.argmax(values))
-        peaks.append(
-            values[best]
-            - max([*values[max(0, best - 1) : best], *values[best + 1 :][:1]], default=values[best])
-        )
     tops = [max(choice.log_likelihood) for choice in choices]
-    rings = [choice.height for choice in choices]
-    high, lowest = max(tops), min(min(choice.log_likelihood) for choice in choices)
-    low = min([min(tops) - max(SPREADS * (high - min(tops)), PEAKS * max(peaks)), *rings])
-    if low <= lowest or low == high:
-        low = lowest
-    return (low, high, lowest < low) if low < high else (low - 1, high + 1, False)
+    high, lowest_top = max(tops), min(tops)
+    peak = max(_peak(choice.log_likelihood) for choice in choices)
+    low = lowest_top - max(SPREADS * (high - lowest_top), PEAKS * peak)
+    low = min([low, *(choice.height for choice in choices)])
+    lowest = min(min(choice.log_likelihood) for choice in choices)
+    if lowest == high:  # one sigma
+        return high - 1, high + 1, False
+    return (low, high, True) if lowest < low < high else (lowest, high, False)
+
+
+def _peak(values: Sequence[float]) -> float:
+    """How far the largest value rises above the larger one beside it; 0 if it is alone."""
+    best = int(np.argmax(values))
+    beside = [*values[max(0, best - 1) : best], *values[best + 1 : best + 2]]
+    return values[best] - max(beside, default=values[best])
 
 
 def _paired_differences(pairs: Sequence[Pair], title: str) -> Figure:
@@ -170,7 +175,7 @@ def _paired_differences(pairs: Sequence[Pair], title: str) -> Figure:
         labels = [f"{pair.first}\nless {pair.second}" for pair in pairs]
     bar = {"color": "black", "linewidth": 1.2}
     spread = {"color": "0.72", "linewidth": 6, "solid_capstyle": "butt"}
-    keys = [Line2D([], [], marker="o", markersize=4.5, label=ERROR, **bar)]
+    keys = [Line2D([], [], marker="o", markersize=3, label=ERROR, **bar)]
     if several := pairs[0].spread_over_seeds is not None:
         keys.append(Line2D([], [], label="+- standard deviation over seeds", **spread))
     figure, axes = _framed(keys, title, round(ROW * rows * (len(pairs) + 0.5)))
@@ -180,7 +185,8 @@ def _paired_differences(pairs: Sequence[Pair], title: str) -> Figure:
         widths = np.array([pair.spread_over_seeds for pair in pairs])
         axes.hlines(places, values - widths, values + widths, color="0.72", linewidth=6)
     axes.axvline(0, color="0.4", linewidth=0.8, zorder=1)
-    _bars(axes, values, places, xerr=[pair.standard_error for pair in pairs], color="black")
+    errors = [pair.standard_error for pair in pairs]
+    _bars(axes, values, places, xerr=errors, color="black", markersize=3)
     firsts = list(dict.fromkeys(pair.first for pair in pairs))
     for place, pair in enumerate(pairs):
         if firsts.index(pair.first) % 2:  # a band for every other first variant
@@ -198,8 +204,7 @@ def _paired_differences(pairs: Sequence[Pair], title: str) -> Figure:
 def _score_against_kl_weight(
     runs: Mapping[str, Sequence[Scored]], rows: Mapping[str, float], title: str
 ) -> Figure:
-    everything = [run for seeds in runs.values() for run in seeds]
-    low, high = _scores(everything)
+    low, high = _scores(runs)
     far = SCALE * (high - low)
     kept = [score for score in rows.values() if low - far <= score <= high + far]
     low, high = min([low, *kept]), max([high, *kept])
@@ -208,7 +213,9 @@ def _score_against_kl_weight(
     widest = max((text_width(name, 8) for name in names), default=0)
     keys = _score_keys(runs, bool(rows))
     figure, axes = _framed(keys, title, right=LEADER + widest + 20 if rows else 0)
-    points = sorted((run.weight, run.linear_log_likelihood) for run in everything)
+    points = sorted(
+        (run.weight, run.linear_log_likelihood) for seeds in runs.values() for run in seeds
+    )
     axes.plot(*zip(*points, strict=True), **LINEAR, zorder=1.5)
     weights = {name: float(np.mean([run.weight for run in seeds])) for name, seeds in runs.items()}
     shared = False
@@ -217,15 +224,13 @@ def _score_against_kl_weight(
         shared |= len(same) > 1
         place = BESIDE * (same.index(name) - (len(same) - 1) / 2)
         style = sign(list(runs), name)
-        scores = [run.log_likelihood for run in seeds]
-        error = seeds[0].standard_error
         if len(seeds) > 1:
-            error = float(np.std(scores, ddof=1))
             moved = axes.transData + _shift(figure, place + BESIDE / 2)
-            seed_weights = [run.weight for run in seeds]
-            axes.plot(seed_weights, scores, transform=moved, **{**style, **HOLLOW})
+            each = [run.weight for run in seeds], [run.log_likelihood for run in seeds]
+            axes.plot(*each, transform=moved, **{**style, **HOLLOW})
+        score, error = _bar(seeds)
         moved = axes.transData + _shift(figure, place)
-        _bars(axes, weights[name], np.mean(scores), yerr=error, transform=moved, **style)
+        _bars(axes, weights[name], score, yerr=error, transform=moved, **style)
     axes.set_ylim(low, high)
     # Variants of one w need room beside each other.
     _logarithmic(axes, axes.xaxis, points[0][0], points[-1][0], margin=0.15)
@@ -247,16 +252,28 @@ def _score_keys(runs: Mapping[str, Sequence[Scored]], rows: bool) -> list[Line2D
     ]
     keys.append(Line2D([], [], marker="|", markersize=9, label=error, **grey))
     if number > 1:
-        keys.append(Line2D([], [], marker="o", label="each seed", **{**grey, **HOLLOW}))
+        keys.append(
+            Line2D([], [], marker="o", label="each seed, beside its mean", **{**grey, **HOLLOW})
+        )
     keys.append(Line2D([], [], label="linear VAE (probabilistic PCA)", **LINEAR))
     return [*keys, Line2D([], [], label="sanity rows, named beside", **ROWS)] if rows else keys
 
 
-def _scores(runs: Sequence[Scored]) -> tuple[float, float]:
+def _bar(seeds: Sequence[Scored]) -> tuple[float, float]:
+    """Mean score and the length of its error bar: over seeds, or else over test images."""
+    scores = [run.log_likelihood for run in seeds]
+    error = float(np.std(scores, ddof=1)) if len(seeds) > 1 else seeds[0].standard_error
+    return float(np.mean(scores)), error
+
+
+def _scores(runs: Mapping[str, Sequence[Scored]]) -> tuple[float, float]:
     """Lowest and highest of what is drawn of runs, at least 1 nat apart."""
-    values = [run.linear_log_likelihood for run in runs]
-    for run in runs:
-        values += [run.log_likelihood + run.standard_error, run.log_likelihood - run.standard_error]
+    values = []
+    for seeds in runs.values():
+        score, error = _bar(seeds)
+        values += [score - error, score + error]
+        values += [run.log_likelihood for run in seeds]
+        values += [run.linear_log_likelihood for run in seeds]
     low, high = min(values), max(values)
     return (low, high) if high - low >= 1 else ((low + high - 1) / 2, (low + high + 1) / 2)
 
