@@ -74,7 +74,10 @@ def test_changed_settings_and_data_sets(tmp_path):
         "comparison": 1,
         "contact_sheet": 1,
         "training_curves": 1,
+        "grids": 1,
+        "charts": 1,
         "summary": 1,
+        "report": 1,
     }
     workflow.run()
     assert json.loads((tmp_path / "results/parzen_low_rank.json").read_text()) == score
