@@ -252,9 +252,7 @@ def _score_keys(runs: Mapping[str, Sequence[Scored]], rows: bool) -> list[Line2D
     ]
     keys.append(Line2D([], [], marker="|", markersize=9, label=error, **grey))
     if number > 1:
-        keys.append(
-            Line2D([], [], marker="o", label="each seed, beside its mean", **{**grey, **HOLLOW})
-        )
+        keys.append(Line2D([], [], marker="o", label="each seed", **{**grey, **HOLLOW}))
     keys.append(Line2D([], [], label="linear VAE (probabilistic PCA)", **LINEAR))
     return [*keys, Line2D([], [], label="sanity rows, named beside", **ROWS)] if rows else keys
 

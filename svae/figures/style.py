@@ -1,5 +1,6 @@
 """What all figures share: sizes, colours and markers of the variants, and how a figure is saved."""
 
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ def line(variants: Sequence[str], variant: str) -> dict[str, Any]:
     return {**sign(variants, variant), "linestyle": pattern}
 
 
+@functools.cache
 def text_width(text: str, size: float) -> int:
     """Of one line of text in a font of that size, in pixels; no less than what is drawn."""
     return math.ceil(1.03 * TextPath((0, 0), text, size=size).get_extents().width * DPI / 72) + 2

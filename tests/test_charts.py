@@ -1,0 +1,380 @@
+"""The charts show what the files say, every text whole, for any number of variants and seeds."""
+
+import itertools
+import json
+
+import matplotlib.image
+import numpy as np
+import pytest
+import scipy.stats
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from reports import PLOTS, VARIANTS, make_arguments
+
+from svae import charts
+from svae.figures import charts as drawing
+from svae.figures.charts import Scored, SigmaChoice, spread
+from svae.files import read_json
+from svae.pairs import Pair, all_pairs
+
+LONG = [f"variant_{index:02d}_with_a_long_name_wm" for index in range(14)]
+assert {len(name) for name in LONG} == {30}
+NAMES = {1: LONG[:1], 2: LONG[:2], 5: VARIANTS, 14: LONG}
+SHAPES = list(itertools.product(NAMES, (1, 3)))
+SOME = [(1, 1), (2, 3), (5, 1), (14, 3)]
+SIGMAS = np.logspace(-1, 0, 10).tolist()
+OUTLIER = "Gaussian"
+
+
+def made_up(count, seeds, maps=64, edge=False, refined=False):
+    """Arguments of each chart but title and target, for runs that all differ."""
+    rng = np.random.default_rng(count + seeds)
+    choices, runs, kl, scores = {}, {}, {}, {}
+    shared = rng.normal(0, 300, 200)
+    for index, name in enumerate(NAMES[count]):
+        choices[name], runs[name], kl[name] = [], [], []
+        scores[name] = shared + rng.normal(20 * np.sin(index), 60, (seeds, 200)) - 3000
+        for mean in scores[name].mean(axis=1):
+            width = 0.3 + 0.02 * np.cos(index)
+            logs = np.log(width / np.array(SIGMAS))
+            values = mean - 6000 * (np.exp(2 * logs) - 1 - 2 * logs)
+            best = SIGMAS[int(np.argmax(values))]
+            chosen = width if refined else best
+            choices[name].append(SigmaChoice(SIGMAS, values.tolist(), chosen, edge and index == 0))
+            weight = 20.0 if index else 180.0
+            linear = -3100 - weight + rng.normal()
+            runs[name].append(Scored(weight, float(mean), 21.0, float(linear)))
+            kl[name].append(rng.permutation(8 * np.exp(-np.arange(maps) * (4 + index) / maps)))
+    rows = {
+        "training images": -3050.0,
+        "k-means centroids": -2990.0,
+        "blurred training images": -2991.0,
+        OUTLIER: -40_000.0,
+    }
+    return {
+        "sigma_curves": (choices,),
+        "paired_differences": (all_pairs(scores),),
+        "score_against_kl_weight": (runs, rows),
+        "kl_per_map": (kl,),
+    }
+
+
+def figure_of(chart, arguments):
+    return getattr(drawing, f"_{chart}")(*arguments, "waves: a title of usual length (seeds 0, 1)")
+
+
+def lines_of(figure, count=None):
+    (axes,) = figure.axes
+    return axes.lines[:count]
+
+
+def legend_of(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def assert_whole_and_apart(figure):
+    """All texts within the figure, none on another, none but the axes' own names on the axes."""
+    canvas = FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    texts = [figure._suptitle, *figure.texts]
+    texts = list(dict.fromkeys(texts))
+    for legend in figure.legends:
+        texts += legend.get_texts()
+    for axes in figure.axes:
+        texts += [axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        for axis, limits in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            low, high = sorted(limits)
+            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+            assert ticks
+            texts += [label for tick in ticks for label in (tick.label1, tick.label2)]
+    texts = [text for text in texts if text.get_text() and text.get_visible()]
+    boxes = [text.get_window_extent(canvas.get_renderer()).extents for text in texts]
+    wide, high = canvas.get_width_height()
+    assert wide == 2000
+    for left, bottom, right, top in boxes:
+        assert left >= 2 and bottom >= 2 and right <= wide - 2 and top <= high - 2
+    boxes += [axes.bbox.extents for axes in figure.axes]
+    for one, other in itertools.combinations(boxes, 2):
+        beside = one[2] <= other[0] or other[2] <= one[0]
+        assert beside or one[3] <= other[1] or other[3] <= one[1], "overlap"
+    for legend, axes in itertools.product(figure.legends, figure.axes):
+        box = legend.get_window_extent(canvas.get_renderer())
+        assert box.y1 < axes.bbox.y0 and box.x0 >= 0 and box.x1 <= wide
+    for text in texts:
+        assert 8 <= text.get_fontsize() <= 12
+
+
+@pytest.mark.parametrize("chart", PLOTS)
+@pytest.mark.parametrize(("count", "seeds"), SHAPES)
+def test_texts_are_whole_and_apart(chart, count, seeds):
+    made = made_up(count, seeds, maps=576 if seeds == 1 else 64, edge=True, refined=seeds == 3)
+    assert_whole_and_apart(figure_of(chart, made[chart]))
+
+
+@pytest.mark.parametrize(("count", "seeds"), SOME)
+def test_sigma_curves_show_every_value(count, seeds):
+    (choices,) = made_up(count, seeds)["sigma_curves"]
+    figure = figure_of("sigma_curves", [choices])
+    lines = iter(lines_of(figure))
+    styles = set()
+    for each in choices.values():
+        for index, choice in enumerate(each):
+            curve, ring = next(lines), next(lines)
+            np.testing.assert_array_equal(curve.get_xdata(), SIGMAS)
+            np.testing.assert_array_equal(curve.get_ydata(), choice.log_likelihood)
+            assert ring.get_xdata() == [choice.chosen]
+            assert ring.get_ydata() == pytest.approx([max(choice.log_likelihood)])
+            assert (curve.get_marker() == "none") == (index > 0)
+            if not index:
+                styles.add((curve.get_marker(), str(curve._dash_pattern), curve.get_color()))
+    assert not list(lines) and len(styles) == count
+    names = [*choices, "sigma taken"]
+    assert legend_of(figure) == (names if seeds == 1 else [*names[:-1], "further seeds", names[-1]])
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "log" and "nats per image" in axes.get_ylabel()
+    assert "pixels on [-1, 1]" in axes.get_xlabel()
+
+
+def test_low_scores_do_not_squash_the_maxima():
+    (choices,) = made_up(5, 1)["sigma_curves"]
+    (axes,) = figure_of("sigma_curves", [choices]).axes
+    values = [choice.log_likelihood for (choice,) in choices.values()]
+    tops = [max(each) for each in values]
+    low, high = axes.get_ylim()
+    assert min(map(min, values)) < low < min(tops) and max(tops) < high
+    assert max(tops) - min(tops) > 0.02 * (high - low)
+    assert axes.get_xlabel().endswith("lower values lie below the frame")
+    flat = {"a": [SigmaChoice(SIGMAS, np.linspace(-9, -8, 10).tolist(), 1.0, True)]}
+    (axes,) = figure_of("sigma_curves", [flat]).axes
+    assert axes.get_ylim()[1] > -8
+
+
+def test_a_sigma_between_those_of_the_grid_is_ringed_on_the_curve():
+    choice = SigmaChoice([0.1, 0.4, 1.6], [-8.0, -4.0, -6.0], 0.8, False)
+    figure = figure_of("sigma_curves", [{"a": [choice]}])
+    ring = lines_of(figure)[1]
+    assert (*ring.get_xdata(), *ring.get_ydata()) == pytest.approx((0.8, -5.0))
+    assert legend_of(figure)[-1] == "sigma taken, searched for within the grid"
+
+
+@pytest.mark.parametrize("values", [[-5.0], [-5.0, -5.0]])
+def test_a_sigma_at_the_edge_is_named(values):
+    choice = SigmaChoice([0.3, 0.5][: len(values)], values, 0.3, True)
+    figure = figure_of("sigma_curves", [{"a": [choice], "b": [choice]}])
+    assert legend_of(figure)[:2] == ["a (at the grid's edge)", "b (at the grid's edge)"]
+    assert_whole_and_apart(figure)
+
+
+def bars(container):
+    """(low, high) of every error bar."""
+    (_, _, (collection,)) = container
+    return np.array(collection.get_segments())
+
+
+@pytest.mark.parametrize(("count", "seeds"), SOME[1:])
+def test_paired_differences_have_a_row_a_pair(count, seeds):
+    (pairs,) = made_up(count, seeds)["paired_differences"]
+    figure = figure_of("paired_differences", [pairs])
+    (axes,) = figure.axes
+    (container,) = axes.containers
+    values = [pair.difference for pair in pairs]
+    np.testing.assert_array_equal(container[0].get_xdata(), values)
+    np.testing.assert_array_equal(container[0].get_ydata(), range(len(pairs)))
+    errors = np.array([pair.standard_error for pair in pairs])
+    np.testing.assert_allclose(bars(container)[:, :, 0].T, [values - errors, values + errors])
+    labels = [" ".join(label.get_text().split()) for label in axes.get_yticklabels()]
+    assert labels == [f"{pair.first} less {pair.second}" for pair in pairs]
+    low, high = axes.get_ylim()
+    assert low > high  # the first pair at the top
+    spreads = [other for other in axes.collections if other not in container[2]]
+    assert len(spreads) == (seeds > 1) == len(legend_of(figure)) - 1
+    if seeds > 1:
+        widths = np.array([pair.spread_over_seeds for pair in pairs])
+        ends = np.array(spreads[0].get_segments())[:, :, 0].T
+        np.testing.assert_allclose(ends, [values - widths, values + widths])
+    assert "nats per image" in axes.get_xlabel()
+    pixels = axes.bbox.height / len(pairs)
+    assert pixels > 45  # two lines of a label at most, which the texts' test finds apart
+
+
+def test_one_variant_has_no_pair():
+    figure = figure_of("paired_differences", [[]])
+    texts = [text.get_text() for text in figure.texts]
+    assert "There is one variant alone, and so no pair to compare." in texts and not figure.axes
+    assert_whole_and_apart(figure)
+
+
+@pytest.mark.parametrize(("count", "seeds"), SOME)
+def test_scores_lie_at_their_weights(count, seeds):
+    runs, rows = made_up(count, seeds)["score_against_kl_weight"]
+    figure = figure_of("score_against_kl_weight", [runs, rows])
+    (axes,) = figure.axes
+    everything = [run for each in runs.values() for run in each]
+    linear, *others = axes.lines
+    points = sorted((run.weight, run.linear_log_likelihood) for run in everything)
+    np.testing.assert_array_equal(linear.get_xydata(), points)
+    assert len(axes.containers) == count
+    for each, container in zip(runs.values(), axes.containers, strict=True):
+        scores = [run.log_likelihood for run in each]
+        error = scipy.stats.tstd(scores) if seeds > 1 else each[0].standard_error
+        mean = np.mean(scores)
+        np.testing.assert_allclose(container[0].get_xydata(), [(each[0].weight, mean)])
+        np.testing.assert_allclose(bars(container)[0, :, 1], [mean - error, mean + error])
+        hollow = [line for line in others if list(line.get_ydata()) == scores]
+        if seeds > 1:
+            assert list(hollow[0].get_xdata()) == [run.weight for run in each]
+    low, high = axes.get_ylim()
+    drawn = [*(bar for c in axes.containers for bar in bars(c)[0, :, 1]), *(y for _, y in points)]
+    assert low < min(drawn) and max(drawn) < high
+    assert ("side by side" in axes.get_xlabel()) == (count > 2)
+    # Markers of one w are beside each other.
+    figure.draw_without_rendering()
+    places = []
+    for container in axes.containers:
+        point = container[0]
+        places.append(point.get_transform().transform(point.get_xydata())[0, 0])
+    assert all(abs(a - b) >= 24 for a, b in itertools.combinations(places, 2))
+
+
+def test_sanity_rows_are_lines_or_arrows():
+    runs, rows = made_up(5, 1)["score_against_kl_weight"]
+    high_row = {"a high one": 12_345.6}
+    figure = figure_of("score_against_kl_weight", [runs, rows | high_row])
+    (axes,) = figure.axes
+    texts = {text.get_text() for text in axes.texts}
+    kept = {name: score for name, score in rows.items() if name != OUTLIER}
+    assert texts == {*kept, "Gaussian: -40,000 \u2193", "a high one: 12,346 \u2191"}
+    flat = [line.get_ydata() for line in axes.lines if list(line.get_xdata()) == [0, 1]]
+    assert sorted(np.ravel(flat)) == sorted(2 * list(kept.values()))
+    assert_whole_and_apart(figure)
+    without = figure_of("score_against_kl_weight", [runs, {}])
+    assert not without.axes[0].texts
+    assert_whole_and_apart(without)
+
+
+@pytest.mark.parametrize("count", [1, 14])
+def test_one_weight_for_all(count):
+    runs = {name: [Scored(7.5, -3.0, 0.0, -3.0)] for name in NAMES[count]}
+    figure = figure_of("score_against_kl_weight", [runs, {"training images": -3.0}])
+    low, high = figure.axes[0].get_xlim()
+    assert 0 < low < 7.5 < high
+    assert_whole_and_apart(figure)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ([], []),
+        ([0.1, 0.5, 0.9], [0.1, 0.5, 0.9]),
+        ([0.5, 0.5, 0.5], [0.5, 0.6, 0.7]),
+        ([0, 0, 1, 1], [0, 0.1, 0.9, 1]),
+        ([0.95, 0.98, 1], [0.8, 0.9, 1]),
+    ],
+)
+def test_spread(wanted, expected):
+    assert spread(wanted, 0.1, 0, 1) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("count", "seeds", "maps"), [(1, 1, 64), (1, 3, 576), (2, 3, 1), (5, 1, 64), (14, 3, 576)]
+)
+def test_kl_is_ranked(count, seeds, maps):
+    (kl,) = made_up(count, seeds, maps)["kl_per_map"]
+    figure = figure_of("kl_per_map", [kl])
+    (axes,) = figure.axes
+    curves = [seed for each in kl.values() for seed in each]
+    for line, values in zip(lines_of(figure), curves, strict=True):
+        expected = [max(value, 1e-3) for value in sorted(values, reverse=True)]
+        np.testing.assert_allclose(line.get_ydata(), expected)
+        np.testing.assert_array_equal(line.get_xdata(), range(1, maps + 1))
+        marked = line.get_markevery()
+        if isinstance(marked, tuple):
+            marked = range(*marked[:1], maps, marked[1])
+        assert marked is None or (1 <= len(marked) <= 12 and max(marked) < maps)
+    assert axes.get_yscale() == "log" and axes.get_xscale() == ("log" if maps > 100 else "linear")
+    low, high = axes.get_ylim()
+    assert low < max(1e-3, min(map(min, curves))) and max(map(max, curves)) < high
+    assert ("drawn at 0.001" in axes.get_ylabel()) == (min(map(min, curves)) < 1e-3)
+
+
+def test_latents_without_kl_lie_on_the_floor():
+    figure = figure_of("kl_per_map", [{"a": [np.zeros(9)], "b": [np.full(9, -1e-9)]}])
+    assert all((line.get_ydata() == 1e-3).all() for line in lines_of(figure))
+    assert_whole_and_apart(figure)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What each chart is called with."""
+    calls = {}
+    for chart in PLOTS:
+        monkeypatch.setattr(
+            drawing, chart, lambda *arguments, chart=chart: calls.update({chart: arguments})
+        )
+    return calls
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 4, 7)], ids=str)
+@pytest.mark.parametrize("objective", ["weighted", "elbo"])
+def test_charts_are_called_with_what_the_files_say(tmp_path, drawn, objective, seeds):
+    files = make_arguments(tmp_path, seeds=seeds, objective=objective)["files"]
+    charts.draw(files, PLOTS)
+    assert [arguments[-1] for arguments in drawn.values()] == list(PLOTS) == list(drawn)
+    words = f"({'seeds 0, 4, 7' if len(seeds) > 1 else 'seed 0'})"
+    for *_, title, _ in drawn.values():
+        assert title.startswith("waves: ") and title.endswith(words)
+    choices, runs, kl = (drawn[PLOTS[index]][0] for index in (0, 2, 3))
+    per_image = {}
+    for name, seed in itertools.product(VARIANTS, seeds):
+        folder = tmp_path / f"runs/waves/{name}/seed-{seed}"
+        record, score, linear = (
+            json.loads((folder / f"{kind}.json").read_text())
+            for kind in ("run", "parzen", "linear_vae")
+        )
+        index = seeds.index(seed)
+        choice = choices[name][index]
+        assert choice.sigmas == score["sigma_grid"]
+        assert choice.log_likelihood == score["validation_log_likelihood"]
+        assert (choice.chosen, choice.at_edge) == (score["sigma"], False)
+        assert runs[name][index] == Scored(
+            record["kl_weight"],
+            score["log_likelihood"],
+            score["standard_error"],
+            linear["parzen"]["log_likelihood"],
+        )
+        assert kl[name][index] == record["test"]["kl_nats_per_map"]
+        per_image[name, seed] = np.load(folder / "parzen_per_image.npz")["log_likelihood"]
+    assert all(list(by_name) == VARIANTS for by_name in (choices, runs, kl))
+    rows = read_json(files.baselines)["rows"]
+    assert drawn[PLOTS[2]][1] == {row["name"]: row["log_likelihood"] for row in rows}
+    for pair, names in zip(drawn[PLOTS[1]][0], itertools.combinations(VARIANTS, 2), strict=True):
+        assert (pair.first, pair.second) == names
+        each = [per_image[names[0], seed] - per_image[names[1], seed] for seed in seeds]
+        assert pair.difference == pytest.approx(np.mean(each))
+        assert pair.standard_error == pytest.approx(scipy.stats.sem(np.mean(each, axis=0)))
+
+
+def test_the_title_says_what_chose_sigma(tmp_path, drawn):
+    changes = {"scores": {"protocol": "paper"}}
+    charts.draw(make_arguments(tmp_path, ["a", "b"], **changes)["files"], PLOTS)
+    assert "on blocks of test images (protocol paper)" in drawn["sigma_curves"][1]
+
+
+@pytest.mark.parametrize(("names", "seeds"), [(["a"], (0,)), (["a", "b"], (0, 1))], ids=str)
+def test_files_are_pictures_and_the_same_each_time(tmp_path, names, seeds):
+    files = make_arguments(tmp_path, names, seeds)["files"]
+    contents = []
+    for again in "ab":
+        targets = [tmp_path / again / f"{chart}.png" for chart in PLOTS]
+        charts.draw(files, targets)
+        contents.append([target.read_bytes() for target in targets])
+    assert contents[0] == contents[1]
+    for target in targets:
+        assert matplotlib.image.imread(target).shape[1] == 2000
+
+
+def test_a_pair_of_long_names_takes_two_lines():
+    pair = Pair(LONG[0], LONG[1], 1.0, 0.5, None)
+    short = Pair("vanilla", "low_rank", 1.0, 0.5, None)
+    for each, lines in ((pair, 2), (short, 1)):
+        (axes,) = figure_of("paired_differences", [[each]]).axes
+        assert len(axes.get_yticklabels()[0].get_text().splitlines()) == lines
