@@ -127,7 +127,7 @@ rule report:
         config=dict(config),
         clone=str(CLONE),
         template=file_hash(CLONE / "svae/templates/report.html.j2"),
-        code=fingerprint("svae.report", "svae.datasets.store"),
+        code=fingerprint("svae.report.page", "svae.datasets.store"),
     message:
         "Writing {output}"
     script:

@@ -4,7 +4,8 @@ from svae.logs import log_to
 
 with log_to(snakemake.log[0]):
     from svae.datasets.store import Store
-    from svae.report import Files, commit_of, write
+    from svae.report.page import commit_of, write
+    from svae.report.study import Files
 
     with Store(snakemake.input.data) as store:
         attributes = store.attributes

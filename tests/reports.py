@@ -8,7 +8,7 @@ import scipy.stats
 from PIL import Image
 
 from svae.files import write_json
-from svae.report import Files
+from svae.report.study import Files
 
 ATTRIBUTES = {
     "dataset": "waves",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from reports import make_arguments
 
-from svae.report import write
+from svae.report.page import write
 
 pytestmark = pytest.mark.browser
 

@@ -15,7 +15,7 @@ from pages import parse
 from reports import ATTRIBUTES, CONFIG, NO_VARIANCE, VARIANTS, make_arguments
 
 from svae.errors import UserError
-from svae.report import commit_of, write
+from svae.report.page import commit_of, write
 
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>&amp;\"'"
 CASES = {

@@ -235,7 +235,7 @@ def _score_against_kl_weight(
     # Variants of one w need room beside each other.
     _logarithmic(axes, axes.xaxis, points[0][0], points[-1][0], margin=0.15)
     note = "; variants of equal w stand side by side" if shared else ""
-    axes.set_xlabel(f"KL weight w of SSE + w KL{note}", fontsize=9)
+    axes.set_xlabel(f"KL weight w of SSE + w KL, or what an ELBO amounts to{note}", fontsize=9)
     axes.set_ylabel("Parzen log-likelihood (nats per image)", fontsize=9)
     _margin(figure, axes, names)
     return figure

@@ -7,8 +7,3 @@ tables    the tables
 pictures  the pictures, embedded, with their captions
 page      the page
 """
-
-from svae.report.page import commit_of, write
-from svae.report.study import Files
-
-__all__ = ["Files", "commit_of", "write"]
