@@ -17,6 +17,7 @@ from svae.datasets.store import scale
 from svae.errors import UserError
 from svae.kernel_density import log_likelihoods
 from svae.parzen import ParzenResult, bits_per_dim, choose_sigma, score, sigma_grid
+from svae.squared_distances import Samples, by_products
 
 TOLERANCE = 0.01  # nats per image
 SIGMAS = sigma_grid()
@@ -306,8 +307,8 @@ class TestAdversaries:
     def test_rounding_stays_within_its_bound(self, case, dtype):
         images, samples = ADVERSARIES[case]()
         images, samples = images.reshape(-1, DIMENSION), samples.reshape(-1, DIMENSION)
-        held = kernel_density._Samples(samples, 0)
-        d2, bound = kernel_density._squared_distances(images, held, dtype)
+        held = Samples(samples)
+        d2, bound = by_products(images, held, dtype)
         wide = samples.astype(np.float64)
         expected = [np.square(wide - image).sum(axis=1) for image in images]
         assert (np.abs(d2.numpy() - expected).max(axis=1) <= bound).all()
@@ -317,21 +318,20 @@ class TestAdversaries:
         if not photographs:
             images = np.random.default_rng(10).uniform(-1, 1, (2, 300, 3072)).astype(np.float32)
         x, s = (array[:300].reshape(-1, 3072) for array in images)
-        d2, bound = kernel_density._squared_distances(x, kernel_density._Samples(s, 0), tf.float32)
-        same = kernel_density._Samples(s, 0)
-        exact, _ = kernel_density._squared_distances(x, same, tf.float64)
+        d2, bound = by_products(x, Samples(s), tf.float32)
+        same = Samples(s)
+        exact, _ = by_products(x, same, tf.float64)
         assert (np.abs(d2 - exact).max(axis=1) < bound / 5).all()
 
     def test_images_are_computed_as_exactly_as_they_need(self, monkeypatch):
         """In a cloud of equal kernels all are computed again in float64, elsewhere none."""
         kinds = []
-        distances = kernel_density._squared_distances
 
         def watched(x, samples, dtype):
             kinds.append((dtype, len(x)))
-            return distances(x, samples, dtype)
+            return by_products(x, samples, dtype)
 
-        monkeypatch.setattr(kernel_density, "_squared_distances", watched)
+        monkeypatch.setattr(kernel_density, "by_products", watched)
         log_likelihoods(*two_clusters(0), [0.1])
         assert kinds == [(tf.float32, 8), (tf.float64, 8)]
         kinds.clear()

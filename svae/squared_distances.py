@@ -1,0 +1,155 @@
+"""Squared distances of images to samples: fast ones with a bound on their error, and exact ones.
+
+d^2 = |x|^2 + |s|^2 - 2 x.s takes one matrix product for all pairs. The bound on its rounding is
+probabilistic (Higham, Mary 2019, SIAM Journal on Scientific Computing 41, A2815): with u the unit
+roundoff, the error of a product x.s of length k is at most lambda sqrt(k) u |x||s|. Rounding errors
+of one sign, as of pictures of a single colour, grow faster in theory; in practice libraries add up
+in blocks, and even those stay within it.
+
+TensorFlow multiplies, on a GPU where there is one; differences are numpy's, on the CPU.
+"""
+
+import contextlib
+import math
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import tensorflow as tf
+
+# Columns of one product. The products of such pieces are added in float64: rounding grows with k.
+COLUMNS = 6144
+# lambda of the bound. If x and s are parallel and terms are added one by one, the error's standard
+# deviation is a quarter of sqrt(k) u |x||s|.
+LAMBDA = 1.5
+STRIP = 32  # rows that stay in the cache from one operation to the next
+ALIGNMENT = 64  # bytes, of TensorFlow's memory
+
+UNIT_ROUNDOFF = {tf.float32: 2.0**-24, tf.float64: 2.0**-53}
+
+# Pieces of rows, (n, <= COLUMNS) each, and the squared norms of theirs, float64 (pieces, n).
+Pieces = tuple[list[tf.Tensor], tf.Tensor]
+
+
+class Samples:
+    """A block of samples.
+
+    Attributes:
+        raw: float32 or float64 (m, D), finite.
+        centre: float32 (D,), about their mean. Distances do not change with a common centre, but
+            the rounding of x.s grows with |x||s|.
+    """
+
+    def __init__(self, raw: np.ndarray):
+        self.raw = raw
+        self.centre = raw[:: -(-len(raw) // 256)].mean(axis=0, dtype=np.float64).astype(np.float32)
+        self._pieces: dict[tf.DType, Pieces] = {}
+
+    def pieces(self, dtype: tf.DType) -> Pieces:
+        """-2 (s - centre) and |s - centre|^2, made once."""
+        if dtype not in self._pieces:
+            self._pieces[dtype] = _pieces(self.raw, self.centre, dtype, factor=-2)
+        return self._pieces[dtype]
+
+
+def by_products(x: np.ndarray, samples: Samples, dtype: tf.DType) -> tuple[tf.Tensor, np.ndarray]:
+    """|x_i - s_j|^2, float64 (n, m), by products of type `dtype`; and the bound on the error of the
+    distances of each image, float64 (n,).
+
+    x: (n, D), float, or uint8 for pixels x / 127.5 - 1.
+    """
+    x_pieces, x_squares = _pieces(x, samples.centre, dtype)
+    s_pieces, s_squares = samples.pieces(dtype)
+    x2, s2 = tf.reduce_sum(x_squares, axis=0), tf.reduce_sum(s_squares, axis=0)
+    d2 = x2[:, None] + s2
+    for x_piece, s_piece in zip(x_pieces, s_pieces, strict=True):
+        d2 += tf.cast(tf.matmul(x_piece, s_piece, transpose_b=True), tf.float64)
+
+    # Errors of different pieces are independent; the roundings of x and s to dtype may not be.
+    # In float64 the worst case, all errors of one sign, is small enough.
+    s2_max, furthest = tf.reduce_max(s2).numpy(), tf.reduce_max(s_squares, axis=1)
+    length = min(COLUMNS, x.shape[1])
+    growth = length if dtype == tf.float64 else LAMBDA * math.sqrt(length)
+    summing = growth * np.sqrt(tf.linalg.matvec(x_squares, furthest, transpose_a=True))
+    casting = (np.sqrt(x2) + math.sqrt(s2_max)) ** 2
+    squaring = x.shape[1] * (x2.numpy() + s2_max)
+    bound = 2 * UNIT_ROUNDOFF[dtype] * (summing + casting) + UNIT_ROUNDOFF[tf.float64] * squaring
+    return d2, bound
+
+
+def by_differences(
+    x: np.ndarray, s: np.ndarray, index: np.ndarray, wanted: np.ndarray
+) -> np.ndarray:
+    """|x_i - s_j|^2 for j = index[i, k] where wanted[i, k], else NaN: float64, as index (n, k).
+
+    x: (n, D) as for `by_products`; s: float (m, D).
+    """
+    d2 = np.full(index.shape, np.nan)
+    images, places = np.nonzero(wanted)
+
+    def fill(pairs: slice) -> None:
+        for i, k in zip(images[pairs], places[pairs], strict=True):
+            difference = _scaled(x[i]).astype(np.float64)
+            difference -= s[index[i, k]]
+            d2[i, k] = np.square(difference, out=difference).sum()
+
+    _in_strips(fill, len(images))
+    return d2
+
+
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """Without TensorFloat-32, in which GPUs round the factors of float32 products to 11 bits."""
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+def _pieces(raw: np.ndarray, centre: np.ndarray, dtype: tf.DType, factor: int = 1) -> Pieces:
+    """`factor` y for y = raw - centre of type `dtype`, and the squared norms of the pieces of y."""
+    n, dimension = raw.shape
+    starts = range(0, dimension, COLUMNS)
+    pieces = [_aligned((n, min(COLUMNS, dimension - start)), dtype) for start in starts]
+    squares = np.empty((len(pieces), n))
+
+    def fill(rows: slice) -> None:
+        for number, (start, piece) in enumerate(zip(starts, pieces, strict=True)):
+            columns = slice(start, start + COLUMNS)
+            y = piece[rows]
+            np.subtract(_scaled(raw[rows, columns]), centre[columns], out=y, dtype=y.dtype)
+            wide = y.astype(np.float64, copy=False)
+            squares[number, rows] = np.einsum("ij,ij->i", wide, wide)
+            if factor != 1:
+                y *= factor
+
+    _in_strips(fill, n)
+    return [_tensor(piece) for piece in pieces], tf.constant(squares)
+
+
+def _aligned(shape: tuple[int, int], dtype: tf.DType) -> np.ndarray:
+    """An array, not yet filled, whose memory TensorFlow can use as it is."""
+    memory = np.empty(math.prod(shape) * dtype.size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : len(memory) - ALIGNMENT + start].view(dtype.as_numpy_dtype).reshape(shape)
+
+
+def _tensor(array: np.ndarray) -> tf.Tensor:
+    """The same memory as a tensor (tf.constant copies), or its copy on a GPU where there is one."""
+    return tf.raw_ops.Identity(input=tf.experimental.dlpack.from_dlpack(array.__dlpack__()))
+
+
+def _scaled(x: np.ndarray) -> np.ndarray:
+    """Pixels on [-1, 1]: bytes as float32, others as they are."""
+    return x.astype(np.float32) / np.float32(127.5) - np.float32(1) if x.dtype == np.uint8 else x
+
+
+def _in_strips(action: Callable[[slice], None], n: int) -> None:
+    """Do it to 0 .. n, STRIP at a time, by as many threads as TensorFlow has."""
+    threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
+    strips = [slice(start, start + STRIP) for start in range(0, n, STRIP)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(action, strips))  # raises what an action raises
