@@ -27,7 +27,7 @@ import tensorflow as tf
 
 from svae.errors import UserError
 from svae.model import SpatialVAE
-from svae.parzen import bits_per_dim
+from svae.units import bits_per_dim
 
 Encode = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 """x (n, ...) -> loc, log_var of the posterior, both (n, *latent)."""

@@ -20,8 +20,8 @@ import numpy as np
 
 from svae.errors import UserError
 from svae.kernel_density import log_likelihoods
+from svae.units import bits_per_dim
 
-PIXEL_RANGE = (-1.0, 1.0)
 PROTOCOLS = ("disjoint", "paper")
 
 # `refine` looks at REFINE_COUNT widths between the neighbours of the best one, and again between
@@ -41,7 +41,7 @@ class ParzenResult:
     standard_error: float
     """Of that mean, over test images alone: the spread of new samples or seeds is not in it."""
     bits_per_dim: float
-    """See `bits_per_dim`."""
+    """See svae.units."""
     sigma: float
     """Standard deviation of the kernel, in pixel units of [-1, 1]."""
     refined: bool
@@ -66,15 +66,6 @@ def sigma_grid(
 ) -> np.ndarray:
     """Kernel widths 10^low_exponent .. 10^high_exponent, equally spaced in logarithm, (count,)."""
     return np.logspace(low_exponent, high_exponent, count)
-
-
-def bits_per_dim(log_likelihood: float, dimension: int) -> float:
-    """Bits per dimension, on the scale of byte values, of a density of pixels on [-1, 1].
-
-    -LL / (D ln 2) + log2(127.5), for LL in nats per image. Not comparable with the likelihood of a
-    discrete distribution over bytes.
-    """
-    return -log_likelihood / (dimension * math.log(2)) + math.log2(127.5)
 
 
 def choose_sigma(

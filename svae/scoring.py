@@ -17,6 +17,7 @@ from svae.samples import samples_of
 from svae.sampling import redrawn
 from svae.settings.parzen import ParzenSettings
 from svae.settings.sampling import SamplingSettings
+from svae.units import PIXEL_RANGE
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ def fields(result: parzen.ParzenResult) -> dict[str, Any]:
     return {
         **content,
         "unit": "nats per image, for a density of pixels on [-1, 1]",
-        "pixel_range": list(parzen.PIXEL_RANGE),
+        "pixel_range": list(PIXEL_RANGE),
     }
 
 
