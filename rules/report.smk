@@ -12,10 +12,9 @@ GRIDS = ["reconstructions", "interpolations", "neighbours"]
 CHARTS = ["sigma_curves", "paired_differences", "score_against_kl_weight", "kl_per_map"]
 
 
-def shown(path, category):
-    """An output that `snakemake --report` shows, with the caption of its name."""
-    name = Path(path).stem.split("_{")[0]
-    return report(path, caption=f"captions/{name}.rst", category=category)
+def shown(path, category, caption=None):
+    """An output that `snakemake --report` shows, with the caption of its name or of `caption`."""
+    return report(path, caption=f"captions/{caption or Path(path).stem}.rst", category=category)
 
 
 rule comparison:
@@ -42,7 +41,9 @@ rule grids:
         pictures=first(f"{RUN}/pictures.h5"),
     output:
         *(shown(f"results/{name}.png", "Pictures") for name in GRIDS),
-        samples=[shown(f"results/samples_{name}.png", "Pictures") for name in CONFIG.variants],
+        samples=[
+            shown(f"results/samples_{name}.png", "Pictures", "samples") for name in CONFIG.variants
+        ],
     log:
         "logs/grids.log",
     params:
