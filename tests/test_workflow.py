@@ -10,6 +10,7 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from pages import parse
 from PIL import Image
 from workflow import SMALL, VARIANTS, Workflow
 
@@ -126,6 +127,34 @@ def test_results(finished):
     log = (folder / "logs/train_mnist_5k_low_rank_seed-0.log").read_text()
     assert re.search(r"low_rank: running on the CPU with 2 threads", log)
     assert len(re.findall(r"low_rank: epoch 1/1 .* images/s", log)) == 1
+
+
+def test_the_page_has_everything(finished):
+    text = (finished.folder / "results/report.html").read_text()
+    page = parse(text)
+    assert len(list(page.all("img"))) == 10 + len(VARIANTS)
+    for element in page.all("data"):
+        path = element.attributes["data-source"].split(": ")[0]
+        assert (finished.folder / path).exists()
+    for name, path in zip(VARIANTS, SCORES, strict=True):
+        score = json.loads((finished.folder / path).read_text())
+        assert f"{score['log_likelihood']:.1f}" in text
+        assert score["log_likelihood_by_seed"] == {"0": score["log_likelihood"]}
+        run = finished.folder / f"runs/mnist_5k/{name}/seed-0"
+        measures = json.loads((run / "evaluation.json").read_text())
+        assert measures["sliced_wasserstein"]["n_images"] == 50
+        assert (
+            len(json.loads((run / "parzen.json").read_text())["fresh_draws"]["log_likelihood"]) == 2
+        )
+    assert "evaluation.decoder_variance" in text  # why there is no bound
+
+
+def test_snakemakes_own_report(finished):
+    finished.run("--report", "snakemake.html")
+    text = (finished.folder / "snakemake.html").read_text()
+    for category in ("Pictures", "Plots", "Scores", "Tables", "Report"):
+        assert f'"{category}"' in text
+    (finished.folder / "snakemake.html").unlink()
 
 
 def test_a_second_run_does_nothing(finished):
