@@ -26,8 +26,8 @@ import tensorflow as tf
 from svae.errors import UserError
 from svae.squared_distances import Samples, by_differences, by_products, full_float32
 
-BLOCK = 5000  # samples held at a time
-TILE = 1000  # images held at a time
+BLOCK = 3334  # samples held at a time, a third of the usual 10,000
+TILE = 2000  # images held at a time
 TOLERANCE = 0.004  # nats an image
 # The most distances to a block of samples that are computed again for one image.
 CANDIDATES = 16
@@ -80,11 +80,17 @@ def log_likelihoods(
     log_doubt = log_mass.copy()
     with full_float32():
         for a in range(0, m, block):
-            held = Samples(_rows(samples, a, a + block, "samples"))
+            held = None  # so that there is never more than one block
+            held = Samples(_rows(samples, a, a + block))
             for b in range(0, n, tile):
-                x = _rows(images, b, b + tile, "images")
+                x = _rows(images, b, b + tile)
                 so_far = log_mass[:, b : b + tile], log_doubt[:, b : b + tile]
-                more = _log_kernels(x, held, rates, *so_far, tolerance, dtype)
+                try:
+                    more = _log_kernels(x, held, rates, *so_far, tolerance, dtype)
+                except FloatingPointError:
+                    _check_finite(held.raw, a, "samples")
+                    _check_finite(x, b, "images")
+                    raise
                 for total, part in zip(so_far, more, strict=True):
                     np.logaddexp(total, part, out=total)
     log_norm = math.log(m) + 0.5 * dimension * np.log(2 * np.pi * sigmas**2)
@@ -178,19 +184,22 @@ def _split(
     return near, index, log_rest.numpy()
 
 
-def _rows(array: np.ndarray, start: int, stop: int, name: str) -> np.ndarray:
-    """Rows start .. stop, flattened: uint8, float32 or float64 (rows, D); UserError: not finite."""
+def _rows(array: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """Rows start .. stop, flattened: uint8, float32 or float64 (rows, D)."""
     rows = np.asarray(array[start:stop])
     if rows.dtype != np.uint8:
         rows = rows.astype(np.float32 if rows.itemsize <= 4 else np.float64, copy=False)
-    rows = rows.reshape(len(rows), math.prod(array.shape[1:]))
-    if rows.dtype != np.uint8 and not np.isfinite(rows.sum(axis=1)).all():
-        first = start + int(np.argmin(np.isfinite(rows).all(axis=1)))
+    return rows.reshape(len(rows), math.prod(array.shape[1:]))
+
+
+def _check_finite(rows: np.ndarray, start: int, name: str) -> None:
+    """UserError for the first row that is not; `start` is the number of rows[0]."""
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
         raise UserError(
-            f"{name}: number {first} has pixels that are NaN or infinite; "
+            f"{name}: number {start + int(np.argmin(finite))} has pixels that are NaN or infinite; "
             f"the training may have diverged, or the file is damaged: make it again"
         )
-    return rows
 
 
 def _check_pixels(array: np.ndarray, name: str, bytes_too: bool = False) -> None:

@@ -18,18 +18,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import tensorflow as tf
 
-# Columns of one product. The products of such pieces are added in float64: rounding grows with k.
-COLUMNS = 6144
 # lambda of the bound. If x and s are parallel and terms are added one by one, the error's standard
 # deviation is a quarter of sqrt(k) u |x||s|.
 LAMBDA = 1.5
-STRIP = 32  # rows that stay in the cache from one operation to the next
+STRIP = 16  # rows that stay in the cache from one operation to the next
 ALIGNMENT = 64  # bytes, of TensorFlow's memory
 
 UNIT_ROUNDOFF = {tf.float32: 2.0**-24, tf.float64: 2.0**-53}
-
-# Pieces of rows, (n, <= COLUMNS) each, and the squared norms of theirs, float64 (pieces, n).
-Pieces = tuple[list[tf.Tensor], tf.Tensor]
 
 
 class Samples:
@@ -44,37 +39,35 @@ class Samples:
     def __init__(self, raw: np.ndarray):
         self.raw = raw
         self.centre = raw[:: -(-len(raw) // 256)].mean(axis=0, dtype=np.float64).astype(np.float32)
-        self._pieces: dict[tf.DType, Pieces] = {}
+        self._centred: dict[tf.DType, tuple[tf.Tensor, tf.Tensor]] = {}
 
-    def pieces(self, dtype: tf.DType) -> Pieces:
-        """-2 (s - centre) and |s - centre|^2, made once."""
-        if dtype not in self._pieces:
-            self._pieces[dtype] = _pieces(self.raw, self.centre, dtype, factor=-2)
-        return self._pieces[dtype]
+    def centred(self, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
+        """-2 (s - centre), (m, D) of type `dtype`, and |s - centre|^2, float64 (m,); made once."""
+        if dtype not in self._centred:
+            self._centred[dtype] = _centred(self.raw, self.centre, dtype, factor=-2)
+        return self._centred[dtype]
 
 
 def by_products(x: np.ndarray, samples: Samples, dtype: tf.DType) -> tuple[tf.Tensor, np.ndarray]:
-    """|x_i - s_j|^2, float64 (n, m), by products of type `dtype`; and the bound on the error of the
-    distances of each image, float64 (n,).
+    """|x_i - s_j|^2, float64 (n, m), by one product of type `dtype`; and the bound on the error of
+    the distances of each image, float64 (n,).
 
-    x: (n, D), float, or uint8 for pixels x / 127.5 - 1.
+    x: (n, D), float, or uint8 for pixels x / 127.5 - 1. FloatingPointError if values of x or of
+    the samples are not finite.
     """
-    x_pieces, x_squares = _pieces(x, samples.centre, dtype)
-    s_pieces, s_squares = samples.pieces(dtype)
-    x2, s2 = tf.reduce_sum(x_squares, axis=0), tf.reduce_sum(s_squares, axis=0)
-    d2 = x2[:, None] + s2
-    for x_piece, s_piece in zip(x_pieces, s_pieces, strict=True):
-        d2 += tf.cast(tf.matmul(x_piece, s_piece, transpose_b=True), tf.float64)
+    centred, x2 = _centred(x, samples.centre, dtype)
+    s, s2 = samples.centred(dtype)
+    d2 = x2[:, None] + s2 + tf.cast(tf.matmul(centred, s, transpose_b=True), tf.float64)
 
-    # Errors of different pieces are independent; the roundings of x and s to dtype may not be.
+    x2, s2, length = x2.numpy(), s2.numpy().max(), x.shape[1]
     # In float64 the worst case, all errors of one sign, is small enough.
-    s2_max, furthest = tf.reduce_max(s2).numpy(), tf.reduce_max(s_squares, axis=1)
-    length = min(COLUMNS, x.shape[1])
     growth = length if dtype == tf.float64 else LAMBDA * math.sqrt(length)
-    summing = growth * np.sqrt(tf.linalg.matvec(x_squares, furthest, transpose_a=True))
-    casting = (np.sqrt(x2) + math.sqrt(s2_max)) ** 2
-    squaring = x.shape[1] * (x2.numpy() + s2_max)
+    summing = growth * np.sqrt(x2 * s2)
+    casting = (np.sqrt(x2) + math.sqrt(s2)) ** 2
+    squaring = length * (x2 + s2)
     bound = 2 * UNIT_ROUNDOFF[dtype] * (summing + casting) + UNIT_ROUNDOFF[tf.float64] * squaring
+    if not np.isfinite(bound).all():
+        raise FloatingPointError("a squared distance is not finite")
     return d2, bound
 
 
@@ -109,25 +102,24 @@ def full_float32() -> Iterator[None]:
         tf.config.experimental.enable_tensor_float_32_execution(before)
 
 
-def _pieces(raw: np.ndarray, centre: np.ndarray, dtype: tf.DType, factor: int = 1) -> Pieces:
-    """`factor` y for y = raw - centre of type `dtype`, and the squared norms of the pieces of y."""
-    n, dimension = raw.shape
-    starts = range(0, dimension, COLUMNS)
-    pieces = [_aligned((n, min(COLUMNS, dimension - start)), dtype) for start in starts]
-    squares = np.empty((len(pieces), n))
+def _centred(
+    raw: np.ndarray, centre: np.ndarray, dtype: tf.DType, factor: int = 1
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`factor` y for y = raw - centre, (n, D) of type `dtype`, and |y|^2, float64 (n,)."""
+    result = _aligned(raw.shape, dtype)
+    squares = np.empty(len(raw))
 
     def fill(rows: slice) -> None:
-        for number, (start, piece) in enumerate(zip(starts, pieces, strict=True)):
-            columns = slice(start, start + COLUMNS)
-            y = piece[rows]
-            np.subtract(_scaled(raw[rows, columns]), centre[columns], out=y, dtype=y.dtype)
-            wide = y.astype(np.float64, copy=False)
-            squares[number, rows] = np.einsum("ij,ij->i", wide, wide)
-            if factor != 1:
-                y *= factor
+        y = result[rows]
+        with np.errstate(invalid="ignore"):  # by_products tells values that are not finite
+            np.subtract(_scaled(raw[rows]), centre, out=y, dtype=y.dtype)
+        wide = y.astype(np.float64, copy=False)
+        squares[rows] = np.einsum("ij,ij->i", wide, wide)
+        if factor != 1:
+            y *= factor
 
-    _in_strips(fill, n)
-    return [_tensor(piece) for piece in pieces], tf.constant(squares)
+    _in_strips(fill, len(raw))
+    return _tensor(result), tf.constant(squares)
 
 
 def _aligned(shape: tuple[int, int], dtype: tf.DType) -> np.ndarray:
