@@ -124,3 +124,8 @@ def every(pattern):
 def first(pattern):
     """One file a variant: that of its first seed, which the pictures show."""
     return expand(pattern, variant=CONFIG.variants, seed=CONFIG.seeds[0])
+
+
+def shown(path, category, caption=None):
+    """An output that `snakemake --report` shows, with the caption of its name or of `caption`."""
+    return report(path, caption=f"captions/{caption or Path(path).stem}.rst", category=category)

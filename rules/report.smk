@@ -12,11 +12,6 @@ GRIDS = ["reconstructions", "interpolations", "neighbours"]
 CHARTS = ["sigma_curves", "paired_differences", "score_against_kl_weight", "kl_per_map"]
 
 
-def shown(path, category, caption=None):
-    """An output that `snakemake --report` shows, with the caption of its name or of `caption`."""
-    return report(path, caption=f"captions/{caption or Path(path).stem}.rst", category=category)
-
-
 rule comparison:
     input:
         data=f"data/{DATASET}.h5",
