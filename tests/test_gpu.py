@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from builders import ELBO
 from visible import GPUS
@@ -26,6 +27,44 @@ LEARNED = {**ELBO, "decoder_variance": "learned"}
 ENVIRONMENT = {
     key: value for key, value in os.environ.items() if not key.startswith(("CUDA_", "TF_"))
 }
+
+
+SCORED = """
+import json, sys
+from svae import devices
+gpu = json.loads(sys.argv[1])
+devices.set_up(gpu, threads=1, device="auto" if gpu is None else "gpu")
+import numpy as np
+import tensorflow as tf
+from svae.kernel_density import log_likelihoods
+rng = np.random.default_rng(0)
+images = rng.uniform(-1, 1, (60, 3072)).astype(np.float32)
+samples = rng.uniform(-1, 1, (400, 3072)).astype(np.float32)
+samples[:20] = images[:20] + rng.normal(0, 1e-3, (20, 3072))
+found = log_likelihoods(images, samples, np.logspace(-1, 0, 10))
+device = tf.matmul(samples[:1], samples[:1], transpose_b=True).device
+print(json.dumps({"device": device, "log_likelihoods": found.tolist()}))
+"""
+
+
+def test_scores_on_a_gpu_are_those_of_the_cpu():
+    clone = Path(__file__).parent.parent
+    found = [
+        json.loads(
+            subprocess.run(
+                [sys.executable, "-c", SCORED, json.dumps(gpu)],
+                cwd=clone,
+                env={**ENVIRONMENT, "PYTHONPATH": str(clone)},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.splitlines()[-1]
+        )
+        for gpu in (GPUS[0], None)
+    ]
+    assert "GPU:0" in found[0]["device"] and "CPU" in found[1]["device"]
+    values = [np.array(each["log_likelihoods"]) for each in found]
+    np.testing.assert_allclose(*values, atol=0.01, rtol=0)
 
 
 @functools.cache
