@@ -20,7 +20,6 @@ needed; `--samples 1000 --valid 100 --test 1000 --side 32 --growth 500 1000` tak
 """
 
 import argparse
-import itertools
 import json
 import os
 import statistics
@@ -252,35 +251,38 @@ def once(target: Callable[..., None], *arguments: Any) -> Any:
 
 
 def measure(path: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Product and protocol by turns."""
+    """Products and protocol by turns; ratios are medians over the rounds."""
     n, m, dimension = options.valid + options.test, options.samples, 3 * options.side**2
-    alone = {name: once(product, name, n, m, dimension) for name in ("tensorflow", "numpy")}
-    for name, seconds in alone.items():
-        rate = 2e-9 * n * m * dimension / seconds
-        print(f"product ({name}): {seconds:.2f} s, {rate:.0f} GFLOP/s", flush=True)
-    library = min(alone, key=alone.__getitem__)
-    bare = Worker(product, library, n, m, dimension)
     whole = Worker(protocol, path, m, options.valid, options.test)
-    products, protocols = [bare.turn()], []
+    products = {name: Worker(product, name, n, m, dimension) for name in ("tensorflow", "numpy")}
+    seconds: dict[str, list[float]] = {name: [] for name in products}
+    protocols = []
     for _ in range(options.rounds):
+        seconds["tensorflow"].append(products["tensorflow"].turn())
         protocols.append(whole.turn())
-        products.append(bare.turn())
+        seconds["numpy"].append(products["numpy"].turn())
         print(
-            f"product {products[-1]:.2f} s  protocol {protocols[-1]['seconds']:.2f} s", flush=True
+            f"product by TensorFlow {seconds['tensorflow'][-1]:.2f} s, by numpy "
+            f"{seconds['numpy'][-1]:.2f} s; protocol {protocols[-1]['seconds']:.2f} s",
+            flush=True,
         )
-    bare.end()
-    whole.end()
-    print(f"sigma {protocols[0]['sigma']:.3f}, {protocols[0]['log_likelihood']:.2f} nats per image")
-    between = [(a + b) / 2 for a, b in itertools.pairwise(products)]
+    for worker in (whole, *products.values()):
+        worker.end()
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    library = min(medians, key=medians.__getitem__)
+    print(
+        f"the faster product is {library}'s, {2e-9 * n * m * dimension / medians[library]:.0f} "
+        f"GFLOP/s; sigma {protocols[0]['sigma']:.3f}, {protocols[0]['log_likelihood']:.2f} nats"
+    )
     return {
         "ratio_to_matrix_product": statistics.median(
-            one["seconds"] / seconds for one, seconds in zip(protocols, between, strict=True)
+            one["seconds"] / bare for one, bare in zip(protocols, seconds[library], strict=True)
         ),
         "peak_rss_bytes": int(max(one["peak_bytes"] for one in protocols)),
         "protocol_seconds": statistics.median(one["seconds"] for one in protocols),
-        "matrix_product_seconds": statistics.median(products),
+        "matrix_product_seconds": medians[library],
         "matrix_product_by": library,
-        **{f"matrix_product_{name}_seconds": seconds for name, seconds in alone.items()},
+        **{f"matrix_product_{name}_seconds": median for name, median in medians.items()},
     }
 
 

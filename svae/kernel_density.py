@@ -120,11 +120,11 @@ def _log_kernels(
         mass = np.logaddexp.reduce(-rates[:, None, None] * d2, axis=2)
         return mass, np.full(mass.shape, -np.inf)
 
-    d2, bound = by_products(x, samples, dtype)
+    closeness, x2, bound = by_products(x, samples, dtype)
     error = rates[:, None] * bound  # of the logarithm of a kernel, (n_sigmas, n)
     harmless = (error <= tolerance).all(axis=0)
     n_near = 0 if harmless.all() else min(CANDIDATES, len(samples.raw) - 1)
-    near, index, log_rest = _split(d2, n_near, rates, dtype)
+    near, index, log_rest = _split(closeness, x2, n_near, rates)
 
     with np.errstate(all="ignore"):  # logarithms of 0, exponentials that overflow
         log_expm1 = error + np.log(-np.expm1(-error))
@@ -157,31 +157,33 @@ def _log_kernels(
 
 
 def _split(
-    d2: tf.Tensor, n_near: int, rates: np.ndarray, dtype: tf.DType
+    closeness: tf.Tensor, x2: np.ndarray, n_near: int, rates: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The nearest samples of each image, and the kernels of all others.
 
-    Returns the smallest distances, the nearest first, and whose they are, each (n, n_near); and the
+    closeness, x2: as `by_products` gives them.
+
+    Returns the smallest squared distances, ascending, and whose they are, each (n, n_near); and the
     logarithm of the sum of the other kernels, (n_sigmas, n).
     """
-    nearest = tf.reduce_min(d2, axis=1)
-    # Relative to the largest kernel, so that float32 tells all that have weight apart.
-    z = tf.cast(nearest[:, None] - d2, dtype)
-    near = np.empty((d2.shape[0], 0))
-    index = near.astype(int)
+    n, dtype = len(x2), closeness.dtype
+    near, index = np.empty((n, 0)), np.empty((n, 0), int)
     if n_near:
-        values, places = tf.math.top_k(z, n_near + 1)
-        near = tf.gather(d2, places, batch_dims=1).numpy()
+        values, places = tf.math.top_k(closeness, n_near + 1)
         index = places[:, :-1].numpy()
         # Ties with the first that is not among the nearest are among the others.
-        near = np.where(values[:, :-1] > values[:, -1:], near[:, :-1], np.inf)
-        z = tf.where(z <= values[:, -1:], z, tf.constant(-np.inf, dtype))
+        first_other = values[:, -1:]
+        near = x2[:, None] - tf.where(values > first_other, values, -np.inf).numpy()[:, :-1]
+        closeness = tf.where(closeness > first_other, tf.constant(-np.inf, dtype), closeness)
+    # Relative to the largest, so that none is too small to count.
+    closest = tf.reduce_max(closeness, axis=1)
+    closeness -= closest[:, None]
     log_sums = []
     for rate in np.minimum(rates, dtype.max):
-        total = tf.reduce_sum(tf.exp(tf.constant(rate, dtype) * z), axis=1)
-        log_sums.append(tf.math.log(tf.cast(total, tf.float64)))
-    log_rest = tf.stack(log_sums) - rates[:, None] * nearest
-    return near, index, log_rest.numpy()
+        total = tf.reduce_sum(tf.exp(tf.constant(rate, dtype) * closeness), axis=1)
+        log_sums.append(tf.math.log(tf.cast(total, tf.float64)).numpy())
+    log_rest = np.stack(log_sums) - rates[:, None] * (x2 - closest.numpy())
+    return near, index, log_rest
 
 
 def _rows(array: np.ndarray, start: int, stop: int) -> np.ndarray:

@@ -39,36 +39,42 @@ class Samples:
     def __init__(self, raw: np.ndarray):
         self.raw = raw
         self.centre = raw[:: -(-len(raw) // 256)].mean(axis=0, dtype=np.float64).astype(np.float32)
-        self._centred: dict[tf.DType, tuple[tf.Tensor, tf.Tensor]] = {}
+        self._centred: dict[tf.DType, tuple[tf.Tensor, np.ndarray]] = {}
 
-    def centred(self, dtype: tf.DType) -> tuple[tf.Tensor, tf.Tensor]:
-        """-2 (s - centre), (m, D) of type `dtype`, and |s - centre|^2, float64 (m,); made once."""
+    def centred(self, dtype: tf.DType) -> tuple[tf.Tensor, np.ndarray]:
+        """2 (s - centre), (m, D) of type `dtype`, and |s - centre|^2, float64 (m,); made once."""
         if dtype not in self._centred:
-            self._centred[dtype] = _centred(self.raw, self.centre, dtype, factor=-2)
+            self._centred[dtype] = _centred(self.raw, self.centre, dtype, factor=2)
         return self._centred[dtype]
 
 
-def by_products(x: np.ndarray, samples: Samples, dtype: tf.DType) -> tuple[tf.Tensor, np.ndarray]:
-    """|x_i - s_j|^2, float64 (n, m), by one product of type `dtype`; and the bound on the error of
-    the distances of each image, float64 (n,).
+def by_products(
+    x: np.ndarray, samples: Samples, dtype: tf.DType
+) -> tuple[tf.Tensor, np.ndarray, np.ndarray]:
+    """Squared distances by one product of type `dtype`, as |x_i - s_j|^2 = x2_i - closeness_ij.
 
-    x: (n, D), float, or uint8 for pixels x / 127.5 - 1. FloatingPointError if values of x or of
-    the samples are not finite.
+    x: (n, D), float, or uint8 for pixels x / 127.5 - 1.
+
+    Returns closeness = 2 x.s - |s|^2, (n, m) of type `dtype`; x2 = |x|^2, float64 (n,); and the
+    bound on the error of the distances of each image, float64 (n,). FloatingPointError if values
+    of x or of the samples are not finite.
     """
     centred, x2 = _centred(x, samples.centre, dtype)
     s, s2 = samples.centred(dtype)
-    d2 = x2[:, None] + s2 + tf.cast(tf.matmul(centred, s, transpose_b=True), tf.float64)
+    closeness = tf.matmul(centred, s, transpose_b=True) - tf.constant(s2, dtype)
 
-    x2, s2, length = x2.numpy(), s2.numpy().max(), x.shape[1]
+    s2, length = s2.max(), x.shape[1]
+    lengths = np.sqrt(x2 * s2)  # |x||s|
     # In float64 the worst case, all errors of one sign, is small enough.
-    growth = length if dtype == tf.float64 else LAMBDA * math.sqrt(length)
-    summing = growth * np.sqrt(x2 * s2)
-    casting = (np.sqrt(x2) + math.sqrt(s2)) ** 2
+    summing = (length if dtype == tf.float64 else LAMBDA * math.sqrt(length)) * lengths
+    centring = (np.sqrt(x2) + math.sqrt(s2)) ** 2
+    subtracting = lengths + s2
     squaring = length * (x2 + s2)
-    bound = 2 * UNIT_ROUNDOFF[dtype] * (summing + casting) + UNIT_ROUNDOFF[tf.float64] * squaring
+    bound = 2 * UNIT_ROUNDOFF[dtype] * (summing + centring + subtracting)
+    bound += UNIT_ROUNDOFF[tf.float64] * squaring
     if not np.isfinite(bound).all():
         raise FloatingPointError("a squared distance is not finite")
-    return d2, bound
+    return closeness, x2, bound
 
 
 def by_differences(
@@ -104,7 +110,7 @@ def full_float32() -> Iterator[None]:
 
 def _centred(
     raw: np.ndarray, centre: np.ndarray, dtype: tf.DType, factor: int = 1
-) -> tuple[tf.Tensor, tf.Tensor]:
+) -> tuple[tf.Tensor, np.ndarray]:
     """`factor` y for y = raw - centre, (n, D) of type `dtype`, and |y|^2, float64 (n,)."""
     result = _aligned(raw.shape, dtype)
     squares = np.empty(len(raw))
@@ -119,7 +125,7 @@ def _centred(
             y *= factor
 
     _in_strips(fill, len(raw))
-    return _tensor(result), tf.constant(squares)
+    return _tensor(result), squares
 
 
 def _aligned(shape: tuple[int, int], dtype: tf.DType) -> np.ndarray:
