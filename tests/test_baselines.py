@@ -13,7 +13,7 @@ from svae.linear_vae import load
 from svae.scoring import parzen_of
 from svae.settings.parzen import ParzenSettings
 
-SETTINGS = ParzenSettings("disjoint", "auto", "auto", -1.0, 0.5, 6)
+SETTINGS = ParzenSettings("disjoint", "auto", "auto", -1.0, 0.5, 6, False)
 SHAPE = (8, 8, 3)
 NAMES = ["training images", "k-means centroids", "blurred training images", "Gaussian"]
 

@@ -17,7 +17,7 @@ from svae.scoring import parzen_of
 from svae.settings.parzen import ParzenSettings
 
 EIGENVALUES = np.array([4.0, 2.0, 0.9, 0.3, 0.1])
-SETTINGS = ParzenSettings("disjoint", "auto", "auto", -1.0, 0.5, 6)
+SETTINGS = ParzenSettings("disjoint", "auto", "auto", -1.0, 0.5, 6, False)
 
 
 def make_spectrum(eigenvalues=EIGENVALUES, dimension=5, kept=None, seed=0):
