@@ -15,7 +15,7 @@ KernelDensity. Then the largest error over every sigma of the grid, against diff
 ordinary images, exact and near duplicates, samples that are all equal, and two tight clusters.
 Last, how time and memory grow with the number of samples, for --growth-test images and one sigma.
 
-Pictures are smooth fields plus noise. At full size 6 GB of temporary space and 3 GB of memory are
+Pictures are smooth fields plus noise. At full size 6 GB of temporary space and 5 GB of memory are
 needed; `--samples 1000 --valid 100 --test 1000 --side 32 --growth 500 1000` takes little.
 """
 
