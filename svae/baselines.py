@@ -18,8 +18,8 @@ from svae.datasets.store import Store, scale
 from svae.files import write_json
 from svae.linear_vae import BLOCK, centred, fitting_images, mean_image, training_images
 from svae.provenance import software
-from svae.scoring import fields, parzen_of
 from svae.settings.parzen import ParzenSettings
+from svae.store_score import fields, parzen_of
 
 IMAGES_A_CENTROID = 4  # at least, on average: a centroid of one image is that image
 PASSES = 3  # of k-means over the images: more improve hardly anything

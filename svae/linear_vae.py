@@ -43,8 +43,8 @@ from svae.datasets.store import Store, scale
 from svae.errors import UserError
 from svae.files import read_json, replacing, write_json
 from svae.provenance import software
-from svae.scoring import fields, parzen_of
 from svae.settings.parzen import ParzenSettings
+from svae.store_score import fields, parzen_of
 
 # As measured ones count, svae.evaluation; that module is TensorFlow's.
 ACTIVE_VARIANCE = 0.01

@@ -10,7 +10,7 @@ import stores
 from svae import baselines, linear_vae
 from svae.datasets.store import Store, scale
 from svae.linear_vae import load
-from svae.scoring import parzen_of
+from svae.store_score import parzen_of
 from svae.settings.parzen import ParzenSettings
 
 SETTINGS = ParzenSettings("disjoint", "auto", "auto", -1.0, 0.5, 6, False)

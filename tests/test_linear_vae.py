@@ -13,7 +13,7 @@ from svae.datasets.store import Store, scale
 from svae.errors import UserError
 from svae.files import write_json
 from svae.linear_vae import ACTIVE_VARIANCE, Spectrum, draw, fit, load, score, training_images
-from svae.scoring import parzen_of
+from svae.store_score import parzen_of
 from svae.settings.parzen import ParzenSettings
 
 EIGENVALUES = np.array([4.0, 2.0, 0.9, 0.3, 0.1])

@@ -69,7 +69,7 @@ def undo(finished):
         for path in (
             [finished.folder / part]
             if part.endswith("yaml")
-            else (finished.folder / part).rglob("*.py")
+            else [*(finished.folder / part).rglob("*.py"), *(finished.folder / part).rglob("*.j2")]
         )
     }
     # Snakemake looks at the time of a script, not only at its text.
@@ -178,7 +178,7 @@ CONFIGURATION_ROWS = {
     "more epochs": ({"training": {"epochs": 2}}, all_of(*TRAIN)),
     "threads of all that do not say otherwise": (
         {"training": {"threads": 2}},
-        two_variants(*TRAIN, "baselines"),
+        two_variants(*TRAIN) | all_of("baselines", "linear_vae"),  # which have the spectrum
     ),
     "one variant's setting": (
         {"variants": {**VARIANTS, "vanilla": {"posterior": "vanilla", "learning_rate": 0.01}}},

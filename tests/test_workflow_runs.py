@@ -39,6 +39,8 @@ def test_changed_settings_and_data_sets(tmp_path):
         "variants": {"low_rank": VARIANTS["low_rank"]},
         "training": {"epochs": 1, "batch_size": 50},
         "sampling": {"n_samples": 50},
+        "parzen": {"fresh_draws": 0},
+        "evaluation": {"importance_samples": 2, "bound_images": 5, "distance_images": 20},
     }
     workflow.configure(one)
     workflow.run()
