@@ -10,8 +10,8 @@ import stores
 from svae import baselines, linear_vae
 from svae.datasets.store import Store, scale
 from svae.linear_vae import load
-from svae.store_score import parzen_of
 from svae.settings.parzen import ParzenSettings
+from svae.store_score import parzen_of
 
 SETTINGS = ParzenSettings("disjoint", "auto", "auto", -1.0, 0.5, 6, False)
 SHAPE = (8, 8, 3)

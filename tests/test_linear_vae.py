@@ -13,8 +13,8 @@ from svae.datasets.store import Store, scale
 from svae.errors import UserError
 from svae.files import write_json
 from svae.linear_vae import ACTIVE_VARIANCE, Spectrum, draw, fit, load, score, training_images
-from svae.store_score import parzen_of
 from svae.settings.parzen import ParzenSettings
+from svae.store_score import parzen_of
 
 EIGENVALUES = np.array([4.0, 2.0, 0.9, 0.3, 0.1])
 SETTINGS = ParzenSettings("disjoint", "auto", "auto", -1.0, 0.5, 6, False)
