@@ -40,6 +40,7 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from svae.datasets.store import Store, scale
+from svae.datasets.subset import subset
 from svae.errors import UserError
 from svae.files import read_json, replacing, write_json
 from svae.provenance import software
@@ -242,14 +243,7 @@ def training_images(store: Store, most: int, seed: int | list[int]) -> np.ndarra
     """All training images, or `most` of them at random without replacement, as they lie in the
     file: uint8 (n, height, width, channel)."""
     images = store.split("train")
-    if len(images) <= most:
-        return store.images("train")
-    rows = np.random.default_rng(seed).choice(len(images), most, replace=False)
-    chosen = np.empty((most, *store.shape), np.uint8)
-    # One by one: h5py is slow to select many rows at once, and takes memory for every chunk.
-    for place, row in enumerate(np.sort(rows).tolist()):
-        chosen[place] = images[row]
-    return chosen
+    return subset(images, min(most, len(images)), np.random.default_rng(seed))
 
 
 def fitting_images(store: Store, seed: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from svae import bound, memorisation, pictures, wasserstein
 from svae.datasets.store import Store
+from svae.datasets.subset import subset
 from svae.files import write_json
 from svae.model import SpatialVAE
 from svae.provenance import software
@@ -95,7 +96,7 @@ def _distances(
     train, test = store.split("train"), store.split("test")
     count = min(settings.distance_images, len(drawn), len(train), len(test))
     chosen = (
-        memorisation.subset(images, count, np.random.default_rng([seed, stream]))
+        subset(images, count, np.random.default_rng([seed, stream]))
         for images, stream in ((test, _TEST), (train, _TRAIN))
     )
     return wasserstein.compare(drawn[:count], *chosen, seed, threads)

@@ -22,6 +22,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from svae.datasets.store import scale
+from svae.datasets.subset import subset
 from svae.errors import UserError
 
 Images = np.ndarray | h5py.Dataset
@@ -67,15 +68,6 @@ def shares(
         "share_if_all_were_copies": 0.5 + 0.5 * count / train.shape[0],
         "seed": seed,
     }
-
-
-def subset(images: Images, count: int, draw: np.random.Generator) -> np.ndarray:
-    """`count` of the images at random, each at most once, in their order."""
-    if count == images.shape[0]:
-        return images[:]
-    chosen = np.sort(draw.choice(images.shape[0], count, replace=False))
-    # One by one, since h5py is slow with long lists of rows.
-    return np.stack([images[i] for i in chosen]) if count else images[:0]
 
 
 def nearest(images: Images, references: Images, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ from test_training import SHAPE, TINY, make_store, train
 
 from svae import bound, measures, memorisation, pictures, wasserstein
 from svae.datasets.store import Store
+from svae.datasets.subset import subset
 from svae.errors import UserError
 from svae.measures import measure
 from svae.runs import load_model
@@ -90,7 +91,7 @@ def test_distance_of_equal_numbers(found, parts):
         name: np.random.default_rng([0, stream])
         for name, stream in (("test", measures._TEST), ("train", measures._TRAIN))
     }
-    test, train = (memorisation.subset(images[name], 8, rng[name]) for name in ("test", "train"))
+    test, train = (subset(images[name], 8, rng[name]) for name in ("test", "train"))
     assert value["distance"] == wasserstein.distance(samples["samples"][:8], test, 0)
     assert value["floor"] == wasserstein.distance(test, train, 0)
 
