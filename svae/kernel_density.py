@@ -26,8 +26,9 @@ import tensorflow as tf
 from svae.errors import UserError
 from svae.squared_distances import Samples, by_differences, by_products, full_float32
 
-BLOCK = 3334  # samples held at a time, a third of the usual 10,000
+BLOCK = 5000  # samples held at a time, half of the usual 10,000
 TILE = 2000  # images held at a time
+AGAIN = 500  # of these, whose distances are computed in a more exact type at a time
 TOLERANCE = 0.004  # nats an image
 # The most distances to a block of samples that are computed again for one image.
 CANDIDATES = 16
@@ -148,10 +149,12 @@ def _log_kernels(
         doubt = np.take_along_axis(tails, count[None, :, None], axis=2)[..., 0] + log_expm1
         total = np.logaddexp(log_mass, mass)
         failed |= (np.exp(doubt - total) + np.exp(log_doubt - total) > np.expm1(tolerance)).any(0)
-    if failed.any():
-        so_far = log_mass[:, failed], log_doubt[:, failed]
-        mass[:, failed], doubt[:, failed] = _log_kernels(
-            x[failed], samples, rates, *so_far, tolerance, EXACTER[dtype]
+    failed = np.flatnonzero(failed)
+    for start in range(0, len(failed), AGAIN):
+        some = failed[start : start + AGAIN]
+        so_far = log_mass[:, some], log_doubt[:, some]
+        mass[:, some], doubt[:, some] = _log_kernels(
+            x[some], samples, rates, *so_far, tolerance, EXACTER[dtype]
         )
     return mass, doubt
 

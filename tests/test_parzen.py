@@ -334,8 +334,12 @@ class TestAdversaries:
             return by_products(x, samples, dtype)
 
         monkeypatch.setattr(kernel_density, "by_products", watched)
-        log_likelihoods(*two_clusters(0), [0.1])
+        at_once = log_likelihoods(*two_clusters(0), [0.1])
         assert kinds == [(tf.float32, 8), (tf.float64, 8)]
+        kinds.clear()
+        monkeypatch.setattr(kernel_density, "AGAIN", 3)
+        np.testing.assert_allclose(log_likelihoods(*two_clusters(0), [0.1]), at_once, rtol=1e-12)
+        assert kinds == [(tf.float32, 8), *((tf.float64, n) for n in (3, 3, 2))]
         kinds.clear()
         log_likelihoods(*two_clusters(0), [10.0])
         log_likelihoods(*beside(1e-3), [0.1])
