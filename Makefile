@@ -49,10 +49,10 @@ lint: env
 	$(BIN)/python tests/lint_workflow.py
 
 unit: env
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not workflow and not browser and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not workflow and not browser and not gpu"
 
 workflow: env
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "workflow and not browser and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "workflow and not browser and not gpu"
 
 test-browser: env
 	@command -v chromium > /dev/null || { echo "make test-browser needs chromium: apt-get install chromium" >&2; exit 1; }

@@ -11,3 +11,11 @@ devices.set_up(None, threads=1)
 # In the background, or under nohup, they are ignored, and so they would be in what a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# The files that take longest go first, so that the two workers of `make test` end together.
+LONGEST = ("workflow", "training", "resume", "workflow_settings", "precision", "training_step")
+
+
+def pytest_collection_modifyitems(items):
+    order = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))

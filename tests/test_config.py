@@ -617,31 +617,19 @@ def test_the_configuration_is_light():
 OWN_LINES = re.compile(
     r"^(Using workflow specific profile|Config file .* is extended by) .*\n", re.M
 )
-# One of each kind of message, and what Snakemake itself could trip over.
+# What Snakemake itself could trip over; the messages all have their test above.
 THROUGH_SNAKEMAKE = [
-    "typo of a data set",
     "unknown data set",
-    "data set in a list",
     "typo of a key",
-    "wrong type",
     "boolean",
-    "negative",
     "nan",
-    "huge",
     "empty section",
     "no variants",
-    "list of variants",
-    "variant with nothing",
-    "unknown posterior",
     "variant with a dash",
     "variant called on",
     "number as a key",
     "null as a key",
-    "latent of vanilla",
     "weights in a circle",
-    "size of no network",
-    "too many valid",
-    "role of no file",
 ]
 
 

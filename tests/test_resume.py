@@ -149,14 +149,7 @@ MOMENTS = (("step", 7), ("save", 12), ("save", 3), ("validation", 1), ("statisti
 def test_a_training_killed_anywhere_ends_as_if_it_was_not(data, whole, tmp_path):
     folder = tmp_path / "run"
     goes_on = []
-    # In a step, while a checkpoint is written, in a validation, and in the last pass of all.
-    for where, passes in (
-        ("step", 7),
-        ("save", 12),
-        ("save", 3),
-        ("validation", 1),
-        ("statistics", 0),
-    ):
+    for where, passes in MOMENTS:
         assert start(data, folder, where, passes).wait() == -signal.SIGKILL
         goes_on += [line for line in log_of(folder).splitlines() if "goes on behind" in line]
         assert not (folder / "run.json").exists()
@@ -167,18 +160,18 @@ def test_a_training_killed_anywhere_ends_as_if_it_was_not(data, whole, tmp_path)
     assert len(list((folder / "checkpoints").iterdir())) == 2  # and no half-written file
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_asked_to_stop_it_saves_and_goes_on(data, whole, tmp_path, name):
+def test_asked_to_stop_it_saves_and_goes_on(data, whole, tmp_path):
     folder = tmp_path / "run"
-    process = start(data, folder)
-    wait_for_step(folder, 25 if name == "SIGTERM" else 3)
-    for _ in range(3):  # Snakemake sends its own behind the terminal's
-        process.send_signal(getattr(signal, name))
-    assert process.wait() == 128 + getattr(signal, name)
-    log = log_of(folder)
-    assert f"stopped by {name}; to go on, run snakemake again" in log and "Traceback" not in log
-    saved = max(int(path.stem[5:]) for path in (folder / "checkpoints").glob("step-*.npz"))
-    assert f"step {saved} is saved in " in log and saved < 60
+    for name, step in (("SIGINT", 3), ("SIGTERM", 25)):
+        process = start(data, folder)
+        wait_for_step(folder, step)
+        for _ in range(3):  # Snakemake sends its own behind the terminal's
+            process.send_signal(getattr(signal, name))
+        assert process.wait() == 128 + getattr(signal, name)
+        log = log_of(folder)
+        assert f"stopped by {name}; to go on, run snakemake again" in log and "Traceback" not in log
+        saved = max(int(path.stem[5:]) for path in (folder / "checkpoints").glob("step-*.npz"))
+        assert f"step {saved} is saved in " in log and step <= saved < 60
     assert start(data, folder).wait() == 0
     assert "goes on behind" in log_of(folder)
     assert results(folder) == results(whole)

@@ -31,7 +31,7 @@ def overlap(folder):
 
 def test_changed_settings_and_data_sets(tmp_path):
     """A cached run of other settings is set aside and not used; more epochs go on; a data set and
-    back again trains nothing."""
+    back again computes nothing."""
     workflow = Workflow(tmp_path)
     archive = small_cifar10(tmp_path / "own.tar.gz")
     one = {
@@ -42,13 +42,14 @@ def test_changed_settings_and_data_sets(tmp_path):
         "parzen": {"fresh_draws": 0},
         "evaluation": {"importance_samples": 2, "bound_images": 5, "distance_images": 20},
     }
+    score = "results/parzen_low_rank.json"
     workflow.configure(one)
-    workflow.run()
+    workflow.run(score)
     run = tmp_path / "runs/mnist_5k/low_rank/seed-0"
     first = json.loads((run / "run.json").read_text())
 
     workflow.configure({"training": {"epochs": 2}})
-    workflow.run()
+    workflow.run(score)
     assert (
         "goes on behind epoch 1"
         in (tmp_path / "logs/train_mnist_5k_low_rank_seed-0.log").read_text()
@@ -56,33 +57,24 @@ def test_changed_settings_and_data_sets(tmp_path):
     assert len((run / "history.jsonl").read_text().splitlines()) == 2
 
     workflow.configure({"training": {"epochs": 1, "learning_rate": 0.01}})
-    workflow.run()
+    workflow.run(score)
     second = json.loads((run / "run.json").read_text())
     assert second["settings"]["learning_rate"] == 0.01
     assert second["weights_sha256"] != first["weights_sha256"]
     assert len((run / "history.jsonl").read_text().splitlines()) == 1
     aside = run.with_name("seed-0.set-aside-1")
     assert json.loads((aside / "identity.json").read_text())["settings"]["epochs"] == 2
-    score = json.loads((tmp_path / "results/parzen_low_rank.json").read_text())
+    content = (tmp_path / score).read_text()
 
     workflow.run("--config", "dataset=cifar10", "training={objective: elbo}")
-    there = json.loads((tmp_path / "results/parzen_low_rank.json").read_text())
+    there = json.loads((tmp_path / score).read_text())
     assert there["dataset"] == "cifar10" and there["dimension"] == 3072
     assert there["objective"] == "elbo" and there["decoder_variance"] > 0
     assert "differs by checksum" in there["dataset_source_note"]
     assert "**Warning:**" in (tmp_path / "results/summary.md").read_text()
-    assert workflow.planned() == {
-        "result": 1,
-        "comparison": 1,
-        "contact_sheet": 1,
-        "training_curves": 1,
-        "grids": 1,
-        "charts": 1,
-        "summary": 1,
-        "report": 1,
-    }
-    workflow.run()
-    assert json.loads((tmp_path / "results/parzen_low_rank.json").read_text()) == score
+    assert workflow.planned(score) == {"result": 1}
+    workflow.run(score)
+    assert (tmp_path / score).read_text() == content
 
 
 def test_outputs_go_to_the_directory(tmp_path):
@@ -120,70 +112,78 @@ def fake_gpus(folder, count):
 GIVEN = {0: [], 1: ["GPU-fake-0", "GPU-fake-0"], 2: ["GPU-fake-0", "GPU-fake-1"]}
 
 
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """A workflow of two trainings whose data set is converted."""
+    workflow = Workflow(tmp_path_factory.mktemp("converted"))
+    names = ("vanilla", "low_rank")
+    workflow.configure(SMALL | {"variants": {name: {"posterior": name} for name in names}})
+    workflow.run("--cores", "2", "data/mnist_5k.h5")
+    return workflow
+
+
+RECORDS = [f"runs/mnist_5k/{name}/seed-0/run.json" for name in ("vanilla", "low_rank")]
+
+
+@pytest.fixture
+def small(converted, tmp_path):
+    """The same in a folder of its own."""
+    return converted.copy(tmp_path / "small")
+
+
 @pytest.mark.parametrize("count", GIVEN)
-def test_one_training_one_gpu(tmp_path, count):
+def test_one_training_one_gpu(small, tmp_path, count):
     """Two trainings on one GPU run one after the other; on two side by side, each on its own; and
     without any side by side on the CPU.
 
     TensorFlow cannot see these GPUs: each job says so, naming the one it was given, and goes on.
     """
-    workflow = Workflow(tmp_path)
-    names = ("vanilla", "low_rank")
-    workflow.configure(SMALL | {"variants": {name: {"posterior": name} for name in names}})
-    records = [f"runs/mnist_5k/{name}/seed-0/run.json" for name in names]
     environment = {"TMPDIR": str(tmp_path), **fake_gpus(tmp_path, count)}
-    workflow.run("--cores", "2", "data/mnist_5k.h5", **environment)
-    workflow.run("--cores", "2", *records, **environment)
-    logs = [path.read_text() for path in (tmp_path / "logs").glob("train*")]
+    small.run("--cores", "2", *RECORDS, **environment)
+    logs = [path.read_text() for path in (small.folder / "logs").glob("train*")]
     given = [found[0] for log in logs if (found := re.search(r"GPU-fake-\d", log))]
     assert sorted(given) == GIVEN[count]
     assert not any("waiting for a GPU" in log for log in logs)
-    assert overlap(tmp_path) == (count != 1)
+    assert overlap(small.folder) == (count != 1)
 
 
-def small_trainings(folder, device):
-    """A workflow of two trainings whose data set is converted, and its targets."""
-    workflow = Workflow(folder)
-    names = ("vanilla", "low_rank")
-    variants = {name: {"posterior": name} for name in names}
-    workflow.configure(SMALL | {"variants": variants, "device": device})
-    return workflow, [f"runs/mnist_5k/{name}/seed-0/run.json" for name in names]
-
-
-def test_device_cpu_leaves_gpus_alone(tmp_path):
-    workflow, records = small_trainings(tmp_path, "cpu")
+def test_device_cpu_leaves_gpus_alone(small, tmp_path):
+    small.configure({"device": "cpu"})
     environment = {"TMPDIR": str(tmp_path), **fake_gpus(tmp_path, 1)}
-    workflow.run("--cores", "2", "data/mnist_5k.h5", **environment)
-    workflow.run("--cores", "2", *records, **environment)
-    assert overlap(tmp_path)
-    for record in records:
-        content = json.loads((tmp_path / record).read_text())
+    small.run("--cores", "2", *RECORDS, **environment)
+    assert overlap(small.folder)
+    for record in RECORDS:
+        content = json.loads((small.folder / record).read_text())
         assert content["device"] == "running on the CPU with 1 thread"
-    assert not any("GPU" in path.read_text() for path in (tmp_path / "logs").glob("train*"))
+    assert not any("GPU" in path.read_text() for path in (small.folder / "logs").glob("train*"))
     assert not list(tmp_path.glob("svae-gpu-*"))
+    # Another device trains nothing anew, nor is a GPU missed where none is needed.
+    assert small.planned("--config", "device=gpu", "--", *RECORDS) == {}
+    small.run("--cores", "2", "--config", "device=gpu", "--", *RECORDS)
 
 
 def test_device_gpu_without_a_gpu_stops_before_anything_runs(tmp_path):
-    workflow, records = small_trainings(tmp_path, "gpu")
-    done = workflow.run("--cores", "2", *records, check=False)
+    workflow = Workflow(tmp_path)
+    workflow.configure(SMALL | {"device": "gpu"})
+    done = workflow.run("--cores", "2", *RECORDS, check=False)
     assert done.returncode != 0
     assert "device is gpu, but no NVIDIA GPU is visible" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "data").exists()
     # Nothing else needs one, and a dry run tells what would run.
-    assert workflow.planned(*records) == {"convert": 1, "train": 2}
+    assert workflow.planned(*RECORDS) == {"convert": 1, "train": 2}
     workflow.run("--cores", "2", "data/mnist_5k.h5")
 
 
-def test_device_gpu_with_one_that_tensorflow_lacks_fails_the_training(tmp_path):
-    workflow, records = small_trainings(tmp_path, "gpu")
+def test_device_gpu_with_one_that_tensorflow_lacks_fails_the_training(small, tmp_path):
+    small.configure({"device": "gpu"})
     environment = {"TMPDIR": str(tmp_path), **fake_gpus(tmp_path, 1)}
-    done = workflow.run("--cores", "2", records[0], check=False, **environment)
+    done = small.run("--cores", "2", RECORDS[0], check=False, **environment)
     assert done.returncode != 0
-    log = (tmp_path / "logs/train_mnist_5k_vanilla_seed-0.log").read_text()
+    log = (small.folder / "logs/train_mnist_5k_vanilla_seed-0.log").read_text()
     assert "GPU GPU-fake-0 is there, but TensorFlow cannot use it" in log
     assert "Traceback" not in log
-    assert not (tmp_path / "runs").exists()
+    assert not (small.folder / "runs").exists()
 
 
 # Stands in for a cluster: it notes what a job asks for, and fails it.
@@ -221,27 +221,17 @@ class Executor(RemoteExecutor):
 @pytest.mark.parametrize(
     ("device", "asked"), [("gpu", "gpu 1, threads 1"), ("auto", "gpu 0, threads 2")]
 )
-def test_trainings_on_a_cluster(tmp_path, device, asked, count):
+def test_trainings_on_a_cluster(small, tmp_path, device, asked, count):
     """They ask for a GPU if they must have one, whatever the submitting machine has, and do not
     wait there for one another."""
-    workflow, records = small_trainings(tmp_path, device)
-    workflow.configure({"training": {"threads": 2}})
-    plugin = tmp_path / "snakemake_executor_plugin_standin"
+    small.configure({"training": {"threads": 2}, "device": device})
+    plugin = small.folder / "snakemake_executor_plugin_standin"
     plugin.mkdir()
     (plugin / "__init__.py").write_text(CLUSTER)
-    workflow.run("--cores", "2", "data/mnist_5k.h5")
     environment = fake_gpus(tmp_path, count)
     cluster = ("--executor", "standin", "--jobs", "2", "--cores", "2", "--keep-going")
     wait = ("--seconds-between-status-checks", "1")
-    done = workflow.run(*cluster, *wait, *records, check=False, **environment)
+    done = small.run(*cluster, *wait, *RECORDS, check=False, **environment)
     assert "Error in the configuration" not in done.stderr
-    lines = (tmp_path / "asked.txt").read_text().splitlines()
+    lines = (small.folder / "asked.txt").read_text().splitlines()
     assert lines == [f"train: {asked}"] * 2, done.stderr
-
-
-def test_another_device_trains_nothing_anew(tmp_path):
-    workflow, records = small_trainings(tmp_path, "cpu")
-    workflow.run("--cores", "2", *records)
-    assert workflow.planned("--config", "device=gpu", "--", *records) == {}
-    # Nor is a GPU missed where none is needed.
-    workflow.run("--cores", "2", "--config", "device=gpu", "--", *records)

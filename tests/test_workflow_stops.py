@@ -13,7 +13,7 @@ pytestmark = pytest.mark.workflow
 RUN = "runs/mnist_5k/low_rank/seed-0"
 SETTINGS = {
     "training": {"epochs": 2, "threads": 1},
-    "checkpoints": {"minutes": 0.001},
+    "checkpoints": {"minutes": 0.02},
     "variants": {"low_rank": VARIANTS["low_rank"]},
 }
 
@@ -34,28 +34,37 @@ def whole(tmp_path_factory):
     return workflow.folder
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGKILL"])
-def test_a_signal_to_all_of_it_loses_nothing(tmp_path, whole, name):
-    """As Ctrl-C in a terminal does, and a machine that is lost."""
-    workflow = Workflow(tmp_path / "stopped")
-    workflow.configure(SETTINGS)
-    log = workflow.folder / "logs/train_mnist_5k_low_rank_seed-0.log"
-    with workflow.start(f"{RUN}/run.json") as process:
+def stop(workflow, name):
+    """Start Snakemake, and send the signal to all of it as soon as there is a new checkpoint."""
+
+    def checkpoints():
+        return set(workflow.folder.glob(f"{RUN}/checkpoints/step-*"))
+
+    before = checkpoints()
+    with workflow.start(f"{RUN}/run.json", "--rerun-incomplete") as process:
         limit = time.monotonic() + 120
-        while not list(workflow.folder.glob(f"{RUN}/checkpoints/step-*")):
+        while not checkpoints() - before:
             assert process.poll() is None and time.monotonic() < limit
             time.sleep(0.05)
         os.killpg(process.pid, getattr(signal, name))
         assert process.wait(60) != 0
     assert not (workflow.folder / RUN / "run.json").exists()
-    if name == "SIGKILL":
-        workflow.run("--unlock")
-    else:
-        for _ in range(100):  # Snakemake may be gone a moment before its job
-            if "run snakemake again" in log.read_text():
-                break
-            time.sleep(0.1)
-        assert f"stopped by {name}; to go on, run snakemake again" in log.read_text()
+
+
+def test_a_signal_to_all_of_it_loses_nothing(tmp_path, whole):
+    """As Ctrl-C in a terminal does, and then a machine that is lost."""
+    workflow = Workflow(tmp_path / "stopped")
+    workflow.configure(SETTINGS)
+    log = workflow.folder / "logs/train_mnist_5k_low_rank_seed-0.log"
+    stop(workflow, "SIGINT")
+    for _ in range(100):  # Snakemake may be gone a moment before its job
+        if "run snakemake again" in log.read_text():
+            break
+        time.sleep(0.1)
+    assert "stopped by SIGINT; to go on, run snakemake again" in log.read_text()
+    stop(workflow, "SIGKILL")
+    assert "goes on behind" in log.read_text()
+    workflow.run("--unlock")
     workflow.run(f"{RUN}/run.json", "--rerun-incomplete")
     assert "goes on behind" in log.read_text()
     assert results(workflow.folder) == results(whole)

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from copy import copy
 from pathlib import Path
 
 import yaml
@@ -39,6 +40,13 @@ class Workflow:
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, target)
+
+    def copy(self, folder: Path) -> "Workflow":
+        """The same in another folder, with all that was made in this one."""
+        shutil.copytree(self.folder, folder)
+        twin = copy(self)
+        twin.folder = folder
+        return twin
 
     def configure(self, changes: dict) -> None:
         """Lay `changes` over the copy's config.yaml, inner mappings too, but for variants."""
