@@ -13,7 +13,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The files that take longest go first, so that the two workers of `make test` end together.
-LONGEST = ("workflow", "training", "resume", "workflow_settings", "precision", "training_step")
+LONGEST = (
+    *("training", "resume", "precision", "training_step", "diagnosis", "devices"),
+    *("workflow", "workflow_runs", "workflow_data", "workflow_stops", "config"),
+)
 
 
 def pytest_collection_modifyitems(items):

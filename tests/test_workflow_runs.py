@@ -48,7 +48,7 @@ def test_changed_settings_and_data_sets(tmp_path):
     first = json.loads((run / "run.json").read_text())
 
     workflow.configure({"training": {"epochs": 2}})
-    workflow.run(score)
+    workflow.run(str(run.relative_to(tmp_path) / "run.json"))
     assert (
         "goes on behind epoch 1"
         in (tmp_path / "logs/train_mnist_5k_low_rank_seed-0.log").read_text()
