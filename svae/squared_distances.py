@@ -18,6 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import tensorflow as tf
 
+from svae.datasets.store import scale
+
 # lambda of the bound. If x and s are parallel and terms are added one by one, the error's standard
 # deviation is a quarter of sqrt(k) u |x||s|.
 LAMBDA = 1.5
@@ -26,7 +28,7 @@ STRIP, PAIRS = 16, 8
 ALIGNMENT = 64  # bytes, of TensorFlow's memory
 
 # The pixel of each byte.
-PIXELS = np.arange(256, dtype=np.float32) / np.float32(127.5) - np.float32(1)
+PIXELS = scale(np.arange(256, dtype=np.uint8))
 
 UNIT_ROUNDOFF = {tf.float32: 2.0**-24, tf.float64: 2.0**-53}
 

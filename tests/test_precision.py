@@ -244,8 +244,13 @@ def test_one_weights_file_for_every_precision(tmp_path, precision):
     assert isinstance(twin, SpatialVAE) and np.any(twin(x).numpy() != trained.model(x).numpy())
 
 
-# Not every combination: XLA takes its time.
-COMPILED = [("mvn", "optimal", "float32"), ("low_rank", "learned", "mixed_float16")]
+# Every posterior, objective and precision, but not every combination: XLA takes its time.
+COMPILED = [
+    ("vanilla", "weighted", "float32"),
+    ("naive", "learned", "mixed_float16"),
+    ("mvn", "optimal", "float32"),
+    ("low_rank", "weighted", "mixed_bfloat16"),
+]
 
 
 @pytest.mark.parametrize(("posterior", "objective", "precision"), COMPILED)

@@ -71,6 +71,10 @@ def test_changed_settings_and_data_sets(tmp_path):
     assert there["objective"] == "elbo" and there["decoder_variance"] > 0
     assert "differs by checksum" in there["dataset_source_note"]
     assert workflow.planned(score) == {"result": 1}
+    # All the rest is asked for here for the first time, or is of the other data set.
+    rest = ("contact_sheet", "comparison", "training_curves", "grids", "charts", "summary")
+    rest += ("result", "report", "baselines", "linear_vae", "evaluate")
+    assert workflow.planned() == dict.fromkeys(rest, 1)
     workflow.run(score)
     assert (tmp_path / score).read_text() == content
 
