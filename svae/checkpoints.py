@@ -36,19 +36,26 @@ class State:
     records: list[dict[str, Any]] = field(default_factory=list)  # of the epochs that are finished
     # Sums over the steps of the begun epoch: of their terms, and of the seconds that they took.
     sums: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("loss", "sse", "kl"), 0.0)
+        default_factory=lambda: dict.fromkeys(("loss", "sse", "kl", "penalty"), 0.0)
     )
     seconds: float = 0.0
+    # The step of the begun epoch with the largest loss, counted from 1, and that loss.
+    worst_step: int = 0
+    worst_loss: float = 0.0
+    spikes: list[dict[str, Any]] = field(default_factory=list)  # that were rolled back
 
 
 class Checkpoints:
-    """The last two checkpoints of a run, in `folder`."""
+    """The last two checkpoints of a run, in `folder`, and that of the last whole epoch."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def save(self, state: State, variables: Iterable[keras.Variable]) -> Path:
-        """Write a checkpoint, then delete those before the last one.
+    def save(
+        self, state: State, variables: Iterable[keras.Variable], epoch_start: int | None = None
+    ) -> Path:
+        """Write a checkpoint, then delete those before the last one, but for that of the step
+        `epoch_start`, to which a training goes back after a spike.
 
         UserError if a value is not finite, so that whoever goes on finds none that is lost, or if
         the disk is full; the checkpoints that are there stay.
@@ -69,8 +76,15 @@ class Checkpoints:
             file.flush()
             os.fsync(file.fileno())  # or a power cut could leave two empty files
         for path in self._newest_first()[KEPT:]:
-            path.unlink()
+            if _step(path) != epoch_start:
+                path.unlink()
         return target
+
+    def drop_after(self, step: int) -> None:
+        """Delete the checkpoints of later steps."""
+        for path in self._newest_first():
+            if _step(path) > step:
+                path.unlink()
 
     def restore(self, variables: Iterable[keras.Variable]) -> State | None:
         """Set the variables from the newest checkpoint that is whole; None if there is none."""
@@ -98,7 +112,11 @@ class Checkpoints:
         if not self.folder.is_dir():
             return []
         paths = [path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
-        return sorted(paths, key=lambda path: int(path.stem.removeprefix("step-")), reverse=True)
+        return sorted(paths, key=_step, reverse=True)
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
 
 
 def _read(path: Path, shapes: list[tuple[int, ...]]) -> tuple[State, list[np.ndarray]]:

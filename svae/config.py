@@ -195,6 +195,8 @@ def _variants(config: dict[str, Any], dimension: int) -> dict[str, TrainingSetti
             "kl_weight": _kl_weight(config, name, merged, dimension, []) if weighted else None,
             "decoder_variance": None if weighted else values["decoder_variance"],
         }
+        if values["posterior"] != "low_rank":
+            own["low_rank_start"] = None  # decides nothing there, so it reruns nothing
         if own["decoder_variance"] != "learned":  # its rate decides nothing, so it reruns nothing
             own["decoder_variance_learning_rate"] = None
         settings[name] = TrainingSettings(**{**values, **own})

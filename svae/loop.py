@@ -19,10 +19,24 @@ from svae.evaluation import Evaluator
 from svae.history import best_epoch
 from svae.runs import RunFolder, save_weights
 from svae.settings.services import Services
+from svae.spikes import LOWER, MOST, described, spike_of
 from svae.stopping import StopRequest
 from svae.training_step import TrainingStep
 
 log = logging.getLogger(__name__)
+
+REMEDY = (
+    "Lower training.learning_rate, or set training.gradient_clip_norm or "
+    "training.learning_rate_warmup_epochs"
+)
+
+
+class Spike(Exception):
+    """Asks for a rollback. `facts`: as run.json has them; `error`: if there is none any more."""
+
+    def __init__(self, facts: dict[str, Any], error: UserError):
+        super().__init__(str(error))
+        self.facts, self.error = facts, error
 
 
 def as_dataset(feed: Feed, epochs: range, first: int = 0) -> tf.data.Dataset:
@@ -72,21 +86,31 @@ class Loop:
         self.request.at_once = False  # from here on there is something to save
         self.callbacks.on_train_begin()
         try:
-            epochs = range(len(self.state.records), self.settings.epochs)
-            first = self.state.step - epochs.start * self.feed.steps
-            batches = iter(as_dataset(self.feed, epochs, first))
-            for epoch in epochs:
-                if self._has_converged():
-                    break
-                self.callbacks.on_epoch_begin(epoch)
-                self._steps(step, batches, epoch)
-                self._end_epoch(epoch)
+            if self.settings.on_spike == "rollback" and self.state.step == 0:
+                self._save()
+            while not self._is_done():
+                try:
+                    self._epochs(step)
+                except Spike as spike:
+                    self._roll_back(spike)
         except Stopped:
             log.info("step %d is saved in %s", self.state.step, self._save())
             raise
         self.callbacks.on_train_end()
         self.request.at_once = True
         self.request.check()
+
+    def _epochs(self, step: Any) -> None:
+        """The epochs that are missing. Spike where one calls for a rollback."""
+        epochs = range(len(self.state.records), self.settings.epochs)
+        first = self.state.step - epochs.start * self.feed.steps
+        batches = iter(as_dataset(self.feed, epochs, first))
+        for epoch in epochs:
+            if self._is_done():
+                break
+            self.callbacks.on_epoch_begin(epoch)
+            self._steps(step, batches, epoch)
+            self._end_epoch(epoch)
 
     def _steps(self, step: Any, batches: Iterator[tf.Tensor], epoch: int) -> None:
         state, first = self.state, epoch * self.feed.steps
@@ -95,11 +119,15 @@ class Loop:
             terms = {name: float(value) for name, value in terms.items()}
             where = f"step {number + 1} (epoch {epoch + 1})"
             if not all(map(math.isfinite, terms.values())):
-                raise self._lost(where, "loss is", terms)
+                lost = self._lost(where, "loss is", terms)
+                facts = {"epoch": epoch + 1, "step": number + 1, "split": None}
+                raise lost if self.settings.on_spike == "stop" else Spike(facts, lost)
             if self.take_step.overflows():
                 raise self._lost(where, "gradients are", terms)
             now = time.monotonic()
             state.step = number + 1
+            if state.worst_step <= first or terms["loss"] > state.worst_loss:
+                state.worst_step, state.worst_loss = number + 1, terms["loss"]
             state.sums = {name: total + terms[name] for name, total in state.sums.items()}
             state.seconds += now - self.mark
             self.mark = now
@@ -116,6 +144,7 @@ class Loop:
             model.log_variance.assign(math.log(means["sse"] / model.dimension))
         terms = self.evaluator(self.valid)
         record = self._record(epoch, means, terms)
+        self._judge(record)
         # From here to the checkpoint nothing stops the program but its end.
         state.records.append(record)
         state.sums, state.seconds = dict.fromkeys(state.sums, 0.0), 0.0
@@ -132,7 +161,9 @@ class Loop:
         terms = {**terms, **self.evaluator.objective(terms)}
         if not all(math.isfinite(x) for x in terms.values() if isinstance(x, float)):
             shown = {name: terms[f"{name}_per_image"] for name in ("sse", "kl_nats")}
-            raise self._lost(f"validation behind epoch {epoch + 1}", "loss is", shown)
+            lost = self._lost(f"validation after epoch {epoch + 1}", "loss is", shown)
+            facts = {"epoch": epoch + 1, "step": state.step, "split": None}
+            raise lost if self.settings.on_spike == "stop" else Spike(facts, lost)
         return {
             "epoch": epoch + 1,
             "step": state.step,
@@ -140,6 +171,7 @@ class Loop:
             "train_loss": means["loss"],
             "train_sse_per_image": means["sse"],
             "train_kl_nats_per_image": means["kl"],
+            "train_saturation_penalty": means["penalty"],
             **{f"valid_{name}": value for name, value in terms.items()},
             **model.kl_weights(),
             # Of the epoch's last step.
@@ -149,8 +181,63 @@ class Loop:
             "images_per_second": self.feed.steps * self.settings.batch_size / state.seconds,
         }
 
+    def _judge(self, record: dict[str, Any]) -> None:
+        """Spike, or UserError under `on_spike: stop`, if the epoch of `record` is one."""
+        state, rule = self.state, self.settings.on_spike
+        found = spike_of(state.records, record)
+        if found is None:
+            return
+        keys = ("kl_nats_median", "kl_nats_largest", "kl_largest_image", "kl_largest_map")
+        found |= {key: record[f"valid_{key}"] for key in keys}
+        found |= {"epoch": record["epoch"], "step": state.worst_step}
+        found["largest_loss"] = state.worst_loss
+        error = UserError(
+            f"spike in {described(found)}; {self.run_folder.checkpoints.way_back()}. {REMEDY}"
+        )
+        if rule == "stop":
+            raise error
+        if rule == "rollback":
+            raise Spike(found, error)
+        log.warning(
+            "warning: spike in %s; the training continues (on_spike: ignore)", described(found)
+        )
+        state.spikes.append({**found, "rolled_back": False})
+
+    def _roll_back(self, spike: "Spike") -> None:
+        """Back to the end of the epoch before, with a lower learning rate.
+
+        The spike's error if there was one too many, or if nothing can be gone back to.
+        """
+        state, take_step = self.state, self.take_step
+        checkpoints = self.run_folder.checkpoints
+        rolled_back = sum(spike["rolled_back"] for spike in state.spikes)
+        if self.settings.on_spike == "ignore" or rolled_back == MOST:
+            raise spike.error
+        factor = float(take_step.rate_factor) * LOWER
+        checkpoints.drop_after(len(state.records) * self.feed.steps)
+        restored = checkpoints.restore(take_step.variables)
+        if restored is None:
+            raise spike.error
+        log.warning(
+            "warning: spike in %s; back to step %d, and on with %g of the learning rate",
+            described(spike.facts),
+            restored.step,
+            factor,
+        )
+        take_step.rate_factor.assign(factor)
+        # The lists stay the same objects: callbacks hold them.
+        del state.records[len(restored.records) :]
+        state.step, state.sums, state.seconds = restored.step, restored.sums, restored.seconds
+        state.worst_step, state.worst_loss = restored.worst_step, restored.worst_loss
+        state.spikes.append({**spike.facts, "rolled_back": True, "rate_factor": factor})
+        self._save()
+
+    def _is_done(self) -> bool:
+        return len(self.state.records) >= self.settings.epochs or self._has_converged()
+
     def _save(self) -> Path:
-        path = self.run_folder.checkpoints.save(self.state, self.take_step.variables)
+        epoch_start = len(self.state.records) * self.feed.steps
+        path = self.run_folder.checkpoints.save(self.state, self.take_step.variables, epoch_start)
         self.mark = self.saved = time.monotonic()
         return path
 
@@ -174,6 +261,5 @@ class Loop:
         remedy = "" if self.settings.precision == "float32" else ", or training.precision float32"
         return UserError(
             f"{where}: the {what} not finite ({shown}); "
-            f"{self.run_folder.checkpoints.way_back()}. Lower training.learning_rate, or set "
-            f"training.gradient_clip_norm or training.learning_rate_warmup_epochs{remedy}"
+            f"{self.run_folder.checkpoints.way_back()}. {REMEDY}{remedy}"
         )

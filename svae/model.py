@@ -12,7 +12,7 @@ from svae.networks import Decoder, Encoder
 from svae.settings.training import TrainingSettings
 
 # Streams of random numbers that never meet: each draw's key is (seed, stream) and its counter.
-NOISE, DROPOUT, EVALUATION = 0, 1, 2
+NOISE, DROPOUT, EVALUATION, SATURATION = 0, 1, 2, 3
 
 
 def draw_key(seed: int, stream: int, counter: tf.Tensor | int) -> tf.Tensor:
@@ -60,8 +60,9 @@ class SpatialVAE(keras.Model):
             settings.posterior, settings.latent_size, settings.latent_maps
         )
         keras.utils.set_random_seed(seed)
-        self.encoder = Encoder(outputs, settings.dropout, settings.precision)
-        self.decoder = Decoder(side, channels, settings.latent_size, stem, settings.precision)
+        common = (settings.precision, settings.initialization)
+        self.encoder = Encoder(outputs, settings.dropout, *common)
+        self.decoder = Decoder(side, channels, settings.latent_size, stem, *common)
         # Log of the decoder's variance. Not in trainable_variables: learned, it has its own rate.
         variance = settings.decoder_variance
         start = math.log(variance) if isinstance(variance, int | float) else 0.0
@@ -83,13 +84,20 @@ class SpatialVAE(keras.Model):
         outputs = self.encoder(x, batch_statistics=batch_statistics, dropout_seed=dropout_seed)
         d, _, n = self.latent_shape
         outputs = tf.cast(outputs, tf.float32)
-        return posteriors.parameters(self.settings.posterior, outputs, d, n)
+        options = posteriors.Options(
+            self.settings.log_var_limit, self.settings.low_rank_start or "published"
+        )
+        return posteriors.parameters(self.settings.posterior, outputs, d, n, options)
 
     def decode(self, z: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
         """z (batch, d, d, N) -> decoder means (batch, height, width, channel) in [-1, 1]."""
-        x = tf.cast(self.decoder(z, batch_statistics=batch_statistics), tf.float32)
-        p = self.padding
-        return x[:, p:-p, p:-p, :] if p else x
+        return tf.tanh(self.preactivation(z, batch_statistics=batch_statistics))
+
+    def preactivation(self, z: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
+        """What `decode` takes the tanh of: (batch, height, width, channel), float32."""
+        a = self.decoder.preactivation(z, batch_statistics=batch_statistics)
+        a, p = tf.cast(a, tf.float32), self.padding
+        return a[:, p:-p, p:-p, :] if p else a
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Reconstruction from the posterior mean."""

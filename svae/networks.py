@@ -7,6 +7,11 @@ one linear layer. Decoder: transposed convolutions, 3x3 s2 (64 filters; 48 behin
 architecture is that of the code published with arXiv 1705.06821, for 64x64x3; at 32x32 its
 16-filter layer is left out.
 
+Initialization `published` is Glorot and Bengio's for kernels, and 1 for scales. `small` starts the
+last layer of each network lower: the encoder's linear layer at a tenth, so that the KL starts near
+0 instead of at hundreds of nats; the scale of the decoder's last batch norm at a half, about the
+spread of atanh(x) over natural images, so that few outputs start saturated.
+
 `dtype` is Keras' policy, the setting `precision`: in which type the layers compute and give their
 outputs. Weights are float32 under all, and so are the statistics of batch norm.
 """
@@ -21,16 +26,22 @@ from svae.geometry import check
 # (svae.batch_norm): a short memory follows the weights.
 MOMENTUM = 0.9
 EPSILON = 1e-3
+SMALL_KERNEL, SMALL_SCALE = 0.1, 0.5
 
 
 class Block(keras.layers.Layer):
     """Convolution (or transposed convolution), batch norm, activation."""
 
-    def __init__(self, convolution: keras.layers.Layer, activation: str = "elu"):
+    def __init__(
+        self, convolution: keras.layers.Layer, activation: str = "elu", scale: float = 1.0
+    ):
         super().__init__(dtype=convolution.dtype_policy)
         self.convolution = convolution
         self.batch_norm = keras.layers.BatchNormalization(
-            momentum=MOMENTUM, epsilon=EPSILON, dtype=self.dtype_policy
+            momentum=MOMENTUM,
+            epsilon=EPSILON,
+            gamma_initializer=keras.initializers.Constant(scale),
+            dtype=self.dtype_policy,
         )
         self.activation = keras.activations.get(activation)
 
@@ -54,18 +65,30 @@ def _convolution(filters: int, padding: str, dtype: str) -> Block:
 
 
 def _transposed(
-    filters: int, kernel: int, strides: int, padding: str, dtype: str, activation: str = "elu"
+    filters: int,
+    kernel: int,
+    strides: int,
+    padding: str,
+    dtype: str,
+    activation: str = "elu",
+    scale: float = 1.0,
 ) -> Block:
     layer = keras.layers.Conv2DTranspose(
         filters, kernel, strides=strides, padding=padding, use_bias=False, dtype=dtype
     )
-    return Block(layer, activation)
+    return Block(layer, activation, scale)
 
 
 class Encoder(keras.layers.Layer):
     """Images (batch, height, width, channel) in [-1, 1] -> raw outputs (batch, outputs)."""
 
-    def __init__(self, outputs: int, dropout: float, dtype: str = "float32"):
+    def __init__(
+        self,
+        outputs: int,
+        dropout: float,
+        dtype: str = "float32",
+        initialization: str = "published",
+    ):
         super().__init__(dtype=dtype)
         self.blocks = [
             _convolution(32, "same", dtype),
@@ -74,7 +97,10 @@ class Encoder(keras.layers.Layer):
         ]
         self.flatten = keras.layers.Flatten(dtype=dtype)
         self.dropout = dropout
-        self.outputs = keras.layers.Dense(outputs, dtype=dtype)
+        # Glorot and Bengio's uniform kernel, whose variance goes with the square of the factor.
+        factor = SMALL_KERNEL if initialization == "small" else 1.0
+        kernel = keras.initializers.VarianceScaling(factor**2, "fan_avg", "uniform")
+        self.outputs = keras.layers.Dense(outputs, kernel_initializer=kernel, dtype=dtype)
 
     def call(
         self, x: tf.Tensor, batch_statistics: bool = False, dropout_seed: tf.Tensor | None = None
@@ -98,6 +124,7 @@ class Decoder(keras.layers.Layer):
         latent_size: int,
         stem: bool,
         dtype: str = "float32",
+        initialization: str = "published",
     ):
         super().__init__(dtype=dtype)
         k = check(image_size, image_size, latent_size, stem)
@@ -108,9 +135,14 @@ class Decoder(keras.layers.Layer):
         ]
         inner = [32] * (k - 2) + [16] if k > 2 else [32] * (k - 1)
         self.blocks += [_transposed(filters, 5, 2, "same", dtype) for filters in inner]
-        self.blocks.append(_transposed(channels, 5, 2, "same", dtype, activation="tanh"))
+        scale = SMALL_SCALE if initialization == "small" else 1.0
+        self.blocks.append(_transposed(channels, 5, 2, "same", dtype, "linear", scale))
 
     def call(self, z: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
+        return tf.tanh(self.preactivation(z, batch_statistics=batch_statistics))
+
+    def preactivation(self, z: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
+        """What `call` takes the tanh of: the output of the last batch norm."""
         for block in self.blocks:
             z = block(z, batch_statistics=batch_statistics)
         return z

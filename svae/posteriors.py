@@ -12,6 +12,10 @@ entries of a map independent given the image; they differ in what they tie toget
 Raw outputs s stand for log variances: std = sqrt(exp(s)). Source: Wang, Yuan, Ji, "Spatial
 Variational Auto-Encoding via Matrix-Variate Normal Distributions", arXiv 1705.06821.
 
+Two options depart from the published functions, each where those fail in training (docs/training.md
+has the runs). `Options.log_var_limit` makes log variances grow slowly above it, see `limited`.
+`Options.low_rank_start` shifts nu by 1, since mu = nu = 0 is a stationary point of every objective.
+
 To add a posterior, write its function here and name it in `POSTERIORS` and in the schema.
 """
 
@@ -22,30 +26,65 @@ from typing import NamedTuple
 import tensorflow as tf
 
 
-def vanilla(raw: tf.Tensor, d: int) -> tuple[tf.Tensor, tf.Tensor]:
+class Options(NamedTuple):
+    """Departures from the published functions; the defaults are the published ones."""
+
+    log_var_limit: float | None = None
+    """Above it the log variance of an entry grows slowly, see `limited`; None: nowhere."""
+    low_rank_start: str = "published"
+    """What raw outputs of 0 stand for: `published`, nu = 0; `ones`, nu = 1."""
+
+
+PUBLISHED = Options()
+
+
+def vanilla(raw: tf.Tensor, d: int, options: Options = PUBLISHED) -> tuple[tf.Tensor, tf.Tensor]:
     """raw (batch, 2, N): the mean and the log variance of the single entry of each map."""
     if d != 1:
         raise ValueError(f"the vanilla posterior has latent_size 1, not {d}")
-    return naive(raw, 1)
+    return naive(raw, 1, options)
 
 
-def naive(raw: tf.Tensor, d: int) -> tuple[tf.Tensor, tf.Tensor]:
+def naive(raw: tf.Tensor, d: int, options: Options = PUBLISHED) -> tuple[tf.Tensor, tf.Tensor]:
     """raw (batch, 2 d^2, N): the d^2 means, then the d^2 log variances, both row by row."""
     loc, log_var = tf.split(raw, [d * d, d * d], axis=1)  # (batch, d^2, N)
-    return _as_maps(loc, d), _as_maps(log_var, d)
+    return _as_maps(loc, d), _as_maps(limited(log_var, options.log_var_limit), d)
 
 
-def mvn(raw: tf.Tensor, d: int) -> tuple[tf.Tensor, tf.Tensor]:
+def mvn(raw: tf.Tensor, d: int, options: Options = PUBLISHED) -> tuple[tf.Tensor, tf.Tensor]:
     """raw (batch, d^2 + 2 d, N): M row by row, log Omega_ii (rows), log Psi_jj (columns)."""
     loc, log_omega, log_psi = tf.split(raw, [d * d, d, d], axis=1)
-    return _as_maps(loc, d), _outer_sum(log_omega, log_psi)
+    return _as_maps(loc, d), _kronecker(log_omega, log_psi, options)
 
 
-def low_rank(raw: tf.Tensor, d: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """raw (batch, 4 d, N): mu (rows), nu (columns), log Omega_ii (rows), log Psi_jj (columns)."""
+def low_rank(raw: tf.Tensor, d: int, options: Options = PUBLISHED) -> tuple[tf.Tensor, tf.Tensor]:
+    """raw (batch, 4 d, N): mu (rows), nu (columns), log Omega_ii (rows), log Psi_jj (columns).
+
+    With `low_rank_start: ones` the columns are nu = 1 + raw.
+    """
     mu, nu, log_omega, log_psi = tf.split(raw, 4, axis=1)  # (batch, d, N)
+    if options.low_rank_start == "ones":
+        nu += 1.0
     loc = mu[:, :, None, :] * nu[:, None, :, :]  # M_ij = mu_i nu_j
-    return loc, _outer_sum(log_omega, log_psi)
+    return loc, _kronecker(log_omega, log_psi, options)
+
+
+def limited(log_var: tf.Tensor, limit: float | None) -> tf.Tensor:
+    """`log_var` up to `limit`, above it limit + log(1 + log_var - limit): the variance then grows
+    linearly with the encoder's output, not exponentially, and its slope has no jump.
+
+    The prior's log variance is 0, and a posterior's optimum lies below that; so a limit above 0
+    changes nothing but outliers.
+    """
+    if limit is None:
+        return log_var
+    return tf.minimum(log_var, limit) + tf.math.log1p(tf.nn.relu(log_var - limit))
+
+
+def _kronecker(log_omega: tf.Tensor, log_psi: tf.Tensor, options: Options) -> tf.Tensor:
+    """log diag(Omega (x) Psi); each factor has half of the limit, so that both stay factors."""
+    half = None if options.log_var_limit is None else options.log_var_limit / 2
+    return _outer_sum(limited(log_omega, half), limited(log_psi, half))
 
 
 def _as_maps(entries: tf.Tensor, d: int) -> tf.Tensor:
@@ -61,7 +100,7 @@ def _outer_sum(rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
 class Posterior(NamedTuple):
     """What the rest of the package needs to know of a posterior."""
 
-    split: Callable[[tf.Tensor, int], tuple[tf.Tensor, tf.Tensor]]
+    split: Callable[[tf.Tensor, int, Options], tuple[tf.Tensor, tf.Tensor]]
     outputs_per_map: Callable[[int], int]
     stem: bool  # whether the decoder starts from 1x1 maps by the vanilla stem
 
@@ -80,12 +119,16 @@ def output_count(name: str, latent_size: int, latent_maps: int) -> int:
 
 
 def parameters(
-    name: str, outputs: tf.Tensor, latent_size: int, latent_maps: int
+    name: str,
+    outputs: tf.Tensor,
+    latent_size: int,
+    latent_maps: int,
+    options: Options = PUBLISHED,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Encoder outputs (batch, output_count) -> loc, log_var, both (batch, d, d, N)."""
     posterior = POSTERIORS[name]
     raw = tf.reshape(outputs, [-1, posterior.outputs_per_map(latent_size), latent_maps])
-    return posterior.split(raw, latent_size)
+    return posterior.split(raw, latent_size, options)
 
 
 def sample(loc: tf.Tensor, log_var: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:

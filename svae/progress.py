@@ -61,6 +61,9 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.epoch = epoch
+        if self.bar is not None:  # of an epoch that was rolled back
+            self.bar.close()
+            self.bar = None
         if self.terminal.free():
             images = self.steps * self.batch_size
             self.bar = tqdm(

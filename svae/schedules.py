@@ -12,18 +12,27 @@ def warmup(step: tf.Tensor | int, steps: int) -> tf.Tensor:
 
 
 class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear warm-up to `peak` over `warmup_steps`, then constant, or for the schedule `cosine`
+    """`factor` times: linear warm-up to `peak` over `warmup_steps`, then constant, or for `cosine`
 
     0.5 peak (1 + cos(pi t)), t rising from 0 behind the warm-up to 1 behind step `total_steps` - 1
-    (Loshchilov and Hutter 2017, "SGDR", equation 5, without restarts).
+    (Loshchilov and Hutter 2017, "SGDR", equation 5, without restarts). `factor`: 1, or a variable
+    that a training lowers after a spike.
     """
 
-    def __init__(self, peak: float, schedule: str, warmup_steps: int, total_steps: int):
+    def __init__(
+        self,
+        peak: float,
+        schedule: str,
+        warmup_steps: int,
+        total_steps: int,
+        factor: tf.Variable | float = 1.0,
+    ):
+        self.factor = factor
         self.peak, self.schedule = peak, schedule
         self.warmup_steps, self.total_steps = warmup_steps, total_steps
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
-        rate = self.peak * warmup(step, self.warmup_steps)
+        rate = self.factor * self.peak * warmup(step, self.warmup_steps)
         if self.schedule == "cosine":
             behind = tf.cast(step, tf.float32) - self.warmup_steps
             t = behind / max(self.total_steps - self.warmup_steps, 1)

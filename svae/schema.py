@@ -18,6 +18,7 @@ from svae.errors import UserError
 
 MOST_MESSAGES = 4
 MOST_CHARACTERS = 60  # of a wrong value that a message quotes
+MOST_KEYS = 16  # named in a message
 
 
 def checked(raw: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
@@ -129,7 +130,11 @@ def _meant(name: str, schema: dict[str, Any], root: dict[str, Any]) -> str:
     if name in root["properties"]:
         places.append(f"{name} at the top level")
     close = " or ".join(places) or closest(name, known)
-    return f"did you mean {close}?" if close else f"known here: {', '.join(known)}"
+    if close:
+        return f"did you mean {close}?"
+    if len(known) > MOST_KEYS:
+        return f"known here: {', '.join(known[:MOST_KEYS])} and {len(known) - MOST_KEYS} more"
+    return f"known here: {', '.join(known)}"
 
 
 def closest(name: str, known: list[str]) -> str | None:

@@ -120,7 +120,8 @@ def _train(
 
     records = state.records
     best = best_epoch(records, model.dimension)
-    if settings.early_stopping_patience is not None:
+    takes_best = settings.weights == "best" or settings.early_stopping_patience is not None
+    if takes_best:
         model.load_weights(run.best_weights)
     # What is recorded of the finished run is of the model that `runs.load_model` gives.
     model = model.in_float32()
@@ -142,7 +143,8 @@ def _train(
         "epochs_trained": len(records),
         "early_stopped": len(records) < settings.epochs,
         "best_epoch": best,
-        "weights_of_epoch": len(records) if settings.early_stopping_patience is None else best,
+        "weights_of_epoch": best if takes_best else len(records),
+        "spikes": state.spikes,
         "steps": state.step,
         "warnings": warnings_of(records, settings, model.dimension),
         "training_seconds": sum(line["seconds"] for line in records),
@@ -176,4 +178,5 @@ def _finish(model: SpatialVAE, evaluator: Evaluator, store: Store, feed: Feed) -
     if model.settings.decoder_variance == "optimal":
         model.log_variance.assign(math.log(terms["train"]["mse_per_pixel"]))
     terms |= {split: evaluator(store.split(split)) for split in ("valid", "test")}
-    return {split: {**value, **evaluator.objective(value)} for split, value in terms.items()}
+    found = {split: {**value, **evaluator.objective(value)} for split, value in terms.items()}
+    return {**found, "samples": evaluator.saturated_samples()}

@@ -94,7 +94,7 @@ def test_encoder_layers_are_the_published_ones():
 
 
 def test_each_block_is_convolution_batch_norm_activation():
-    """Written out in numpy behind the convolution: epsilon 1e-3, a scale, ELU, tanh at the end."""
+    """Written out in numpy after the convolution: epsilon 1e-3, a scale, ELU, tanh at the end."""
     rng = np.random.default_rng(1)
     decoder = Decoder(32, 3, 3, stem=False)
     z = random(2, 3, 3, 4)
@@ -112,10 +112,14 @@ def test_each_block_is_convolution_batch_norm_activation():
             norm.set_weights([gamma, beta, mean, variance])
             y = block.convolution(values).numpy()
             y = gamma * (y - mean) / np.sqrt(variance + 1e-3) + beta
-            y = np.tanh(y) if last else np.where(y > 0, y, np.expm1(np.minimum(y, 0)))
+            if not last:
+                y = np.where(y > 0, y, np.expm1(np.minimum(y, 0)))
             found = block(values)
             np.testing.assert_allclose(found, y, rtol=1e-3, atol=1e-3)
             values = random(*found.shape)  # its own values have grown beyond float32's precision
+    a = decoder.preactivation(z)
+    assert np.max(abs(a)) > 1
+    np.testing.assert_allclose(decoder(z), np.tanh(a), rtol=1e-5)
 
 
 def dropping_encoder(rate):

@@ -1,0 +1,62 @@
+"""Spikes: an epoch whose objective is far above the best one before it.
+
+A few images, one latent map or one step of the optimizer can lift an objective by orders of
+magnitude, and the weights may not recover. What is judged is J = SSE + w KL of training and of
+validation images, at the w of the epoch that is judged (under objective elbo, the equivalent one),
+so that a variance or a warm-up that moves the weight of the KL is no spike.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+SPIKE = 1.5  # times the smallest J before
+SETTLED = 50  # steps before which moving statistics, and so validation terms, mean little
+LOWER = 0.5  # what the learning rate is multiplied by after a rollback
+MOST = 5  # rollbacks of one training
+SPLITS = {"train": "training", "valid": "validation"}
+
+
+def spike_of(before: Sequence[dict[str, Any]], record: dict[str, Any]) -> dict[str, Any] | None:
+    """What is wrong with the epoch of `record`, given the records of the epochs before; None if it
+    is no spike.
+
+    split, objective (J), best_before, and term: `sse` or `kl`, whichever rose more.
+    """
+    settled = [line for line in before if line["step"] >= SETTLED]
+    weight = record["kl_weight"]
+    for split, name in SPLITS.items():
+        if not settled:
+            break
+        best = min(settled, key=lambda line, split=split: _objective(line, split, weight))
+        now, then = (_objective(line, split, weight) for line in (record, best))
+        if now > SPIKE * then:
+            terms = (_terms(line, split) for line in (record, best))
+            (sse, kl), (sse_then, kl_then) = terms
+            term = "sse" if sse - sse_then > weight * (kl - kl_then) else "kl"
+            return {"split": name, "objective": now, "best_before": then, "term": term}
+    return None
+
+
+def _terms(record: dict[str, Any], split: str) -> tuple[float, float]:
+    """SSE and KL per image."""
+    return record[f"{split}_sse_per_image"], record[f"{split}_kl_nats_per_image"]
+
+
+def _objective(record: dict[str, Any], split: str, weight: float) -> float:
+    sse, kl = _terms(record, split)
+    return sse + weight * kl
+
+
+def described(spike: dict[str, Any]) -> str:
+    """A spike in words: where, how much, which term, map and image."""
+    where = f"epoch {spike['epoch']}"
+    if spike["split"] is None:
+        return f"{where}: the loss was not finite at step {spike['step']}"
+    return (
+        f"{where}: SSE + w KL of the {spike['split']} images was {spike['objective']:.4g}, "
+        f"{spike['objective'] / spike['best_before']:.3g} times the best before it, by the "
+        f"{spike['term'].upper()}; the largest loss of a step was {spike['largest_loss']:.4g}, at "
+        f"step {spike['step']}; the largest KL of a validation image was "
+        f"{spike['kl_nats_largest']:.4g} nats (image {spike['kl_largest_image']}, most of it in "
+        f"map {spike['kl_largest_map']}), the median {spike['kl_nats_median']:.4g}"
+    )
