@@ -96,6 +96,7 @@ rule summary:
     params:
         study=VARIANTS_AND_SEEDS,
         kinds=list(STUDY),
+        license=CONFIG.dataset.license,
         code=fingerprint("svae.summary", "svae.datasets.store"),
     message:
         "Writing {output.markdown}"
@@ -119,6 +120,7 @@ rule report:
     params:
         study=VARIANTS_AND_SEEDS,
         kinds=list(STUDY),
+        license=CONFIG.dataset.license,
         figures=["comparison", "training_curves", "dataset", *GRIDS, *CHARTS],
         config=dict(config),
         clone=str(CLONE),

@@ -14,6 +14,7 @@ with log_to(snakemake.log[0]):
         snakemake.output[0],
         Files(**snakemake.params.study, **{k: snakemake.input[k] for k in snakemake.params.kinds}),
         attributes=attributes,
+        license=snakemake.params.license,
         config=snakemake.params.config,
         figures={name: snakemake.input[name] for name in snakemake.params.figures},
         samples=dict(zip(snakemake.params.study["variants"], snakemake.input.samples, strict=True)),

@@ -12,6 +12,7 @@ with log_to(snakemake.log[0]):
     summarise(
         Files(**snakemake.params.study, **{k: snakemake.input[k] for k in snakemake.params.kinds}),
         attributes,
+        license=snakemake.params.license,
         csv=snakemake.output.csv,
         markdown=snakemake.output.markdown,
         pairs=snakemake.output.pairs,

@@ -78,6 +78,7 @@ TEXTS = ("objective", "protocol", "dataset", "dataset_checksum")
 def summarise(
     files: Files,
     attributes: Mapping[str, Any],
+    license: str,
     csv: Path | str,
     markdown: Path | str,
     pairs: Path | str,
@@ -85,14 +86,15 @@ def summarise(
     """Write a row a variant to `csv`, a row a pair of variants to `pairs`, and all of it in words
     and tables to `markdown`.
 
-    attributes: of the store. Differences are to `vanilla`, or to the first variant where there is
-    none of that name. Of several seeds, numbers are means. UserError if scores cannot be paired.
+    attributes: of the store. license: terms of use of its images. Differences are to `vanilla`, or
+    to the first variant where there is none of that name. Of several seeds, numbers are means.
+    UserError if scores cannot be paired.
     """
     study = read(attributes["title"], files)
     _write_csv([_row(study, name) for name in study.variants], csv)
     _write_csv([_pair(study, *pair) for pair in study.pairs], pairs)
     with replacing(markdown) as temporary:
-        temporary.write_text(_markdown(study, attributes), encoding="utf-8")
+        temporary.write_text(_markdown(study, attributes, license), encoding="utf-8")
 
 
 def _row(study: Study, name: str) -> dict[str, Any]:
@@ -163,7 +165,7 @@ def _field(value: Any) -> Any:
     return "" if value in ("-", None) else value
 
 
-def _markdown(study: Study, attributes: Mapping[str, Any]) -> str:
+def _markdown(study: Study, attributes: Mapping[str, Any], license: str) -> str:
     blocks = [f"# {_text([study.title])}", _text(answer(study))]
     blocks += [f"**Warning:** {_text(warning)}" for warning in warnings(study, attributes)]
     blocks += ["## Scores", _text(tables.protocol(study)), *_table(tables.scores(study))]
@@ -184,6 +186,7 @@ def _markdown(study: Study, attributes: Mapping[str, Any]) -> str:
         )
     blocks += ["## Sanity rows", *_table(tables.sanity(study))]
     blocks += [_text(tables.sanity_reading(study)).strip(), *_table(tables.predicted(study))]
+    blocks.append(f"Licence or terms of use of the images: {_text([license])}.")
     blocks.append(f"Data checksum (SHA-256 of the pixels): `{attributes['checksum']}`.")
     return "\n\n".join(blocks) + "\n"
 

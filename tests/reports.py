@@ -30,6 +30,7 @@ ATTRIBUTES = {
     "counts": {"train": 300, "valid": 60, "test": 40},
     "checksum": "ab" * 32,
 }
+LICENSE = "CC0-1.0, but for the foam"
 CONFIG = {"dataset": "waves", "seeds": [0], "variants": {"vanilla": {"posterior": "vanilla"}}}
 VARIANTS = ["vanilla", "naive", "mvn", "low_rank", "vanilla_matched"]
 PLOTS = ("sigma_curves", "paired_differences", "score_against_kl_weight", "kl_per_map")
@@ -72,6 +73,7 @@ def make_arguments(folder, variants=VARIANTS, seeds=(0,), objective="weighted", 
     return {
         "files": Files(list(variants), list(seeds), **paths, baselines=baselines),
         "attributes": ATTRIBUTES,
+        "license": LICENSE,
         "config": CONFIG,
         "figures": figures,
         "samples": samples,

@@ -31,6 +31,7 @@ def test_an_entry_is_complete(name):
     entry = catalogue()[name]
     assert entry.name == name
     assert entry.title
+    assert entry.license and not entry.license.endswith(".")
     assert entry.source
     assert entry.channels in (1, 3)
     assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", entry.date)

@@ -1,11 +1,14 @@
-"""What the documentation tells a user to write works as it stands there."""
+"""What the documentation tells a user to write works as it stands there, and its facts agree."""
 
 import re
+import tomllib
 
 import numpy as np
 import pytest
 import yaml
 from workflow import CLONE, Workflow
+
+import svae
 
 GUIDE = CLONE / "docs/add-a-data-set.md"
 
@@ -76,3 +79,21 @@ def test_the_reader_of_the_guide_explains_a_wrong_file(workflow, content, proble
     assert done.returncode == 1
     assert "cat.npy" in done.stderr and problem in done.stderr
     assert not (workflow.folder / "data/quickdraw.h5").exists()
+
+
+def test_one_version_and_one_licence():
+    project = tomllib.loads((CLONE / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((CLONE / "CITATION.cff").read_text())
+    changelog = (CLONE / "CHANGELOG.md").read_text()
+    version, date = re.search(r"^## (\d\S*) - (\S+)$", changelog, re.MULTILINE).groups()
+    assert version == project["version"] == citation["version"] == svae.__version__
+    assert date == citation["date-released"]
+    assert project["license"] == citation["license"] == "MIT"
+    assert (CLONE / "LICENSE").read_text().startswith("MIT License")
+
+
+def test_every_release_says_what_is_stale():
+    changelog = (CLONE / "CHANGELOG.md").read_text()
+    _, unreleased, *releases = re.split(r"^## ", changelog, flags=re.MULTILINE)
+    assert unreleased.startswith("Unreleased\n")
+    assert all("\n### Stale\n\n- " in release for release in releases)

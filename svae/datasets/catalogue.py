@@ -45,6 +45,7 @@ class Dataset:
     name: str
     title: str
     channels: int
+    license: str
     source: str
     date: str
     files: tuple[SourceFile, ...] = ()

@@ -27,6 +27,7 @@ def write(
     files: Files,
     *,
     attributes: Mapping[str, Any],
+    license: str,
     config: Mapping[str, Any],
     figures: Mapping[str, PathLike],
     samples: Mapping[str, PathLike],
@@ -38,16 +39,17 @@ def write(
     It is one file: no script, no request, pictures within. Numbers carry the file and key that they
     come from, under the paths given here.
 
-    attributes: of the store (`svae.datasets.store.Store.attributes`). config: the configuration
-    that ran. figures: PNG files by name, such as `sigma_curves`: see
-    `svae.report.pictures`; those that are missing are left out. samples: PNG files by variant.
+    attributes: of the store (`svae.datasets.store.Store.attributes`). license: terms of use of the
+    images, as in the catalogue. config: the configuration that ran. figures: PNG files by name,
+    such as `sigma_curves`: see `svae.report.pictures`; those that are missing are left out.
+    samples: PNG files by variant.
     commit, changed: as `commit_of` gives them.
 
     UserError if files are not of as many runs as there are variants and seeds, if scores cannot be
     paired, or if a picture is no PNG.
     """
     study = read(attributes["title"], files)
-    page = content(study, attributes, config, commit, changed)
+    page = content(study, attributes, license, config, commit, changed)
     page |= pictures(figures, samples, study.title, study.variants)
     with replacing(target) as temporary:
         temporary.write_text(_rendered(page), encoding="utf-8")
@@ -56,6 +58,7 @@ def write(
 def content(
     study: Study,
     attributes: Mapping[str, Any],
+    license: str,
     config: Mapping[str, Any],
     commit: str | None = None,
     changed: bool = False,
@@ -87,6 +90,7 @@ def content(
         "predicted": tables.predicted(study),
         "pairs": tables.pairs(study),
         "data": tables.data(attributes),
+        "license": license,
         "config": _as_yaml(config),
         "software": tables.software(study),
         "times": tables.times(study),

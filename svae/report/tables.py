@@ -350,9 +350,6 @@ def data(attributes: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [(f"Option {name}", str(v)) for name, v in (attributes.get("options") or {}).items()]
     if attributes.get("broken_images"):
         rows.append(("Broken images left out", f"{attributes['broken_images']:,}"))
-    for key in ("license", "licence"):
-        if attributes.get(key):
-            rows.append(("Licence", str(attributes[key])))
     versions = attributes.get("software") or {}
     rows.append(("Converted with", ", ".join(f"{name} {v}" for name, v in versions.items())))
     rows.append(("Checksum (SHA-256 of the pixels)", attributes["checksum"]))
