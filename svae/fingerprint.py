@@ -120,6 +120,10 @@ def _sets_version(node: ast.stmt) -> bool:
     ] == ["__version__"]
 
 
+def _is_empty(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value == ""
+
+
 def _write(item: object, tokens: list[str]) -> None:
     """Append the canonical text of a syntax tree to `tokens`.
 
@@ -131,6 +135,9 @@ def _write(item: object, tokens: list[str]) -> None:
         tokens.append(f"{type(item).__name__}(")
         for field in item._fields:
             value = getattr(item, field, None)
+            if isinstance(item, ast.JoinedStr):
+                # Python 3.12.1 adds an empty string to the format in f"{x:{width}}".
+                value = [part for part in value if not _is_empty(part)]
             if field == "body" and isinstance(item, WITH_DOCSTRING):
                 value = _without_docstring(value)
             # `kind` tells u"a" from "a": spelling, not meaning.
