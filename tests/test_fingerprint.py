@@ -110,6 +110,7 @@ def edit(package, file, old, new):
         ("__init__.py", '__version__ = "1.0"\n', ""),
         ("helper.py", "    return", "        return"),
         ("deep.py", "2", "2  # steps"),
+        ("deep.py", "STEP = 2", "STEP: int = 2"),
         ("other.py", "1", "2"),
     ],
 )
@@ -139,13 +140,155 @@ def test_edits_without_meaning_keep_it(package, file, old, new):
         ("__init__.py", "SIZE = 3", "SIZE = 4"),
         ("helper.py", "deep.STEP * x", "deep.STEP / x"),
         ("deep.py", "STEP = 2", "STEP = 3"),
-        ("deep.py", "STEP = 2", "STEP: int = 2"),
     ],
 )
 def test_edits_with_meaning_change_it(package, file, old, new):
     before = fingerprint("pkg.stage", package_root=package)
     edit(package, file, old, new)
     assert fingerprint("pkg.stage", package_root=package) != before
+
+
+LOG = "log = logging.getLogger(__name__)\n"
+DATACLASS = "@dataclass\nclass A:\n    "
+MAKER = "def wrong(what):\n    text = what + '!'\n    return OSError(text)\n"
+SAME_NAME = "class A:\n    def wrong(self, what): f(what)\n"
+LOSS = "class LossError(Loss):\n    pass\n"
+OWN = "class Own(OSError):\n    pass\n"
+FAILURE = "class Failure(Own):\n    pass\n"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        # Statements that only state something.
+        ("f()", "'Text.'\nf()\n'Text.'"),
+        ("if x:\n    pass", "if x:\n    'Text.'\n    ..."),
+        ("for x in y:\n    f()", "for x in y:\n    'Text.'\n    f()\nelse:\n    pass"),
+        ("class A:\n    b = 1", "class A:\n    b = 1\n    'Text.'"),
+        # Annotations.
+        ("def f(x, *y, z=1, **k): f()", "def f(x: A, *y: B, z: 'C' = 1, **k: D) -> E[F]: f()"),
+        ("async def f(x): f()", "async def f(x: A) -> B: f()"),
+        ("def f():\n    x = 1", "def f():\n    y: A\n    x: B = 1"),
+        (
+            "class A:\n    def f(self):\n        x = 1",
+            "class A:\n    def f(self):\n        x: B = 1",
+        ),
+        ("x.y = z[0] = 1", "x.y = z[0] = 1\nx.z: int"),
+        (f"{DATACLASS}x: int\n    y: int = 1", f"{DATACLASS}x: 'str'\n    y: list[str] = 1"),
+        (f"{DATACLASS}x: ClassVar[int] = 1", f"{DATACLASS}x: 'typing.ClassVar' = 1"),
+        ("f()", "from typing import Any\nfrom collections.abc import Iterator\nf()"),
+        # Texts of errors.
+        ("raise E('one')", "raise E('another')"),
+        ("raise E('one')", "raise E(f'{x}: {len(y)}, {a.b[0]:>3}' + x)"),
+        ("raise E('one')", "raise E('%s %s' % (x, y))"),
+        ("raise E('one')", "raise E(', '.join(sorted(x)))"),
+        ("raise E('one')", "raise E('{}'.format(x))"),
+        ("raise E('one')", "raise E('one' if x else y)"),
+        ("raise a.E('one', 1) from None", "raise a.E('another', 1) from None"),
+        ("raise _Lost(text='one')", "raise _Lost(text='another')"),
+        ("e = ValueError('one')", "e = ValueError(f'another {x}')"),
+        (f"{OWN}e = Own('one')", f"{OWN}e = Own('another')"),
+        (f"{FAILURE}{OWN}e = Failure('one')", f"{FAILURE}{OWN}e = Failure('another')"),
+        (f"{MAKER}raise wrong('one')", f"{MAKER}raise wrong('another')"),
+        ("raise E(f'{f(x)}')", "raise E(f'Not {f(x)!r}: {f}')"),
+        ("assert x, 'one'", "assert x"),
+        # Log lines and warnings.
+        ("f()", "import logging\nlog = logging.getLogger(__name__)\nf()\nlog.info('%d', x)"),
+        ("f()", "import warnings\nwarnings.warn('text', stacklevel=2)\nf()"),
+        ("f()", "logging.getLogger('a').warning(f'{x}: {len(y)}')\nf()"),
+        ("if x:\n    pass", "if x:\n    logging.error('text %s', x, exc_info=True)"),
+        (f"{LOG}log.info('%s', f(x))", f"{LOG}log.warning('another %s', f(x))"),
+        (f"{LOG}f(x)", f"{LOG}log.warning('another %s', f(x))"),
+    ],
+)
+def test_sources_of_one_meaning_share_one(tmp_path, one, other):
+    assert digest_of(tmp_path, one) == digest_of(tmp_path, other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        # Statements that do something.
+        ("f()", "'text'.f()"),
+        ("'text'", "f'{text()}'"),
+        ("if x:\n    pass", "f()"),
+        # What a dataclass reads in annotations.
+        (f"{DATACLASS}x: int", f"{DATACLASS}y: int"),
+        (f"{DATACLASS}x: int = 1", f"{DATACLASS}x = 1"),
+        (f"{DATACLASS}x: int = 1", f"{DATACLASS}x: int = 2"),
+        (f"{DATACLASS}x: int\n    y: int", f"{DATACLASS}y: int\n    x: int"),
+        (f"{DATACLASS}x: int = 1", f"{DATACLASS}x: ClassVar[int] = 1"),
+        (f"{DATACLASS}x: int", f"{DATACLASS}x: 'dataclasses.InitVar[int]'"),
+        (f"{DATACLASS}_: int\n    x: int", f"{DATACLASS}_: KW_ONLY\n    x: int"),
+        (f"{DATACLASS}if y:\n        x: int", f"{DATACLASS}if y:\n        pass"),
+        ("from typing import NamedTuple\nclass A(NamedTuple): f()", "class A: f()"),
+        ("from typing import Any as A", "from typing import Text as A"),
+        ("from json import loads", "from json import load"),
+        # Errors.
+        ("raise E('one')", "raise F('one')"),
+        ("raise E('one')", "pass"),
+        ("raise E('one')", "E('one')"),
+        ("raise E('one')", "raise E(1)"),
+        ("raise E('one')", "raise E('one', 1)"),
+        ("raise E('one', 1)", "raise E('one', 2)"),
+        ("raise E('one', retry=True)", "raise E('one', retry=False)"),
+        ("raise E('one')", "raise E(f'{f(x)}')"),
+        ("raise E(f'{f(1)}')", "raise E(f'{f(2)}')"),
+        ("raise E(f'{f(1) if x else y}')", "raise E(f'{f(1)}')"),
+        ("raise E(f('one'))", "raise E(f('another'))"),
+        ("raise E['one']('x')", "raise E['another']('x')"),
+        ("raise f('one')", "raise f('another')"),
+        ("assert x, f(1)", "assert x, f(2)"),
+        ("assert x", "assert y"),
+        # The name of an error, but not one.
+        ("x = keras.losses.MeanSquaredError('sum')", "x = keras.losses.MeanSquaredError('none')"),
+        ("x = MeanSquaredError(reduction='sum')", "x = MeanSquaredError(reduction='none')"),
+        (f"{LOSS}x = LossError('sum')", f"{LOSS}x = LossError('none')"),
+        ("x = square_error('sum')", "x = square_error('none')"),
+        ("def f(x):\n    return x\nf('a')", "def f(x):\n    return x\nf('b')"),
+        (f"{MAKER}{SAME_NAME}wrong('a')", f"{MAKER}{SAME_NAME}wrong('b')"),
+        # What a log line does.
+        (f"{LOG}log.info('%s', f(x))", LOG),
+        (f"{LOG}log.info('%s', f(1))", f"{LOG}log.info('%s', f(2))"),
+        (f"{LOG}log.info('%s', f(x), g(x))", f"{LOG}log.info('%s', g(x), f(x))"),
+        (f"{LOG}log.info('%s', x := 1)", LOG),
+        (f"{LOG}log.info('%s', list(x))", LOG),
+        (f"{LOG}log.info('%s', [a for a in x])", LOG),
+        (f"{LOG}log.info(*x)", LOG),
+        (f"{LOG}async def f():\n    log.info(await x)", f"{LOG}async def f():\n    pass"),
+        # Called like a log.
+        ("np.log(x)", "pass"),
+        ("log.info('one')", "log.info('another')"),
+        ("self.log.info('one')", "pass"),
+        ("logging.basicConfig(level='INFO')", "logging.basicConfig(level='DEBUG')"),
+        ("warnings.simplefilter('ignore')", "warnings.simplefilter('error')"),
+        ("warnings('one')", "warnings('another')"),
+        # Strings.
+        ("x == 'one'", "x == 'another'"),
+        ("x['one'] = 1", "x['another'] = 1"),
+        ("x = {'one': 1}", "x = {'another': 1}"),
+        ("open(f'{x}.one')", "open(f'{x}.another')"),
+        ("def f(): return 'one'", "def f(): return 'another'"),
+        ("def f(x='one'): pass", "def f(x='another'): pass"),
+        ("@f('one')\nclass A: pass", "@f('another')\nclass A: pass"),
+    ],
+)
+def test_sources_of_another_meaning_do_not(tmp_path, one, other):
+    assert digest_of(tmp_path, one) != digest_of(tmp_path, other)
+
+
+def digest_of(folder, source):
+    return fingerprint("pkg.stage", package_root=write(folder, {"stage.py": source}))
+
+
+def test_errors_of_another_module_are_known(tmp_path):
+    """By their classes, wherever in the covered modules these are."""
+    stage = "from pkg.errors import Lost\n\n\ndef f():\n    return Lost('one')\n"
+    for base, same in (("Exception", True), ("dict", False)):
+        root = write(tmp_path, {"stage.py": stage, "errors.py": f"class Lost({base}):\n    pass"})
+        before = fingerprint("pkg.stage", package_root=root)
+        edit(root, "stage.py", "one", "another")
+        assert (fingerprint("pkg.stage", package_root=root) == before) == same
 
 
 def test_every_distinct_expression_has_its_own(tmp_path):
@@ -300,7 +443,9 @@ GOLDEN_SOURCE = r'''
 
 from __future__ import annotations
 
+import logging, warnings
 import os.path as place
+from collections.abc import Iterator, Sequence as S
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -381,6 +526,25 @@ def flow(items, *rest: *tuple[int]):
     return {**items, "a": 1}, {1, *rest}, {k: v for k, v in items if k if v}, (x for x in items)
 
 
+log = logging.getLogger(__name__)
+
+
+class Lost(OSError):
+    kind: ClassVar[str] = "lost"
+    """A docstring."""
+
+
+def texts(path, *others):
+    "A docstring."
+    first: Lost
+    second: Lost = Lost(f"{path}: {find(path)!r:>{others[0]}} " "is lost", 3)
+    log.info("%s %d", path, len(others))
+    log.warning(f"{path} {remove(path)}")
+    warnings.warn("%s" % path, UserWarning, stacklevel=2)
+    assert others, f"{path} {', '.join(others)}"
+    raise errors.Failure("a" + path if others else "b", retry=True) from second
+
+
 match flow([]):
     case 0 | -1.5 | 1 + 2j | "text" | None | True:
         pass
@@ -394,13 +558,37 @@ match flow([]):
         key = lambda *a, b=1, **c: a if b else c
 '''
 
-GOLDEN_DIGEST = "6a78dde153b84aab"
+GOLDEN_DIGEST = "607b9052af761424"
 
 
 def test_golden_digest_on_every_python(tmp_path):
     """The same in every version of Python, or moving to another one would retrain everything."""
     root = write(tmp_path, {"golden.py": GOLDEN_SOURCE})
     assert fingerprint("pkg.golden", package_root=root) == GOLDEN_DIGEST
+
+
+def test_package_does_not_read_what_is_not_covered():
+    """Docstrings, annotations and source; and the texts of its errors, to decide by them."""
+    for path in sorted((REPOSITORY / "svae").rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert used.isdisjoint(READ_AT_RUN_TIME), path
+        caught = {node.name for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)} - {
+            None
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Compare):
+                decides = ast.unparse(node)
+                for name in caught:
+                    text = rf"\bstr\({name}\)|\b{name}\.args\b"
+                    assert not re.search(text, decides), f"{path}: {decides}"
+
+
+READ_AT_RUN_TIME = {
+    *("__doc__", "getdoc", "__annotations__", "get_annotations", "get_type_hints"),
+    *("singledispatch", "singledispatchmethod", "getsource", "inspect"),
+}
 
 
 def rule_fingerprints():
