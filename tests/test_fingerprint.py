@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -567,6 +568,190 @@ def test_golden_digest_on_every_python(tmp_path):
     assert fingerprint("pkg.golden", package_root=root) == GOLDEN_DIGEST
 
 
+def rules():
+    """Rule -> its text, and the arguments of its fingerprint: names and those left out."""
+    texts = [path.read_text() for path in sorted((REPOSITORY / "rules").glob("*.smk"))]
+    constants = {
+        name: ast.literal_eval(value)
+        for text in texts
+        for name, value in re.findall(r"^([A-Z_]+) = (\([^()]*\))$", text, re.M)
+    }
+    # The data set whose reader `convert` names.
+    known = {**constants, "DATASET": "celeba", "fingerprint": lambda *n, without=(): (n, without)}
+    found = {}
+    for text in texts:
+        for rule in re.split(r"^rule ", text, flags=re.M)[1:]:
+            if call := re.search(r"\bfingerprint\([^)]*\)", rule):
+                found[rule.partition(":")[0]] = rule, *eval(call[0], known)
+    return found
+
+
+RULES = rules()
+READ = {"convert", "contact_sheet", "comparison", "summary", "report"}  # the store, without a model
+STUDY = {"charts", "summary", "report"}
+SCORES = {"parzen", "baselines", "linear_vae"}
+MODEL = {"train", "sample", "parzen", "evaluate"}
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of svae, and the digest of every rule: one copy, since parsing costs most."""
+    root = tmp_path_factory.mktemp("copy") / "svae"
+    shutil.copytree(REPOSITORY / "svae", root, ignore=shutil.ignore_patterns("__pycache__"))
+    return root, digests(root)
+
+
+def digests(root):
+    return {
+        rule: fingerprint(*names, without=without, package_root=root)
+        for rule, (_, names, without) in RULES.items()
+    }
+
+
+def changed_rules(copy, file, old, new):
+    """The rules whose digests an edit changes; `old`, a text or a pattern, is replaced once."""
+    root, before = copy
+    path = root / file
+    text = path.read_text()
+    pattern = old if isinstance(old, re.Pattern) else re.compile(re.escape(old))
+    edited, count = pattern.subn(lambda _: new, text, count=1)
+    assert count == 1, f"{file} has no {pattern.pattern}"
+    ast.parse(edited)
+    path.write_text(edited)
+    try:
+        return {rule for rule, digest in digests(root).items() if digest != before[rule]}
+    finally:
+        path.write_text(text)
+
+
+def lines(pattern):
+    """Whole lines that match."""
+    return re.compile(rf"^{pattern}\n", re.M | re.S)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        # Comments and layout.
+        ("datasets/store.py", "import h5py\n", "import h5py  # of HDF5\n"),
+        ("model.py", lines(" +# [^\n]*"), ""),
+        ("wasserstein.py", "return [*levels, images]", "return [\n        *levels, images\n    ]"),
+        ("objectives.py", "\n\n\n", "\n\n\n\n\n"),
+        # Docstrings.
+        ("parzen.py", '"""', '"""In other words. '),
+        ("parzen.py", 'class ParzenResult:\n    """', 'class ParzenResult:\n    """Other. '),
+        ("parzen.py", '-> tuple[float, bool]:\n    """', '-> tuple[float, bool]:\n    """Other. '),
+        (
+            "parzen.py",
+            '    log_likelihood: float\n    """',
+            '    log_likelihood: float\n    """Or. ',
+        ),
+        ("linear_vae.py", re.compile(r'(?<=    mean: np.ndarray\n)    """[^\n]*\n'), ""),
+        ("pixels.py", re.compile(r'    """.*?"""\n', re.S), ""),
+        ("parzen.py", "    best = int(", "    'The best of the grid.'\n    best = int("),
+        ("__init__.py", '__version__ = "', '__version__ = "1.'),
+        # Annotations.
+        ("wasserstein.py", "def down(images: np.ndarray)", "def down(images)"),
+        ("wasserstein.py", "(side: int) -> list[int]:", "(side: int) -> tuple[int, ...]:"),
+        ("memorisation.py", "result: dict[str, Any] = {}", "result = {}"),
+        ("memorisation.py", "d2 = x @ r.T", "d2: np.ndarray = x @ r.T"),
+        ("memorisation.py", "    d2 = x @ r.T", "    nearest: np.ndarray\n    d2 = x @ r.T"),
+        ("settings/parzen.py", "n_valid: int | str", "n_valid: int"),
+        ("posteriors.py", "stem: bool", "stem: int"),
+        ("posteriors.py", "abc import Callable\n", "abc import Callable, Sequence\n"),
+        # Texts of errors; a string literal before another makes one text of both.
+        ("linear_vae.py", 'raise UserError(f"', 'raise UserError(f"In other words: '),
+        ("wasserstein.py", "raise UserError(", 'raise UserError("In other words: " '),
+        ("training.py", "raise UserError(", 'raise UserError("In other words: " '),
+        ("posteriors.py", "raise ValueError(", 'raise ValueError("In other words: " '),
+        ("stopping.py", "raise Stopped(", 'raise Stopped("In other words: " '),
+        ("datasets/pictures.py", 'raise BrokenImage("', 'raise BrokenImage("in other words: '),
+        ("datasets/archives.py", 'return BrokenImage("', 'return BrokenImage("in other words: '),
+        ("loop.py", "return UserError(", 'return UserError("In other words: " '),
+        ("loop.py", 'self._lost(where, "', 'self._lost(where, "in other words '),
+        ("datasets/celeba.py", '_no_partition(path, "', '_no_partition(path, "in other words: '),
+        ("datasets/verify.py", "raise UserError(", 'raise UserError("In other words: " '),
+        # Log lines and warnings.
+        ("store_score.py", "log.info(", 'log.info("In other words: " '),
+        ("runs.py", "log.warning(", 'log.warning("In other words: " '),
+        ("loop.py", "log.info(", 'log.info("In other words: " '),
+        ("measures.py", lines(r" +log\.info\([^\n]*"), ""),
+        ("sampling.py", lines(r" +log\.info\([^\n]*"), ""),
+        ("training.py", "log.info(", "log.debug("),
+        ("memorisation.py", "    d2 = x @ r.T", "    warnings.warn('slow')\n    d2 = x @ r.T"),
+        ("memorisation.py", "import math\n", "import logging\nimport math\nimport warnings\n"),
+        ("seeds.py", "\n\n\ndef", "\n\nlog = logging.getLogger(__name__)\n\n\ndef"),
+        # Modules that no rule covers.
+        ("datasets/svhn.py", "_PIXELS = 32", "_PIXELS = 64"),
+        ("tensorboard.py", "import numpy as np\n", "import numpy\n"),
+        ("config.py", '"parzen"', '"score"'),
+    ],
+)
+def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
+    assert changed_rules(copy, file, old, new) == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "rules"),
+    [
+        # Numbers, operators and formulas.
+        ("measures.py", "JUDGED = 10_000", "JUDGED = 20_000", {"evaluate"}),
+        ("training_step.py", "epsilon=1e-8", "epsilon=1e-7", {"train"}),
+        ("baselines.py", "// IMAGES_A_CENTROID", "/ IMAGES_A_CENTROID", {"baselines"}),
+        ("posteriors.py", "mu[:, :, None, :] * nu", "mu[:, :, None, :] + nu", MODEL),
+        ("parzen.py", "math.sqrt(n_test)", "math.sqrt(n_test - 1)", SCORES),
+        ("linear_vae.py", "0.5 * float(np.sum(", "float(np.sum(", {"baselines", "linear_vae"}),
+        ("wasserstein.py", "1000.0 * sliced", "100.0 * sliced", {"evaluate"}),
+        ("memorisation.py", "d2 *= -2.0", "d2 *= -1.0", {"evaluate"}),
+        ("memorisation.py", "to_train < to_held_out", "to_train <= to_held_out", {"evaluate"}),
+        ("units.py", "math.log2(127.5)", "math.log2(255)", SCORES | {"evaluate"}),
+        (
+            "pixels.py",
+            "np.rint(",
+            "np.floor(",
+            {"contact_sheet", "comparison", "grids", "evaluate"},
+        ),
+        ("figures/grids.py", "GAP = 12", "GAP = 13", {"contact_sheet", "comparison", "grids"}),
+        ("datasets/celeba.py", "_PAPER_TRAINING = 160_000", "_PAPER_TRAINING = 16", {"convert"}),
+        ("pairs.py", "difference = values - base", "difference = base - values", STUDY),
+        # Strings.
+        ("sampling.py", 'batch_norm == "batch"', 'batch_norm == "moving"', {"sample", "parzen"}),
+        ("results.py", '"log_likelihood_mean":', '"mean":', {"result"}),
+        ("summary.py", '"sigma": "sigma"', '"sigma": "grid_sigma"', {"summary"}),
+        ("linear_vae.py", 'store.split("train")', 'store.split("t")', {"baselines", "linear_vae"}),
+        ("report/page.py", '"answer": answer', '"result": answer', {"report"}),
+        ("curves.py", 'values("learning_rate")', 'values("seconds")', {"training_curves"}),
+        ("charts.py", 'score["sigma"]', 'score["grid_sigma"]', {"charts"}),
+        ("contact_sheet.py", '"train": 3', '"train": 4', {"contact_sheet"}),
+        ("datasets/celeba.py", r"\.jpg\s+", r"\.png\s+", {"convert"}),
+        # Arguments and decorators.
+        ("parzen.py", "count: int = 10\n", "count: int = 11\n", SCORES),
+        ("settings/sampling.py", "(frozen=True)", "(frozen=False)", {"sample", "parzen"}),
+        # Fields.
+        ("settings/evaluation.py", "distance_images:", "distances:", {"evaluate"}),
+        ("settings/training.py", "dropout:", "drop:", MODEL),
+        ("figures/curves.py", "wide: bool = False", "wide: bool = True", {"training_curves"}),
+        ("figures/curves.py", "wide: bool = False", "wide = False", {"training_curves"}),
+        # Errors, but for their texts.
+        ("posteriors.py", "raise ValueError(", "raise TypeError(", MODEL),
+        ("seeds.py", lines(r" +raise ValueError\([^\n]*"), "        pass\n", STUDY),
+        ("stopping.py", ", self._number)", ", 1)", {"train"}),
+        ("datasets/verify.py", "{set_aside(path)}", "{path}", {"convert"}),
+        # What a log line does.
+        ("loop.py", "self._save())", "self.run_folder)", {"train"}),
+        # Modules of many rules.
+        ("devices.py", "POLL_SECONDS = 1.0", "POLL_SECONDS = 2.0", SCORES | MODEL),
+        (
+            *("datasets/store.py", '_JSON_STARTS = ("{"', '_JSON_STARTS = ("("'),
+            READ | SCORES | {"evaluate", "train"},
+        ),
+        ("files.py", "indent=2", "indent=4", set(RULES)),
+    ],
+)
+def test_edits_of_the_package_that_rerun_the_rules_they_concern(copy, file, old, new, rules):
+    assert changed_rules(copy, file, old, new) == rules
+
+
 def test_package_does_not_read_what_is_not_covered():
     """Docstrings, annotations and source; and the texts of its errors, to decide by them."""
     for path in sorted((REPOSITORY / "svae").rglob("*.py")):
@@ -591,17 +776,14 @@ READ_AT_RUN_TIME = {
 }
 
 
-def rule_fingerprints():
-    """Each script's rule: the modules that its fingerprint names, literally or by a pattern."""
-    for path in sorted((REPOSITORY / "rules").glob("*.smk")):
-        for rule in path.read_text().split("\nrule "):
-            script = re.search(r"scripts/(\w+)\.py", rule)
-            named = re.search(r"fingerprint\(([^)]*)\)", rule)
-            if script and named:
-                yield script[1], re.findall(r'"([\w.]+)"', named[1])
+def rule_scripts():
+    """Each script, and the modules that the fingerprint of its rule names."""
+    for rule, names, _ in RULES.values():
+        if script := re.search(r"scripts/(\w+)\.py", rule):
+            yield script[1], names
 
 
-@pytest.mark.parametrize(("script", "named"), list(rule_fingerprints()))
+@pytest.mark.parametrize(("script", "named"), list(rule_scripts()))
 def test_rule_fingerprints_what_its_script_imports(script, named):
     """All but svae.logs: where the lines of a log go decides no result."""
     text = (REPOSITORY / "scripts" / f"{script}.py").read_text()
