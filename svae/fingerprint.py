@@ -2,7 +2,8 @@
 
 Snakemake sees an edited script, but not an edit inside a package that the script imports. A rule
 that carries `fingerprint("svae.training")` among its params reruns when the meaning of that module,
-or of any module it imports, changes; a changed comment, docstring or line break reruns nothing.
+or of any module it imports, changes. A changed comment, docstring, annotation, error text or log
+line reruns nothing; svae.meaning lists what is covered and what is not.
 
 Imported by the Snakefile: standard library only.
 """
@@ -12,11 +13,12 @@ import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
+
+from svae.meaning import ClassBases, class_bases, error_names, strip
 
 # One import statement: dots before the name, name, names after `from ... import`.
 Import = tuple[int, str, tuple[str, ...]]
-
-WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def fingerprint(
@@ -27,9 +29,13 @@ def fingerprint(
     Arguments as for `modules`. The digits do not depend on where the package lies, nor on the
     version of Python (3.11 to 3.13).
     """
+    found = modules(*names, without=without, package_root=package_root)
+    sources = {name: (path, path.read_bytes()) for name, path in sorted(found.items())}
+    read = {name: _read(*source) for name, source in sources.items()}
+    errors = error_names(bases for module in read.values() for bases in module.classes)
     digest = hashlib.sha256()
-    for name, path in sorted(modules(*names, without=without, package_root=package_root).items()):
-        code, _ = _parse(path, path.read_bytes())
+    for name, source in sources.items():
+        code = _digest(*source, errors & read[name].called)
         digest.update(f"{name} {code}\n".encode())
     return digest.hexdigest()[:16]
 
@@ -63,8 +69,7 @@ def modules(
             continue
         found[name] = path
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        _, imports = _parse(path, path.read_bytes())
-        for imported in _imported(imports, package):
+        for imported in _imported(_read(path, path.read_bytes()).imports, package):
             waiting.extend(_with_parents(imported))
     return found
 
@@ -95,29 +100,51 @@ def _imported(imports: tuple[Import, ...], package: str) -> Iterator[str]:
         yield from (f"{name}.{member}" for member in members)
 
 
-# The source is part of the key, not the file's time: two edits may fall within one clock tick.
+class _Module(NamedTuple):
+    """What must be known of a module before its digest: imports, classes, and names it calls."""
+
+    imports: tuple[Import, ...]
+    classes: tuple[ClassBases, ...]
+    called: frozenset[str]
+
+
+# The source is part of the keys, not the file's time: two edits may fall within one clock tick.
 @functools.cache
-def _parse(path: Path, source: bytes) -> tuple[str, tuple[Import, ...]]:
-    """Give the digest of a module's code, and its import statements."""
-    tree = ast.parse(source, filename=str(path))
+def _read(path: Path, source: bytes) -> _Module:
+    nodes = list(ast.walk(ast.parse(source, filename=str(path))))
     imports: list[Import] = []
-    for node in ast.walk(tree):
+    called = set()
+    for node in nodes:
         if isinstance(node, ast.Import):
             imports += [(0, alias.name, ()) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             members = tuple(alias.name for alias in node.names)
             imports.append((node.level, node.module or "", members))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            called.add(node.func.id)
+    return _Module(tuple(imports), class_bases(nodes), frozenset(called))
+
+
+@functools.cache
+def _digest(path: Path, source: bytes, errors: frozenset[str]) -> str:
+    """Give the digest of a module's code; `errors` are the names of exceptions that it calls."""
+    tree = ast.parse(source, filename=str(path))
     # The version decides no result: a release must not train everything anew.
     tree.body = [node for node in tree.body if not _sets_version(node)]
+    strip(tree, errors)
     tokens: list[str] = []
     _write(tree, tokens)
-    return hashlib.sha256("".join(tokens).encode()).hexdigest(), tuple(imports)
+    return hashlib.sha256("".join(tokens).encode()).hexdigest()
 
 
 def _sets_version(node: ast.stmt) -> bool:
     return isinstance(node, ast.Assign) and [
         target.id if isinstance(target, ast.Name) else None for target in node.targets
     ] == ["__version__"]
+
+
+def _is_empty(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value == ""
 
 
 def _write(item: object, tokens: list[str]) -> None:
@@ -131,8 +158,9 @@ def _write(item: object, tokens: list[str]) -> None:
         tokens.append(f"{type(item).__name__}(")
         for field in item._fields:
             value = getattr(item, field, None)
-            if field == "body" and isinstance(item, WITH_DOCSTRING):
-                value = _without_docstring(value)
+            if isinstance(item, ast.JoinedStr):
+                # Python 3.12.1 adds an empty string to the format in f"{x:{width}}".
+                value = [part for part in value if not _is_empty(part)]
             # `kind` tells u"a" from "a": spelling, not meaning.
             if value is None or value == [] or field == "kind":
                 continue
@@ -146,10 +174,3 @@ def _write(item: object, tokens: list[str]) -> None:
         tokens.append("]")
     else:
         tokens.append(f"{type(item).__name__}:{item!a};")
-
-
-def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    match body:
-        case [ast.Expr(value=ast.Constant(value=str())), *rest]:
-            return rest
-    return body

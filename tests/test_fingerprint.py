@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -110,6 +111,7 @@ def edit(package, file, old, new):
         ("__init__.py", '__version__ = "1.0"\n', ""),
         ("helper.py", "    return", "        return"),
         ("deep.py", "2", "2  # steps"),
+        ("deep.py", "STEP = 2", "STEP: int = 2"),
         ("other.py", "1", "2"),
     ],
 )
@@ -139,13 +141,155 @@ def test_edits_without_meaning_keep_it(package, file, old, new):
         ("__init__.py", "SIZE = 3", "SIZE = 4"),
         ("helper.py", "deep.STEP * x", "deep.STEP / x"),
         ("deep.py", "STEP = 2", "STEP = 3"),
-        ("deep.py", "STEP = 2", "STEP: int = 2"),
     ],
 )
 def test_edits_with_meaning_change_it(package, file, old, new):
     before = fingerprint("pkg.stage", package_root=package)
     edit(package, file, old, new)
     assert fingerprint("pkg.stage", package_root=package) != before
+
+
+LOG = "log = logging.getLogger(__name__)\n"
+DATACLASS = "@dataclass\nclass A:\n    "
+MAKER = "def wrong(what):\n    text = what + '!'\n    return OSError(text)\n"
+SAME_NAME = "class A:\n    def wrong(self, what): f(what)\n"
+LOSS = "class LossError(Loss):\n    pass\n"
+OWN = "class Own(OSError):\n    pass\n"
+FAILURE = "class Failure(Own):\n    pass\n"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        # Statements that only state something.
+        ("f()", "'Text.'\nf()\n'Text.'"),
+        ("if x:\n    pass", "if x:\n    'Text.'\n    ..."),
+        ("for x in y:\n    f()", "for x in y:\n    'Text.'\n    f()\nelse:\n    pass"),
+        ("class A:\n    b = 1", "class A:\n    b = 1\n    'Text.'"),
+        # Annotations.
+        ("def f(x, *y, z=1, **k): f()", "def f(x: A, *y: B, z: 'C' = 1, **k: D) -> E[F]: f()"),
+        ("async def f(x): f()", "async def f(x: A) -> B: f()"),
+        ("def f():\n    x = 1", "def f():\n    y: A\n    x: B = 1"),
+        (
+            "class A:\n    def f(self):\n        x = 1",
+            "class A:\n    def f(self):\n        x: B = 1",
+        ),
+        ("x.y = z[0] = 1", "x.y = z[0] = 1\nx.z: int"),
+        (f"{DATACLASS}x: int\n    y: int = 1", f"{DATACLASS}x: 'str'\n    y: list[str] = 1"),
+        (f"{DATACLASS}x: ClassVar[int] = 1", f"{DATACLASS}x: 'typing.ClassVar' = 1"),
+        ("f()", "from typing import Any\nfrom collections.abc import Iterator\nf()"),
+        # Texts of errors.
+        ("raise E('one')", "raise E('another')"),
+        ("raise E('one')", "raise E(f'{x}: {len(y)}, {a.b[0]:>3}' + x)"),
+        ("raise E('one')", "raise E('%s %s' % (x, y))"),
+        ("raise E('one')", "raise E(', '.join(sorted(x)))"),
+        ("raise E('one')", "raise E('{}'.format(x))"),
+        ("raise E('one')", "raise E('one' if x else y)"),
+        ("raise a.E('one', 1) from None", "raise a.E('another', 1) from None"),
+        ("raise _Lost(text='one')", "raise _Lost(text='another')"),
+        ("e = ValueError('one')", "e = ValueError(f'another {x}')"),
+        (f"{OWN}e = Own('one')", f"{OWN}e = Own('another')"),
+        (f"{FAILURE}{OWN}e = Failure('one')", f"{FAILURE}{OWN}e = Failure('another')"),
+        (f"{MAKER}raise wrong('one')", f"{MAKER}raise wrong('another')"),
+        ("raise E(f'{f(x)}')", "raise E(f'Not {f(x)!r}: {f}')"),
+        ("assert x, 'one'", "assert x"),
+        # Log lines and warnings.
+        ("f()", "import logging\nlog = logging.getLogger(__name__)\nf()\nlog.info('%d', x)"),
+        ("f()", "import warnings\nwarnings.warn('text', stacklevel=2)\nf()"),
+        ("f()", "logging.getLogger('a').warning(f'{x}: {len(y)}')\nf()"),
+        ("if x:\n    pass", "if x:\n    logging.error('text %s', x, exc_info=True)"),
+        (f"{LOG}log.info('%s', f(x))", f"{LOG}log.warning('another %s', f(x))"),
+        (f"{LOG}f(x)", f"{LOG}log.warning('another %s', f(x))"),
+    ],
+)
+def test_sources_of_one_meaning_share_one(tmp_path, one, other):
+    assert digest_of(tmp_path, one) == digest_of(tmp_path, other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        # Statements that do something.
+        ("f()", "'text'.f()"),
+        ("'text'", "f'{text()}'"),
+        ("if x:\n    pass", "f()"),
+        # What a dataclass reads in annotations.
+        (f"{DATACLASS}x: int", f"{DATACLASS}y: int"),
+        (f"{DATACLASS}x: int = 1", f"{DATACLASS}x = 1"),
+        (f"{DATACLASS}x: int = 1", f"{DATACLASS}x: int = 2"),
+        (f"{DATACLASS}x: int\n    y: int", f"{DATACLASS}y: int\n    x: int"),
+        (f"{DATACLASS}x: int = 1", f"{DATACLASS}x: ClassVar[int] = 1"),
+        (f"{DATACLASS}x: int", f"{DATACLASS}x: 'dataclasses.InitVar[int]'"),
+        (f"{DATACLASS}_: int\n    x: int", f"{DATACLASS}_: KW_ONLY\n    x: int"),
+        (f"{DATACLASS}if y:\n        x: int", f"{DATACLASS}if y:\n        pass"),
+        ("from typing import NamedTuple\nclass A(NamedTuple): f()", "class A: f()"),
+        ("from typing import Any as A", "from typing import Text as A"),
+        ("from json import loads", "from json import load"),
+        # Errors.
+        ("raise E('one')", "raise F('one')"),
+        ("raise E('one')", "pass"),
+        ("raise E('one')", "E('one')"),
+        ("raise E('one')", "raise E(1)"),
+        ("raise E('one')", "raise E('one', 1)"),
+        ("raise E('one', 1)", "raise E('one', 2)"),
+        ("raise E('one', retry=True)", "raise E('one', retry=False)"),
+        ("raise E('one')", "raise E(f'{f(x)}')"),
+        ("raise E(f'{f(1)}')", "raise E(f'{f(2)}')"),
+        ("raise E(f'{f(1) if x else y}')", "raise E(f'{f(1)}')"),
+        ("raise E(f('one'))", "raise E(f('another'))"),
+        ("raise E['one']('x')", "raise E['another']('x')"),
+        ("raise f('one')", "raise f('another')"),
+        ("assert x, f(1)", "assert x, f(2)"),
+        ("assert x", "assert y"),
+        # The name of an error, but not one.
+        ("x = keras.losses.MeanSquaredError('sum')", "x = keras.losses.MeanSquaredError('none')"),
+        ("x = MeanSquaredError(reduction='sum')", "x = MeanSquaredError(reduction='none')"),
+        (f"{LOSS}x = LossError('sum')", f"{LOSS}x = LossError('none')"),
+        ("x = square_error('sum')", "x = square_error('none')"),
+        ("def f(x):\n    return x\nf('a')", "def f(x):\n    return x\nf('b')"),
+        (f"{MAKER}{SAME_NAME}wrong('a')", f"{MAKER}{SAME_NAME}wrong('b')"),
+        # What a log line does.
+        (f"{LOG}log.info('%s', f(x))", LOG),
+        (f"{LOG}log.info('%s', f(1))", f"{LOG}log.info('%s', f(2))"),
+        (f"{LOG}log.info('%s', f(x), g(x))", f"{LOG}log.info('%s', g(x), f(x))"),
+        (f"{LOG}log.info('%s', x := 1)", LOG),
+        (f"{LOG}log.info('%s', list(x))", LOG),
+        (f"{LOG}log.info('%s', [a for a in x])", LOG),
+        (f"{LOG}log.info(*x)", LOG),
+        (f"{LOG}async def f():\n    log.info(await x)", f"{LOG}async def f():\n    pass"),
+        # Called like a log.
+        ("np.log(x)", "pass"),
+        ("log.info('one')", "log.info('another')"),
+        ("self.log.info('one')", "pass"),
+        ("logging.basicConfig(level='INFO')", "logging.basicConfig(level='DEBUG')"),
+        ("warnings.simplefilter('ignore')", "warnings.simplefilter('error')"),
+        ("warnings('one')", "warnings('another')"),
+        # Strings.
+        ("x == 'one'", "x == 'another'"),
+        ("x['one'] = 1", "x['another'] = 1"),
+        ("x = {'one': 1}", "x = {'another': 1}"),
+        ("open(f'{x}.one')", "open(f'{x}.another')"),
+        ("def f(): return 'one'", "def f(): return 'another'"),
+        ("def f(x='one'): pass", "def f(x='another'): pass"),
+        ("@f('one')\nclass A: pass", "@f('another')\nclass A: pass"),
+    ],
+)
+def test_sources_of_another_meaning_do_not(tmp_path, one, other):
+    assert digest_of(tmp_path, one) != digest_of(tmp_path, other)
+
+
+def digest_of(folder, source):
+    return fingerprint("pkg.stage", package_root=write(folder, {"stage.py": source}))
+
+
+def test_errors_of_another_module_are_known(tmp_path):
+    """By their classes, wherever in the covered modules these are."""
+    stage = "from pkg.errors import Lost\n\n\ndef f():\n    return Lost('one')\n"
+    for base, same in (("Exception", True), ("dict", False)):
+        root = write(tmp_path, {"stage.py": stage, "errors.py": f"class Lost({base}):\n    pass"})
+        before = fingerprint("pkg.stage", package_root=root)
+        edit(root, "stage.py", "one", "another")
+        assert (fingerprint("pkg.stage", package_root=root) == before) == same
 
 
 def test_every_distinct_expression_has_its_own(tmp_path):
@@ -300,7 +444,9 @@ GOLDEN_SOURCE = r'''
 
 from __future__ import annotations
 
+import logging, warnings
 import os.path as place
+from collections.abc import Iterator, Sequence as S
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -381,6 +527,25 @@ def flow(items, *rest: *tuple[int]):
     return {**items, "a": 1}, {1, *rest}, {k: v for k, v in items if k if v}, (x for x in items)
 
 
+log = logging.getLogger(__name__)
+
+
+class Lost(OSError):
+    kind: ClassVar[str] = "lost"
+    """A docstring."""
+
+
+def texts(path, *others):
+    "A docstring."
+    first: Lost
+    second: Lost = Lost(f"{path}: {find(path)!r:>{others[0]}} " "is lost", 3)
+    log.info("%s %d", path, len(others))
+    log.warning(f"{path} {remove(path)}")
+    warnings.warn("%s" % path, UserWarning, stacklevel=2)
+    assert others, f"{path} {', '.join(others)}"
+    raise errors.Failure("a" + path if others else "b", retry=True) from second
+
+
 match flow([]):
     case 0 | -1.5 | 1 + 2j | "text" | None | True:
         pass
@@ -394,7 +559,7 @@ match flow([]):
         key = lambda *a, b=1, **c: a if b else c
 '''
 
-GOLDEN_DIGEST = "6a78dde153b84aab"
+GOLDEN_DIGEST = "607b9052af761424"
 
 
 def test_golden_digest_on_every_python(tmp_path):
@@ -403,17 +568,222 @@ def test_golden_digest_on_every_python(tmp_path):
     assert fingerprint("pkg.golden", package_root=root) == GOLDEN_DIGEST
 
 
-def rule_fingerprints():
-    """Each script's rule: the modules that its fingerprint names, literally or by a pattern."""
-    for path in sorted((REPOSITORY / "rules").glob("*.smk")):
-        for rule in path.read_text().split("\nrule "):
-            script = re.search(r"scripts/(\w+)\.py", rule)
-            named = re.search(r"fingerprint\(([^)]*)\)", rule)
-            if script and named:
-                yield script[1], re.findall(r'"([\w.]+)"', named[1])
+def rules():
+    """Rule -> its text, and the arguments of its fingerprint: names and those left out."""
+    texts = [path.read_text() for path in sorted((REPOSITORY / "rules").glob("*.smk"))]
+    constants = {
+        name: ast.literal_eval(value)
+        for text in texts
+        for name, value in re.findall(r"^([A-Z_]+) = (\([^()]*\))$", text, re.M)
+    }
+    # The data set whose reader `convert` names.
+    known = {**constants, "DATASET": "celeba", "fingerprint": lambda *n, without=(): (n, without)}
+    found = {}
+    for text in texts:
+        for rule in re.split(r"^rule ", text, flags=re.M)[1:]:
+            if call := re.search(r"\bfingerprint\([^)]*\)", rule):
+                found[rule.partition(":")[0]] = rule, *eval(call[0], known)
+    return found
 
 
-@pytest.mark.parametrize(("script", "named"), list(rule_fingerprints()))
+RULES = rules()
+READ = {"convert", "contact_sheet", "comparison", "summary", "report"}  # the store, without a model
+STUDY = {"charts", "summary", "report"}
+SCORES = {"parzen", "baselines", "linear_vae"}
+MODEL = {"train", "sample", "parzen", "evaluate"}
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of svae, and the digest of every rule: one copy, since parsing costs most."""
+    root = tmp_path_factory.mktemp("copy") / "svae"
+    shutil.copytree(REPOSITORY / "svae", root, ignore=shutil.ignore_patterns("__pycache__"))
+    return root, digests(root)
+
+
+def digests(root):
+    return {
+        rule: fingerprint(*names, without=without, package_root=root)
+        for rule, (_, names, without) in RULES.items()
+    }
+
+
+def changed_rules(copy, file, old, new):
+    """The rules whose digests an edit changes; `old`, a text or a pattern, is replaced once."""
+    root, before = copy
+    path = root / file
+    text = path.read_text()
+    pattern = old if isinstance(old, re.Pattern) else re.compile(re.escape(old))
+    edited, count = pattern.subn(lambda _: new, text, count=1)
+    assert count == 1, f"{file} has no {pattern.pattern}"
+    ast.parse(edited)
+    path.write_text(edited)
+    try:
+        return {rule for rule, digest in digests(root).items() if digest != before[rule]}
+    finally:
+        path.write_text(text)
+
+
+def lines(pattern):
+    """Whole lines that match."""
+    return re.compile(rf"^{pattern}\n", re.M | re.S)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        # Comments and layout.
+        ("datasets/store.py", "import h5py\n", "import h5py  # of HDF5\n"),
+        ("model.py", lines(" +# [^\n]*"), ""),
+        ("wasserstein.py", "return [*levels, images]", "return [\n        *levels, images\n    ]"),
+        ("objectives.py", "\n\n\n", "\n\n\n\n\n"),
+        # Docstrings.
+        ("parzen.py", '"""', '"""In other words. '),
+        ("parzen.py", 'class ParzenResult:\n    """', 'class ParzenResult:\n    """Other. '),
+        ("parzen.py", '-> tuple[float, bool]:\n    """', '-> tuple[float, bool]:\n    """Other. '),
+        (
+            "parzen.py",
+            '    log_likelihood: float\n    """',
+            '    log_likelihood: float\n    """Or. ',
+        ),
+        ("linear_vae.py", re.compile(r'(?<=    mean: np.ndarray\n)    """[^\n]*\n'), ""),
+        ("pixels.py", re.compile(r'    """.*?"""\n', re.S), ""),
+        ("parzen.py", "    best = int(", "    'The best of the grid.'\n    best = int("),
+        ("__init__.py", '__version__ = "', '__version__ = "1.'),
+        # Annotations.
+        ("wasserstein.py", "def down(images: np.ndarray)", "def down(images)"),
+        ("wasserstein.py", "(side: int) -> list[int]:", "(side: int) -> tuple[int, ...]:"),
+        ("memorisation.py", "result: dict[str, Any] = {}", "result = {}"),
+        ("memorisation.py", "d2 = x @ r.T", "d2: np.ndarray = x @ r.T"),
+        ("memorisation.py", "    d2 = x @ r.T", "    nearest: np.ndarray\n    d2 = x @ r.T"),
+        ("settings/parzen.py", "n_valid: int | str", "n_valid: int"),
+        ("posteriors.py", "stem: bool", "stem: int"),
+        ("posteriors.py", "abc import Callable\n", "abc import Callable, Sequence\n"),
+        # Texts of errors; a string literal before another makes one text of both.
+        ("linear_vae.py", 'raise UserError(f"', 'raise UserError(f"In other words: '),
+        ("wasserstein.py", "raise UserError(", 'raise UserError("In other words: " '),
+        ("training.py", "raise UserError(", 'raise UserError("In other words: " '),
+        ("posteriors.py", "raise ValueError(", 'raise ValueError("In other words: " '),
+        ("stopping.py", "raise Stopped(", 'raise Stopped("In other words: " '),
+        ("datasets/pictures.py", 'raise BrokenImage("', 'raise BrokenImage("in other words: '),
+        ("datasets/archives.py", 'return BrokenImage("', 'return BrokenImage("in other words: '),
+        ("loop.py", "return UserError(", 'return UserError("In other words: " '),
+        ("loop.py", 'self._lost(where, "', 'self._lost(where, "in other words '),
+        ("datasets/celeba.py", '_no_partition(path, "', '_no_partition(path, "in other words: '),
+        ("datasets/verify.py", "raise UserError(", 'raise UserError("In other words: " '),
+        # Log lines and warnings.
+        ("store_score.py", "log.info(", 'log.info("In other words: " '),
+        ("runs.py", "log.warning(", 'log.warning("In other words: " '),
+        ("loop.py", "log.info(", 'log.info("In other words: " '),
+        ("measures.py", lines(r" +log\.info\([^\n]*"), ""),
+        ("sampling.py", lines(r" +log\.info\([^\n]*"), ""),
+        ("training.py", "log.info(", "log.debug("),
+        ("memorisation.py", "    d2 = x @ r.T", "    warnings.warn('slow')\n    d2 = x @ r.T"),
+        ("memorisation.py", "import math\n", "import logging\nimport math\nimport warnings\n"),
+        ("seeds.py", "\n\n\ndef", "\n\nlog = logging.getLogger(__name__)\n\n\ndef"),
+        # Modules that no rule covers.
+        ("datasets/svhn.py", "_PIXELS = 32", "_PIXELS = 64"),
+        ("tensorboard.py", "import numpy as np\n", "import numpy\n"),
+        ("config.py", '"parzen"', '"score"'),
+    ],
+)
+def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
+    assert changed_rules(copy, file, old, new) == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "rules"),
+    [
+        # Numbers, operators and formulas.
+        ("measures.py", "JUDGED = 10_000", "JUDGED = 20_000", {"evaluate"}),
+        ("training_step.py", "epsilon=1e-8", "epsilon=1e-7", {"train"}),
+        ("baselines.py", "// IMAGES_A_CENTROID", "/ IMAGES_A_CENTROID", {"baselines"}),
+        ("posteriors.py", "mu[:, :, None, :] * nu", "mu[:, :, None, :] + nu", MODEL),
+        ("parzen.py", "math.sqrt(n_test)", "math.sqrt(n_test - 1)", SCORES),
+        ("linear_vae.py", "0.5 * float(np.sum(", "float(np.sum(", {"baselines", "linear_vae"}),
+        ("wasserstein.py", "1000.0 * sliced", "100.0 * sliced", {"evaluate"}),
+        ("memorisation.py", "d2 *= -2.0", "d2 *= -1.0", {"evaluate"}),
+        ("memorisation.py", "to_train < to_held_out", "to_train <= to_held_out", {"evaluate"}),
+        ("units.py", "math.log2(127.5)", "math.log2(255)", SCORES | {"evaluate"}),
+        (
+            "pixels.py",
+            "np.rint(",
+            "np.floor(",
+            {"contact_sheet", "comparison", "grids", "evaluate"},
+        ),
+        ("figures/grids.py", "GAP = 12", "GAP = 13", {"contact_sheet", "comparison", "grids"}),
+        ("datasets/celeba.py", "_PAPER_TRAINING = 160_000", "_PAPER_TRAINING = 16", {"convert"}),
+        ("pairs.py", "difference = values - base", "difference = base - values", STUDY),
+        # Strings.
+        ("sampling.py", 'batch_norm == "batch"', 'batch_norm == "moving"', {"sample", "parzen"}),
+        ("results.py", '"log_likelihood_mean":', '"mean":', {"result"}),
+        ("summary.py", '"sigma": "sigma"', '"sigma": "grid_sigma"', {"summary"}),
+        ("linear_vae.py", 'store.split("train")', 'store.split("t")', {"baselines", "linear_vae"}),
+        ("report/page.py", '"answer": answer', '"result": answer', {"report"}),
+        ("curves.py", 'values("learning_rate")', 'values("seconds")', {"training_curves"}),
+        ("charts.py", 'score["sigma"]', 'score["grid_sigma"]', {"charts"}),
+        ("contact_sheet.py", '"train": 3', '"train": 4', {"contact_sheet"}),
+        ("datasets/celeba.py", r"\.jpg\s+", r"\.png\s+", {"convert"}),
+        # Arguments and decorators.
+        ("parzen.py", "count: int = 10\n", "count: int = 11\n", SCORES),
+        ("settings/sampling.py", "(frozen=True)", "(frozen=False)", {"sample", "parzen"}),
+        # Fields.
+        ("settings/evaluation.py", "distance_images:", "distances:", {"evaluate"}),
+        ("settings/training.py", "dropout:", "drop:", MODEL),
+        ("figures/curves.py", "wide: bool = False", "wide: bool = True", {"training_curves"}),
+        ("figures/curves.py", "wide: bool = False", "wide = False", {"training_curves"}),
+        # Errors, but for their texts.
+        ("posteriors.py", "raise ValueError(", "raise TypeError(", MODEL),
+        ("seeds.py", lines(r" +raise ValueError\([^\n]*"), "        pass\n", STUDY),
+        ("stopping.py", ", self._number)", ", 1)", {"train"}),
+        ("datasets/verify.py", "{set_aside(path)}", "{path}", {"convert"}),
+        # What a log line does.
+        ("loop.py", "self._save())", "self.run_folder)", {"train"}),
+        # Modules of many rules.
+        ("devices.py", "POLL_SECONDS = 1.0", "POLL_SECONDS = 2.0", SCORES | MODEL),
+        (
+            *("datasets/store.py", '_JSON_STARTS = ("{"', '_JSON_STARTS = ("("'),
+            READ | SCORES | {"evaluate", "train"},
+        ),
+        ("files.py", "indent=2", "indent=4", set(RULES)),
+    ],
+)
+def test_edits_of_the_package_that_rerun_the_rules_they_concern(copy, file, old, new, rules):
+    assert changed_rules(copy, file, old, new) == rules
+
+
+def test_package_does_not_read_what_is_not_covered():
+    """Docstrings, annotations and source; and the texts of its errors, to decide by them."""
+    for path in sorted((REPOSITORY / "svae").rglob("*.py")):
+        tree = ast.parse(path.read_text())
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert used.isdisjoint(READ_AT_RUN_TIME), path
+        caught = {node.name for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)} - {
+            None
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Compare):
+                decides = ast.unparse(node)
+                for name in caught:
+                    text = rf"\bstr\({name}\)|\b{name}\.args\b"
+                    assert not re.search(text, decides), f"{path}: {decides}"
+
+
+READ_AT_RUN_TIME = {
+    *("__doc__", "getdoc", "__annotations__", "get_annotations", "get_type_hints"),
+    *("singledispatch", "singledispatchmethod", "getsource", "inspect"),
+}
+
+
+def rule_scripts():
+    """Each script, and the modules that the fingerprint of its rule names."""
+    for rule, names, _ in RULES.values():
+        if script := re.search(r"scripts/(\w+)\.py", rule):
+            yield script[1], names
+
+
+@pytest.mark.parametrize(("script", "named"), list(rule_scripts()))
 def test_rule_fingerprints_what_its_script_imports(script, named):
     """All but svae.logs: where the lines of a log go decides no result."""
     text = (REPOSITORY / "scripts" / f"{script}.py").read_text()

@@ -1,0 +1,292 @@
+"""The part of a module's code that can change a result: its syntax tree without the rest.
+
+Removed are
+
+- comments and layout, docstrings, all other statements that are only a constant (the docstrings of
+  attributes), and `pass`;
+- annotations. In the body of a class the annotated names stay, in their order, and whether they are
+  a ClassVar, an InitVar or KW_ONLY: dataclasses and NamedTuples make their fields from these;
+- texts of errors, which are strings, f-strings and whatever is joined to them, among the arguments
+  of an error or in an `assert`. The class of the error and its other arguments stay. Errors are
+  what a `raise` calls if its name is capitalised, the built-in exceptions, the classes of the
+  package that inherit from one of them, and the functions of the same module whose only way out is
+  to return one of these;
+- log lines and calls of `warnings.warn`, whole, together with the assignment of a logger and the
+  imports of logging and warnings;
+- imports of names from typing and collections.abc, because most serve annotations only. A name that
+  is used elsewhere stays where it is used.
+
+All else stays: in particular every string that is compared, stored, returned or passed on, defaults
+of arguments, decorators and names. A text or a log line keeps those parts that may have an effect:
+calls, except those of a few built-in functions, `:=`, `await` and `yield`. A variable that only
+feeds a text stays, too.
+
+This is correct only for code that reads neither its own docstrings, annotations and source, nor the
+text of its own errors to decide anything. tests/test_fingerprint.py checks the package for that.
+
+Imported by the Snakefile: standard library only.
+"""
+
+import ast
+import builtins
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+BUILT_IN_ERRORS = frozenset(
+    name
+    for name, value in vars(builtins).items()
+    if isinstance(value, type) and issubclass(value, BaseException)
+)
+
+_LOG_METHODS = {"critical", "debug", "error", "exception", "info", "log", "warning"}
+_NAMES_ONLY = {"collections.abc", "logging", "typing", "warnings"}
+_FIELD_KINDS = re.compile(r"\b(ClassVar|InitVar|KW_ONLY)\b")
+
+# Functions without any effect.
+_HARMLESS = {"abs", "float", "format", "int", "len", "repr", "round", "str", "type"}
+# These may exhaust an iterator, which is an effect in a log line, since the next line may read it,
+# but none in an error.
+_ITERATING = {"dict", "enumerate", "list", "max", "min", "set", "sorted", "sum", "tuple", "zip"}
+_ITERATIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Starred)
+# Expressions all of whose parts are evaluated, whatever their values.
+_UNCONDITIONAL = (
+    *(ast.Attribute, ast.BinOp, ast.Dict, ast.FormattedValue, ast.JoinedStr, ast.List, ast.Set),
+    *(ast.Slice, ast.Subscript, ast.Tuple, ast.UnaryOp, ast.keyword),
+)
+
+
+class ClassBases(NamedTuple):
+    """A class, and the bases of it that are plain names."""
+
+    name: str
+    bases: frozenset[str]
+
+
+def class_bases(nodes: Iterable[ast.AST]) -> tuple[ClassBases, ...]:
+    """Give the classes among the nodes of a module."""
+    return tuple(
+        ClassBases(node.name, frozenset(b.id for b in node.bases if isinstance(b, ast.Name)))
+        for node in nodes
+        if isinstance(node, ast.ClassDef)
+    )
+
+
+def error_names(classes: Iterable[ClassBases]) -> frozenset[str]:
+    """Give the names of all exceptions, the built-in ones and those among `classes`.
+
+    A name that is also that of another class is left out. Spelling does not count: the losses of
+    Keras end in `Error` as well, and their strings decide results.
+    """
+    classes = tuple(classes)
+    errors, more = frozenset(), BUILT_IN_ERRORS
+    while more > errors:
+        errors = more
+        more = errors | {name for name, bases in classes if bases & errors}
+    return errors - {name for name, bases in classes if not bases & errors}
+
+
+def strip(tree: ast.Module, errors: frozenset[str]) -> None:
+    """Remove from a syntax tree, in place, what the module's docstring lists.
+
+    errors  names of the exceptions, from `error_names`.
+
+    The tree cannot be compiled afterwards: bodies may be empty, and strings may hold bare calls.
+    """
+    _Stripper(tree, errors).visit(tree)
+
+
+class _Stripper(ast.NodeTransformer):
+    def __init__(self, tree: ast.Module, errors: frozenset[str]) -> None:
+        nodes = list(ast.walk(tree))
+        self._loggers = {
+            name
+            for node in nodes
+            if isinstance(node, ast.Assign) and _makes_logger(node.value)
+            for name in _names(node.targets)
+        }
+        self._errors = errors
+        self._makers = self._error_makers(nodes)
+        self._in_class = False
+
+    def _error_makers(self, nodes: Iterable[ast.AST]) -> set[str]:
+        """Give the functions whose only way out is to return an error in their last line."""
+        makers, others = set(), set()
+        for node in nodes:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                match node.body[-1]:
+                    case ast.Return(value=ast.Call(func=ast.Name(id=name))):
+                        makes = name in self._errors and _ways_out(node) == 1
+                    case _:
+                        makes = False
+                (makers if makes else others).add(node.name)
+        return makers - others
+
+    def _makes_error(self, function: ast.expr) -> bool:
+        match function:
+            case ast.Name(id=name):
+                return name in self._errors or name in self._makers
+            case ast.Attribute(value=ast.Name(id="self"), attr=name):
+                return name in self._makers
+        return False
+
+    def _logs(self, node: ast.expr) -> bool:
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="warnings"), attr="warn")):
+                return True
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr=method)):
+                return method in _LOG_METHODS and (name == "logging" or name in self._loggers)
+            case ast.Call(func=ast.Attribute(value=value, attr=method)):
+                return method in _LOG_METHODS and _makes_logger(value)
+        return False
+
+    def visit_Pass(self, node: ast.Pass) -> None:
+        return None
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | list[ast.AST] | None:
+        if isinstance(node.value, ast.Constant):
+            return None
+        if self._logs(node.value):
+            arguments = [*node.value.args, *node.value.keywords]
+            kept = [part for each in arguments for part in _acting(each, iterating=True)]
+            return [self.generic_visit(ast.Expr(part)) for part in kept]
+        return self.generic_visit(node)
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        if _makes_logger(node.value) and len(_names(node.targets)) == len(node.targets):
+            return None
+        return self.generic_visit(node)
+
+    def visit_Import(self, node: ast.Import) -> ast.AST | None:
+        node.names = [name for name in node.names if name.asname or name.name not in _NAMES_ONLY]
+        return node if node.names else None
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
+        if not node.level and node.module in _NAMES_ONLY:
+            node.names = [name for name in node.names if name.asname or name.name == "*"]
+        return node if node.names else None
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        return self._visit_body(node, in_class=True)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self._visit_body(node, in_class=False)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        node.returns = None
+        return self._visit_body(node, in_class=False)
+
+    def _visit_body(self, node: ast.AST, in_class: bool) -> ast.AST:
+        around, self._in_class = self._in_class, in_class
+        self.generic_visit(node)
+        self._in_class = around
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        if self._in_class:
+            node.annotation = _field_kinds(node.annotation)
+        elif node.value is None:
+            return None
+        else:
+            node = ast.Assign([node.target], node.value)
+        return self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        match node.exc:
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
+                # A class; a function could choose the class of its error by a string.
+                if name.lstrip("_")[:1].isupper():
+                    _mask_texts(node.exc)
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if self._makes_error(node.func):
+            _mask_texts(node)
+        return self.generic_visit(node)
+
+    def visit_Assert(self, node: ast.Assert) -> ast.AST:
+        if node.msg is not None and _is_text(node.msg):
+            kept = _acting(node.msg)
+            node.msg = ast.JoinedStr(kept) if kept else None
+        return self.generic_visit(node)
+
+
+def _ways_out(function: ast.AST) -> int:
+    ways_out = (ast.Return, ast.Raise, ast.Yield, ast.YieldFrom)
+    return sum(isinstance(part, ways_out) for part in ast.walk(function))
+
+
+def _names(targets: list[ast.expr]) -> list[str]:
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def _makes_logger(node: ast.expr) -> bool:
+    match node:
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="logging"), attr="getLogger")):
+            return not any(map(_acting, node.args))
+    return False
+
+
+def _field_kinds(annotation: ast.expr) -> list[str]:
+    """Give what a dataclass reads in the annotation of a field."""
+    found = set()
+    for node in ast.walk(annotation):
+        match node:
+            case ast.Name(id=text) | ast.Attribute(attr=text) | ast.Constant(value=str(text)):
+                found.update(_FIELD_KINDS.findall(text))
+    return sorted(found)
+
+
+def _mask_texts(call: ast.Call) -> None:
+    """Replace each argument that is a text by an empty f-string, or one of its effects."""
+    call.args = [_masked(argument) for argument in call.args]
+    for keyword in call.keywords:
+        keyword.value = _masked(keyword.value)
+
+
+def _masked(argument: ast.expr) -> ast.expr:
+    return ast.JoinedStr(_acting(argument)) if _is_text(argument) else argument
+
+
+def _is_text(node: ast.expr) -> bool:
+    match node:
+        case ast.Constant(value=str()) | ast.JoinedStr():
+            return True
+        case ast.BinOp(left=one, op=ast.Add() | ast.Mod() | ast.Mult(), right=other):
+            return _is_text(one) or _is_text(other)
+        case ast.IfExp(body=one, orelse=other):
+            return _is_text(one) or _is_text(other)
+        case ast.Call(func=ast.Attribute(value=text, attr="join" | "format")):
+            return _is_text(text)
+    return False
+
+
+def _acting(node: ast.AST, iterating: bool = False) -> list[ast.AST]:
+    """Give the parts of an expression that may have an effect, in order.
+
+    iterating  whether exhausting an iterator counts as one.
+    """
+    if not any(_acts(part, iterating) for part in ast.walk(node)):
+        return []
+    if isinstance(node, _UNCONDITIONAL) or (
+        isinstance(node, ast.Call) and not _acts(node, iterating)
+    ):
+        children = ast.iter_child_nodes(node)
+        return [part for child in children for part in _acting(child, iterating)]
+    return [node]
+
+
+def _acts(node: ast.AST, iterating: bool) -> bool:
+    match node:
+        case ast.Call(func=ast.Name(id=name)):
+            return name not in _HARMLESS and (iterating or name not in _ITERATING)
+        case ast.Call(func=ast.Attribute(value=text, attr="join" | "format")) if _is_text(text):
+            return iterating
+        case ast.Call() | ast.Await() | ast.Yield() | ast.YieldFrom() | ast.NamedExpr():
+            return True
+    return iterating and isinstance(node, _ITERATIONS)
