@@ -13,12 +13,12 @@ from svae.schedules import LearningRate, warmup
 # A scale of the loss, from 2^15 down, below which its gradients do not fit into float16 at all.
 LEAST_SCALE = 2.0**-10
 
-# Pre-tanh activations beyond this are penalised: tanh(2.5) = 0.987, within two grey levels of 1.
-PENALISED = 2.5
+# Pre-tanh activations beyond this are penalised: tanh(3) lies within one grey level of 1.
+PENALISED = 3.0
 
 
 def saturation_penalty(a: tf.Tensor) -> tf.Tensor:
-    """Mean over images of the sum over pixels of max(0, |a| - 2.5)^2, for pre-tanh activations a
+    """Mean over images of the sum over pixels of max(0, |a| - 3)^2, for pre-tanh activations a
     (batch, height, width, channel).
 
     A saturated tanh has no gradient: an output that is wrong and far out would stay there. This
