@@ -15,6 +15,7 @@ CHARTS = ["sigma_curves", "paired_differences", "score_against_kl_weight", "kl_p
 rule comparison:
     input:
         data=f"data/{DATASET}.h5",
+        records=first(f"{RUN}/run.json"),
         samples=first(f"{RUN}/samples.h5"),
     output:
         shown("results/comparison.png", "Pictures"),
@@ -23,7 +24,7 @@ rule comparison:
     params:
         variants=list(CONFIG.variants),
         columns=CONFIG.figure_columns,
-        code=fingerprint("svae.figures.grids", "svae.samples", "svae.datasets.store"),
+        code=fingerprint("svae.comparison"),
     message:
         "Drawing {output}"
     script:
