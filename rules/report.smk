@@ -15,8 +15,8 @@ CHARTS = ["sigma_curves", "paired_differences", "score_against_kl_weight", "kl_p
 rule comparison:
     input:
         data=f"data/{DATASET}.h5",
-        records=first(f"{RUN}/run.json"),
-        samples=first(f"{RUN}/samples.h5"),
+        records=compared(f"{RUN}/run.json"),
+        samples=compared(f"{RUN}/samples.h5"),
     output:
         shown("results/comparison.png", "Pictures"),
     log:

@@ -214,6 +214,11 @@ CONFIGURATION_ROWS = {
         all_of("train", "sample", "evaluate", "linear_vae", *SCORE),
     ),
     "figure": ({"figure": {"columns": 7}}, all_of("comparison", "report")),
+    "all seeds in the figure, of one": ({"figure": {"seeds": "all"}}, all_of("report")),
+    "all seeds in the figure, of two": (
+        {"seeds": [0, 1], "figure": {"seeds": "all"}},
+        all_of("train", "sample", "evaluate", "linear_vae", "comparison", *SCORE),
+    ),
     "checkpoints": ({"checkpoints": {"minutes": 3}}, all_of("report")),  # which shows the settings
 }
 
