@@ -126,6 +126,11 @@ def first(pattern):
     return expand(pattern, variant=CONFIG.variants, seed=CONFIG.seeds[0])
 
 
+def compared(pattern):
+    """The files of the runs that the comparison figure shows: of all seeds, or of the first."""
+    return every(pattern) if CONFIG.figure_seeds == "all" else first(pattern)
+
+
 def shown(path, category, caption=None):
     """An output that `snakemake --report` shows, with the caption of its name or of `caption`."""
     return report(path, caption=f"captions/{caption or Path(path).stem}.rst", category=category)

@@ -15,7 +15,8 @@ CHARTS = ["sigma_curves", "paired_differences", "score_against_kl_weight", "kl_p
 rule comparison:
     input:
         data=f"data/{DATASET}.h5",
-        samples=first(f"{RUN}/samples.h5"),
+        records=compared(f"{RUN}/run.json"),
+        samples=compared(f"{RUN}/samples.h5"),
     output:
         shown("results/comparison.png", "Pictures"),
     log:
@@ -23,7 +24,7 @@ rule comparison:
     params:
         variants=list(CONFIG.variants),
         columns=CONFIG.figure_columns,
-        code=fingerprint("svae.figures.grids", "svae.samples", "svae.datasets.store"),
+        code=fingerprint("svae.comparison"),
     message:
         "Drawing {output}"
     script:

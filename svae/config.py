@@ -50,6 +50,7 @@ class Configuration:
     fresh_draws: int  # further sets of samples that are scored
     evaluation: EvaluationSettings
     figure_columns: int
+    figure_seeds: str  # first or all
 
 
 def config_file(working: Path, clone: Path) -> Path:
@@ -154,6 +155,7 @@ def resolve(raw: dict[str, Any], schema: dict[str, Any], working: Path) -> Confi
         parzen=ParzenSettings(**parzen),
         evaluation=EvaluationSettings(**config["evaluation"]),
         figure_columns=config["figure"]["columns"],
+        figure_seeds=config["figure"]["seeds"],
     )
 
 

@@ -57,7 +57,7 @@ WRONG = {
     "no data set": ("dataset:", ["dataset is empty", "one of mnist_5k, mnist, cifar10"]),
     "typo of a key": ("sampling: {n_sample: 9}", ["sampling.n_sample;", "did you mean n_samples?"]),
     "typo of a section": ("trainng: {epochs: 3}", ["unknown key trainng", "mean training?"]),
-    "unknown key": ("figure: {dpi: 300}", ["key figure.dpi", "known here: columns"]),
+    "unknown key": ("figure: {dpi: 300}", ["key figure.dpi", "known here: columns, seeds"]),
     "key without its section": ("epochs: 5", ["key epochs", "did you mean training.epochs?"]),
     "key in another section": (
         "model: {batch_size: 5}",
@@ -65,7 +65,7 @@ WRONG = {
     ),
     "key in a section": (
         "training: {seeds: [1]}",
-        ["training.seeds", "mean seeds at the top level?"],
+        ["training.seeds", "mean figure.seeds or seeds at the top level?"],
     ),
     "wrong type": ("training: {epochs: many}", ["training.epochs is 'many'", "a whole number"]),
     "fraction": ("training: {epochs: 2.5}", ["training.epochs is 2.5", "a whole number"]),
@@ -93,6 +93,10 @@ WRONG = {
         ["evaluation.decoder_variance is 0", "above 0 or null"],
     ),
     "empty section": ("training:", ["training is empty", "a mapping"]),
+    "number of seeds in the figure": (
+        "figure: {seeds: 3}",
+        ["figure.seeds is 3", "one of first, all"],
+    ),
     "section as text": ("model: vanilla", ["model is 'vanilla'", "a mapping"]),
     "crop as text": ("conversion: {crop: all}", ["conversion.crop is 'all'", "1 to 4096 or null"]),
     "counts as text": ("parzen: {n_valid: Auto}", ["n_valid is 'Auto'", "did you mean auto?"]),
@@ -396,7 +400,8 @@ def test_the_configuration_as_shipped():
     assert list(config.variants) == ["vanilla", "naive", "mvn", "low_rank", "vanilla_matched"]
     assert config.conversion == Conversion(None, None, 1, {}, "stop")
     assert config.fetching == Fetching(60.0, 5)
-    assert (config.sources, config.seeds, config.figure_columns) == ({}, (0,), 10)
+    assert (config.sources, config.seeds) == ({}, (0,))
+    assert (config.figure_columns, config.figure_seeds) == (10, "first")
     assert (config.device, config.threads, config.services) == ("auto", 2, Services(10.0, 10))
     assert config.sampling == SamplingSettings(
         n_samples=10_000, batch_size=100, batch_norm="moving"

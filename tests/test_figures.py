@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from pictures import decoded, enlarged, noise, places
 
 from svae.figures.curves import Panel, _curves, training_curves
-from svae.figures.grids import _sheet, comparison, contact_sheet
+from svae.figures.grids import Row, _labelled_rows, _sheet, contact_sheet, labelled_rows
 
 # Shape of an image, and how many pixels of the figure, in each direction, one of its own gets.
 SHEETS = [((28, 28, 1), 5), ((64, 64, 3), 2), ((218, 178, 3), 1), ((256, 256, 3), 1)]
@@ -22,15 +22,21 @@ def place(picture, block):
     return only
 
 
+DETAILS = ["seed 2", "w = 21.3, rate 9.8 nats"]
+
+
 @pytest.mark.parametrize("columns", [1, 10])
 @pytest.mark.parametrize(("shape", "scale"), [*SHEETS[:2], ((32, 32, 3), 5)])
-def test_a_comparison_shows_every_image_where_it_belongs(tmp_path, shape, scale, columns):
+def test_labelled_rows_show_every_image_where_it_belongs(tmp_path, shape, scale, columns):
     """Rows in their order, images beside each other with one of their own pixels between, or 5."""
-    names = ["training images", "vanilla", "a_rather_long_name_of_a_variant"]
     counts = [columns, max(1, columns - 1), columns]  # a shorter row leaves its end white
     levels = [noise(count, shape, seed) for seed, count in enumerate(counts)]
-    rows = {name: row / 127.5 - 1 for name, row in zip(names, levels, strict=True)}
-    comparison(rows, "Noise: samples of each variant", tmp_path / "figure.png")
+    rows = [
+        Row("training images", levels[0]),
+        Row("vanilla", levels[1], details=DETAILS),
+        Row("a_rather_long_name_of_a_variant", levels[2], details=DETAILS[:1]),
+    ]
+    labelled_rows(rows, "Noise: samples of each variant", tmp_path / "figure.png", CAPTION)
     picture = decoded(tmp_path / "figure.png")
     gap = max(scale, 5)
     height, step = scale * shape[0], scale * shape[1] + gap
@@ -48,11 +54,47 @@ def test_a_comparison_shows_every_image_where_it_belongs(tmp_path, shape, scale,
     assert all(after - before >= height + 8 for before, after in itertools.pairwise(tops))
 
 
-def test_a_comparison_cuts_what_is_beyond_black_and_white(tmp_path):
-    image = np.array([-3, -1, 0, 1, 3.0]).reshape(1, 1, 5, 1).repeat(5, axis=1)
-    comparison({"rows": image}, "Cut", tmp_path / "figure.png")
-    expected = np.array([0, 0, 128, 255, 255], np.uint8).reshape(1, 5, 1).repeat(5, axis=0)
-    place(decoded(tmp_path / "figure.png"), enlarged(expected, 30))
+@pytest.mark.parametrize("columns", [1, 10, 30])
+@pytest.mark.parametrize("shape", [(28, 28, 1), (64, 64, 3), (20, 60, 3)])
+@pytest.mark.parametrize("caption", [CAPTION, "One_long_word_" * 9, ""], ids=["text", "word", ""])
+def test_the_texts_of_labelled_rows_are_whole_and_apart(shape, columns, caption):
+    images = noise(columns, shape)
+    rows = [
+        Row("training images", images),
+        Row("vanilla_matched", images, below=5, details=DETAILS),
+        Row("", images, below=5, details=DETAILS),
+        Row("mvn", images, details=DETAILS[1:]),
+    ]
+    figure = _labelled_rows(rows, TITLE, caption)
+    texts = [text.get_text() for text in figure.texts]
+    labels = ["training images", "vanilla_matched", *DETAILS, *DETAILS, "mvn", DETAILS[1]]
+    assert texts[: 1 + len(labels)] == [TITLE, *labels]
+    lines = texts[1 + len(labels) :]
+    assert " ".join(lines).split() == caption.split()
+    boxes = boxes_inside(figure)
+    assert_apart(boxes)
+    label_boxes, line_boxes = np.split(np.array(boxes)[1 : len(texts)], [len(labels)])
+    pictures = np.array(boxes)[len(texts) :]
+    # Labels end together, left of all images; the longest one starts at the margin.
+    ends = label_boxes[:, 2]
+    assert np.ptp(ends) <= 3 and pictures[:, 0].min() - ends.max() >= 8
+    margin = pictures[:, 0].min() - ends.max()
+    assert label_boxes[:, 0].min() <= 1.06 * margin + 0.04 * ends.max()
+    # Every row has its label at its middle, and small gaps stay small where the labels allow.
+    middles = (pictures[:, 1] + pictures[:, 3]) / 2
+    for middle, own in zip(middles, ([0], [1, 2, 3], [4, 5], [6, 7]), strict=True):
+        label = (label_boxes[own, 1].min() + label_boxes[own, 3].max()) / 2
+        assert abs(label - middle) <= 0.3 * figure.texts[0].get_fontsize() * 200 / 72
+    if len(line_boxes):
+        assert line_boxes[:, 3].max() < pictures[:, 1].min()
+
+
+def test_a_caption_keeps_together_what_does_not_break(tmp_path):
+    caption = "the objective SSE\xa0+\xa0w\xa0KL " * 9
+    figure = _labelled_rows([Row("rows", noise(1, (28, 28, 1)))], "Title", caption)
+    lines = [text.get_text() for text in figure.texts[2:]]
+    assert len(lines) > 3
+    assert sum(line.count("SSE\xa0+\xa0w\xa0KL") for line in lines) == 9
 
 
 @pytest.mark.parametrize(("shape", "scale"), SHEETS)
@@ -97,6 +139,12 @@ def test_the_texts_of_a_contact_sheet_are_whole(shape, columns):
     assert texts[-1] == "The end."  # a line of its own
     assert " ".join(texts).split() == " ".join([TITLE, *labels, CAPTION]).split()
 
+    assert_apart(boxes_inside(figure))
+
+
+def boxes_inside(figure):
+    """(left, bottom, right, top) of every text, then of every block of images, in pixels; all
+    inside the figure."""
     canvas = FigureCanvasAgg(figure)
     boxes = [text.get_window_extent(canvas.get_renderer()).extents for text in figure.texts]
     for grid in figure.images:
@@ -105,7 +153,7 @@ def test_the_texts_of_a_contact_sheet_are_whole(shape, columns):
     wide, high = canvas.get_width_height()
     for left, bottom, right, top in boxes:
         assert left >= 8 and bottom >= 4 and right <= wide - 4 and top <= high - 4
-    assert_apart(boxes)
+    return boxes
 
 
 def assert_apart(boxes):
@@ -249,12 +297,12 @@ def test_the_epoch_of_the_weights_is_ringed():
     assert figure.legends[0].get_texts()[-1].get_text() == "weights taken"
 
 
-@pytest.mark.parametrize("kind", ["comparison", "contact sheet", "training curves"])
+@pytest.mark.parametrize("kind", ["labelled rows", "contact sheet", "training curves"])
 def test_the_same_arrays_give_the_same_file(tmp_path, kind):
     images = noise(3, (8, 8, 3))
     for path in (tmp_path / "a.png", tmp_path / "b.png"):
-        if kind == "comparison":
-            comparison({"training images": images / 127.5 - 1}, "Noise", path)
+        if kind == "labelled rows":
+            labelled_rows([Row("noise", images, details=DETAILS)], "Noise", path, CAPTION)
         elif kind == "training curves":
             training_curves(panels_of([3, 5]), {"variant_0": 2}, "Title", path)
         else:

@@ -11,10 +11,11 @@ import h5py
 import numpy as np
 import pytest
 from pages import parse
+from pictures import decoded, enlarged, places
 from PIL import Image
 from workflow import SMALL, VARIANTS, Workflow
 
-from svae.figures.grids import comparison
+from svae.pixels import to_bytes
 
 pytestmark = pytest.mark.workflow
 
@@ -159,16 +160,20 @@ def test_a_second_run_does_nothing(finished):
     assert finished.planned() == {}
 
 
-def test_the_figure_shows_the_first_samples(finished, tmp_path):
+def test_the_figure_shows_the_first_samples(finished):
     with h5py.File(finished.folder / "data/mnist_5k.h5") as file:
-        rows = {"training images": file["train"][:10] / np.float32(127.5) - 1}
-        title = file.attrs["title"]
+        rows = [file["train"][:10]]
     for name in VARIANTS:
         with h5py.File(finished.folder / f"runs/mnist_5k/{name}/seed-0/samples.h5") as file:
-            rows[name] = file["samples"][:10]
-    comparison(rows, f"{title} (28x28): samples of each variant", tmp_path / "own.png")
-    made = np.asarray(Image.open(finished.folder / "results/comparison.png"))
-    assert np.array_equal(made, np.asarray(Image.open(tmp_path / "own.png")))
+            rows.append(to_bytes(file["samples"][:10]))
+    picture = decoded(finished.folder / "results/comparison.png")
+    tops = []
+    for row in rows:
+        ((top, left),) = places(picture, enlarged(row[0], 5))
+        for column, image in enumerate(row):
+            assert (top, left + 145 * column) in places(picture, enlarged(image, 5))
+        tops.append(top)
+    assert tops == sorted(tops)
 
 
 CONFIGURATION_ROWS = {
@@ -207,6 +212,11 @@ CONFIGURATION_ROWS = {
         all_of("train", "sample", "evaluate", "linear_vae", *SCORE),
     ),
     "figure": ({"figure": {"columns": 7}}, all_of("comparison", "report")),
+    "all seeds in the figure, of one": ({"figure": {"seeds": "all"}}, all_of("report")),
+    "all seeds in the figure, of two": (
+        {"seeds": [0, 1], "figure": {"seeds": "all"}},
+        all_of("train", "sample", "evaluate", "linear_vae", "comparison", *SCORE),
+    ),
     "checkpoints": ({"checkpoints": {"minutes": 3}}, all_of("report")),  # which shows the settings
 }
 

@@ -3,7 +3,6 @@
 The text grows with the images, so that it can be read in a figure that is scaled to a page's width.
 """
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,16 +11,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.transforms import IdentityTransform
 
-from svae.figures.style import DPI, blank, save
-from svae.pixels import to_bytes
+from svae.figures.style import DPI, blank, save, text_width
 
 IMAGE_PIXELS = 150  # about the side of an image in the figure
 GAP = 12  # between rows, and around; in pixels
 APART = 3 * GAP  # between what belongs less together
 NARROW = 5  # at least, between images of a row
-FONT, SMALLEST_FONT = 0.02, 28  # height of the text, of the width of the images; in pixels
-# In heights of the text: the width of a letter, few are wider; from line to line; above images.
-LETTER, LINE, TITLE = 0.65, 1.5, 2.5
+FONT, SMALLEST_FONT = 0.024, 28  # height of the text, of the width of the images; in pixels
+SMALL = 0.8  # height of details and of a figure's caption, of the height of other text
+# In heights of the text: from line to line; from line to line of a label; above images.
+LINE, TIGHT, TITLE = 1.5, 1.3, 2.5
+BLACK, GREY = "black", "#505050"
 
 
 class Row(NamedTuple):
@@ -34,23 +34,26 @@ class Row(NamedTuple):
     """White pixels below it."""
     ends_apart: bool = False
     """Whether more space sets the first and the last image apart from those between."""
+    details: Sequence[str] = ()
+    """Smaller lines, below the label."""
 
 
-def comparison(rows: dict[str, np.ndarray], title: str, target: Path | str) -> None:
-    """The paper's figure: labelled rows of images.
+class _Line(NamedTuple):
+    """A line of a label."""
 
-    rows: label -> images in [-1, 1], float (columns, height, width, channel), one or three
-    channels. Values are shown as they are, -1 black and 1 white.
-    """
-    labelled_rows([Row(label, to_bytes(images)) for label, images in rows.items()], title, target)
+    text: str
+    font: int
+    """Height of the text, in pixels."""
+    colour: str
 
 
-def labelled_rows(rows: Sequence[Row], title: str, target: Path | str) -> None:
-    """Rows of images of one size, each with a label, below a title.
+def labelled_rows(rows: Sequence[Row], title: str, target: Path | str, caption: str = "") -> None:
+    """Rows of images of one size, each with a label, below a title and above a caption.
 
     Nothing is stretched, and each pixel of an image covers the same whole number of the figure's.
+    The caption, which may be empty, is broken into lines that fit.
     """
-    save(_labelled_rows(rows, title), target)
+    save(_labelled_rows(rows, title, caption), target)
 
 
 def sheet(images: np.ndarray, title: str, target: Path | str, columns: int = 8) -> None:
@@ -75,22 +78,56 @@ def contact_sheet(
     save(_sheet(splits, title, caption, columns), target)
 
 
-def _labelled_rows(rows: Sequence[Row], title: str) -> Figure:
+def _labelled_rows(rows: Sequence[Row], title: str, caption: str = "") -> Figure:
     columns = max(len(row.images) for row in rows)
     scale = _scale(rows[0].images.shape[2], columns)
     strips = [_strip(row, scale) for row in rows]
     width = max(strip.shape[1] for strip in strips)
     font = _font(width)
-    left = _length(max(len(row.label) for row in rows), font) + 2 * GAP
-    full = max(left + width + GAP, _length(len(title), font))
+    small = round(SMALL * font)
+    labels = [_label(row, font, small) for row in rows]
+    lengths = [_width(line.text, line.font) for label in labels for line in label]
+    space = max(GAP, font // 3)
+    left = max(lengths, default=0) + 2 * space
+    texts = [_width(title, font), *(_width(word, small) for word in _words(caption))]
+    full = max(left + width + GAP, *(length + 2 * space for length in texts))
+    heights = [
+        max(len(strip), sum(_leading(line) for line in label))
+        for strip, label in zip(strips, labels, strict=True)
+    ]
     top = round(TITLE * font)
-    figure = blank(full, top + sum(map(len, strips)) + sum(row.below for row in rows))
+    bottom = top + sum(heights) + sum(row.below for row in rows)
+    lines = _lines(caption, full - 2 * space, small)
+    under = round(LINE * small * len(lines)) + 2 * space if lines else 0
+    figure = blank(full, bottom + under)
     _write(figure, title, full / 2, top / 2, font, ha="center")
-    for row, strip in zip(rows, strips, strict=True):
-        _put(figure, strip, left, top)
-        _write(figure, row.label, left - GAP, top + len(strip) / 2, font, ha="right")
-        top += len(strip) + row.below
+    for row, strip, label, height in zip(rows, strips, labels, heights, strict=True):
+        _put(figure, strip, left, top + (height - len(strip)) // 2)
+        _write_label(figure, label, left - space, top + height / 2)
+        top += height + row.below
+    for index, line in enumerate(lines):
+        y = bottom + space + LINE * small * (index + 0.5)
+        _write(figure, line, space, y, small, ha="left")
     return figure
+
+
+def _label(row: Row, font: int, small: int) -> list[_Line]:
+    name = [_Line(row.label, font, BLACK)] if row.label else []
+    return name + [_Line(detail, small, GREY) for detail in row.details]
+
+
+def _leading(line: _Line) -> int:
+    """The height that a line of a label takes, in pixels."""
+    return round(TIGHT * line.font)
+
+
+def _write_label(figure: Figure, label: Sequence[_Line], right: int, middle: float) -> None:
+    """Lines below each other that end at `right`; `middle`: from the top, in pixels."""
+    top = middle - sum(map(_leading, label)) / 2
+    for line in label:
+        y = top + _leading(line) / 2
+        _write(figure, line.text, right, y, line.font, ha="right", colour=line.colour)
+        top += _leading(line)
 
 
 def _strip(row: Row, scale: int) -> np.ndarray:
@@ -107,7 +144,7 @@ def _titled(images: np.ndarray, title: str, columns: int) -> Figure:
     scale = _scale(images.shape[2], columns)
     grid = _grid(images, columns, scale, _gap(scale))
     font = _font(grid.shape[1])
-    full = max(grid.shape[1], _length(len(title), font)) + 2 * GAP
+    full = max(grid.shape[1], _width(title, font)) + 2 * GAP
     top = round(TITLE * font)
     figure = blank(full, top + len(grid) + GAP)
     _write(figure, title, full / 2, top / 2, font, ha="center")
@@ -125,11 +162,11 @@ def _sheet(
     }
     width = max(grid.shape[1] for grid in grids.values())
     font = _font(width)
-    width = max(width, _length(max(map(len, grids)), font))
-    letters = int(width / (LETTER * font))
+    texts = [*grids, *_words(title), *_words(caption)]
+    width = max(width, *(_width(text, font) for text in texts))
     line = round(LINE * font)
     places, top = [], GAP
-    for section in (_lines(title, letters), *grids.items(), _lines(caption, letters)):
+    for section in (_lines(title, width, font), *grids.items(), _lines(caption, width, font)):
         for block in section:
             places.append((block, top))
             top += line if isinstance(block, str) else len(block)
@@ -143,8 +180,24 @@ def _sheet(
     return figure
 
 
-def _lines(text: str, letters: int) -> list[str]:
-    return [line for part in text.splitlines() for line in textwrap.wrap(part, letters)]
+def _lines(text: str, width: int, font: int) -> list[str]:
+    """The text in lines no wider than this, in pixels, where no word is; its own breaks stay."""
+    lines = []
+    for part in text.splitlines():
+        line = ""
+        for word in part.split(" "):
+            longer = f"{line} {word}" if line else word
+            if line and _width(longer, font) > width:
+                lines.append(line)
+                longer = word
+            line = longer
+        lines.append(line)
+    return lines
+
+
+def _words(text: str) -> list[str]:
+    """What stays on one line: a space that does not break is part of a word."""
+    return [word for part in text.splitlines() for word in part.split(" ")]
 
 
 def _font(width: int) -> int:
@@ -152,9 +205,9 @@ def _font(width: int) -> int:
     return max(SMALLEST_FONT, round(FONT * width))
 
 
-def _length(letters: int, font: int) -> int:
-    """The width of a text of so many letters, in pixels."""
-    return round(LETTER * font * letters)
+def _width(text: str, font: int) -> int:
+    """Of a line of text of this height; both in pixels."""
+    return text_width(text, font * 72 / DPI)
 
 
 def _scale(width: int, columns: int) -> int:
@@ -185,7 +238,9 @@ def _put(figure: Figure, pixels: np.ndarray, left: int, top: int) -> None:
     figure.figimage(pixels, left, int(figure.bbox.height) - top - len(pixels))
 
 
-def _write(figure: Figure, text: str, x: float, y: float, font: int, ha: str) -> None:
+def _write(
+    figure: Figure, text: str, x: float, y: float, font: int, ha: str, colour: str = BLACK
+) -> None:
     """One line of text; `x` from the left, and `y` of its middle from the top, in pixels."""
     figure.text(
         x,
@@ -195,4 +250,5 @@ def _write(figure: Figure, text: str, x: float, y: float, font: int, ha: str) ->
         ha=ha,
         va="center",
         fontsize=font * 72 / DPI,
+        color=colour,
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.textpath import TextPath
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from svae.files import replacing
 
@@ -54,4 +55,6 @@ def line(variants: Sequence[str], variant: str) -> dict[str, Any]:
 @functools.cache
 def text_width(text: str, size: float) -> int:
     """Of one line of text in a font of that size, in pixels; no less than what is drawn."""
-    return math.ceil(1.03 * TextPath((0, 0), text, size=size).get_extents().width * DPI / 72) + 2
+    font = FontProperties(size=size)
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return math.ceil(1.03 * width * DPI / 72) + 2

@@ -25,9 +25,10 @@ class Picture:
 COMPARISON = Picture(
     "Training images and samples",
     "A row of training images, then the first samples of each variant, in the order they were "
-    "drawn: none is chosen, and no picture is stretched in contrast.",
+    "drawn: none was chosen, and no picture is stretched in contrast. Next to each row: w, the KL "
+    "weight, and the rate, the mean KL of the test images in nats.",
     "Rows of small images of {title}. The first row holds training images, the rows below it "
-    "samples of {variants}, one row a variant.",
+    "samples of {variants}, with the KL weight w and the rate next to each row.",
 )
 
 # In the order of the page, by the name of the file in results/.
