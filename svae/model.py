@@ -95,8 +95,8 @@ class SpatialVAE(keras.Model):
 
     def preactivation(self, z: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
         """What `decode` takes the tanh of: (batch, height, width, channel), float32."""
-        a = self.decoder.preactivation(z, batch_statistics=batch_statistics)
-        a, p = tf.cast(a, tf.float32), self.padding
+        a = tf.cast(self.decoder(z, batch_statistics=batch_statistics), tf.float32)
+        p = self.padding
         return a[:, p:-p, p:-p, :] if p else a
 
     def call(self, x: tf.Tensor) -> tf.Tensor:

@@ -1,11 +1,11 @@
 """Encoder and decoder of the published code, written once for every image and latent size.
 
 Encoder: 5x5 convolutions of stride 2 with 32 (SAME), 64 (SAME) and 128 (VALID) filters, dropout,
-one linear layer. Decoder: transposed convolutions, 3x3 s2 (64 filters; 48 behind the vanilla stem),
+one linear layer. Decoder: transposed convolutions, 3x3 s2 (64 filters; 48 after the vanilla stem),
 3x3 s1 VALID (32), then k times 5x5 s2, the last one to the image's channels. Batch norm (epsilon
-1e-3, with scale) and ELU behind each convolution; tanh behind the decoder's last batch norm. The
-architecture is that of the code published with arXiv 1705.06821, for 64x64x3; at 32x32 its
-16-filter layer is left out.
+1e-3, with scale) after each convolution, and ELU after each but the decoder's last, of which
+svae.model takes the tanh. The architecture is that of the code published with arXiv 1705.06821, for
+64x64x3; at 32x32 its 16-filter layer is left out.
 
 Initialization `published` is Glorot and Bengio's for kernels, and 1 for scales. `small` starts the
 last layer of each network lower: the encoder's linear layer at a tenth, so that the KL starts near
@@ -115,7 +115,7 @@ class Encoder(keras.layers.Layer):
 
 
 class Decoder(keras.layers.Layer):
-    """Latents (batch, d, d, N) -> images (batch, height, width, channel) in [-1, 1]."""
+    """Latents (batch, d, d, N) -> images (batch, height, width, channel), before the tanh."""
 
     def __init__(
         self,
@@ -139,10 +139,6 @@ class Decoder(keras.layers.Layer):
         self.blocks.append(_transposed(channels, 5, 2, "same", dtype, "linear", scale))
 
     def call(self, z: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
-        return tf.tanh(self.preactivation(z, batch_statistics=batch_statistics))
-
-    def preactivation(self, z: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
-        """What `call` takes the tanh of: the output of the last batch norm."""
         for block in self.blocks:
             z = block(z, batch_statistics=batch_statistics)
         return z

@@ -45,7 +45,6 @@ def sides(network, x):
 def test_decoder_makes_images(image, d, stem, channels):
     x = Decoder(image, channels, d, stem)(random(2, d, d, 3))
     assert x.shape == (2, image, image, channels)
-    assert np.all(abs(x.numpy()) <= 1)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -94,7 +93,7 @@ def test_encoder_layers_are_the_published_ones():
 
 
 def test_each_block_is_convolution_batch_norm_activation():
-    """Written out in numpy after the convolution: epsilon 1e-3, a scale, ELU, tanh at the end."""
+    """Written out in numpy after the convolution: epsilon 1e-3, a scale, ELU but for the last."""
     rng = np.random.default_rng(1)
     decoder = Decoder(32, 3, 3, stem=False)
     z = random(2, 3, 3, 4)
@@ -117,9 +116,6 @@ def test_each_block_is_convolution_batch_norm_activation():
             found = block(values)
             np.testing.assert_allclose(found, y, rtol=1e-3, atol=1e-3)
             values = random(*found.shape)  # its own values have grown beyond float32's precision
-    a = decoder.preactivation(z)
-    assert np.max(abs(a)) > 1
-    np.testing.assert_allclose(decoder(z), np.tanh(a), rtol=1e-5)
 
 
 def dropping_encoder(rate):
