@@ -22,7 +22,8 @@ def variables(value=0.0):
 
 def state(step):
     records = [{"epoch": 1, "train_loss": 1 / 3, "valid_kl_nats_per_map": [0.1, 0.2]}]
-    return State(step, records, {"loss": 0.1 + 0.2, "sse": 1e-300, "kl": 1 / 7}, 12.5)
+    sums = {"loss": 0.1 + 0.2, "sse": 1e-300, "kl": 1 / 7, "penalty": 0.0}
+    return State(step, records, sums, 12.5, step, 1 / 9, [{"epoch": 1, "rolled_back": True}])
 
 
 def test_what_is_restored_is_what_was_saved(tmp_path):
@@ -44,6 +45,17 @@ def test_the_last_two_are_kept(tmp_path):
         "step-999999999.npz",
     ]
     assert checkpoints.restore(variables()).step == 1_000_000_000
+
+
+def test_the_start_of_the_epoch_is_kept_and_what_follows_it_dropped(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (4, 8, 9, 10, 11):
+        checkpoints.save(state(step), variables(), epoch_start=8)
+    names = [f"step-{step:09}.npz" for step in (8, 10, 11)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    checkpoints.drop_after(8)
+    assert [path.name for path in tmp_path.iterdir()] == names[:1]
+    assert checkpoints.restore(variables()).step == 8
 
 
 def cut(path):

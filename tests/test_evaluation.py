@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from builders import ELBO, SHAPE, gaussian_kl, make_images, make_model, to_x
+from scipy.special import erfinv
 from scipy.stats import norm
 
 from svae import batch_norm, draws, evaluation
 from svae.evaluation import Evaluator
-from svae.model import EVALUATION, draw_key
+from svae.model import EVALUATION, SATURATION, draw_key
 
 D = int(np.prod(SHAPE))
 
@@ -27,21 +28,30 @@ def trained(**changes):
 
 def slow_terms(model, images, batch):
     """One image after the other, KL by covariance matrix; the noise is drawn a batch at a time."""
-    sampled, from_mean, divergences, by_map, locs = [], [], [], [], []
+    sampled, from_mean, saturated, divergences, by_map, locs = [], [], [], [], [], []
     for i, x in enumerate(to_x(images)):
         loc, log_var = (p.numpy() for p in model.encode(x[None]))
         count = min(batch, len(images) - i // batch * batch)
         key = draw_key(model.seed, EVALUATION, i // batch)
         noise = draws.normal((count, *model.latent_shape), key)[i % batch]
         z = loc + np.exp(log_var / 2) * noise
-        sampled.append(np.square(x - model.decode(z)[0].numpy()).sum())
+        decoded = model.decode(z)[0].numpy()
+        sampled.append(np.square(x - decoded).sum())
+        saturated.append(np.mean((abs(decoded) > np.tanh(4)) & (abs(x) < 0.9)))
         from_mean.append(np.square(x - model.decode(loc)[0].numpy()).sum())
         divergences.append(gaussian_kl(loc.ravel(), np.diag(np.exp(log_var.ravel()))))
         maps = (np.moveaxis(part[0], -1, 0).reshape(len(part.T), -1) for part in (loc, log_var))
         by_map.append([gaussian_kl(m, np.diag(np.exp(v))) for m, v in zip(*maps, strict=True)])
         locs.append(loc[0])
+    worst = int(np.argmax(divergences))
     return {
         "n_images": len(images),
+        "sse_median": np.median(sampled),
+        "kl_nats_median": np.median(divergences),
+        "kl_nats_largest": max(divergences),
+        "kl_largest_image": worst,
+        "kl_largest_map": int(np.argmax(by_map[worst])),
+        "saturated_share": np.mean(saturated),
         "sse_per_image": np.mean(sampled),
         "sse_per_image_posterior_mean": np.mean(from_mean),
         "mse_per_pixel": np.mean(sampled) / model.dimension,
@@ -97,7 +107,7 @@ def test_the_batch_size_decides_nothing_but_the_noise(monkeypatch):
     for batch in (3, 500):
         monkeypatch.setattr(evaluation, "BATCH", batch)
         found.append(flat(Evaluator(model)(images)))
-    noisy = ("sse_per_image", "mse_per_pixel")
+    noisy = ("sse_per_image", "mse_per_pixel", "sse_median", "saturated_share")
     few, whole = ({k: v for k, v in f.items() if k not in noisy} for f in found)
     assert few == pytest.approx(whole, rel=1e-5)
     # an encoder that is certain leaves the noise nothing to do
@@ -192,3 +202,37 @@ def test_the_objective_has_the_name_of_its_unit():
     error = np.sqrt(500.0 / D)
     expected = D * norm.logpdf(error, 0, np.sqrt(0.25)) - 20.0
     assert elbo.objective(terms) == {"elbo_nats_per_image": pytest.approx(expected, rel=1e-5)}
+
+
+def saturating(share):
+    """A model of which about this share of outputs is saturated, by the scale of its last layer."""
+    model = trained()
+    norm = model.decoder.blocks[-1].batch_norm
+    norm.gamma.assign(4 / np.sqrt(2) / erfinv(1 - share) * np.ones(3))
+    norm.beta.assign(np.zeros(3))
+    return model
+
+
+@pytest.mark.parametrize("share", [0.02, 0.2])
+def test_saturated_pixels_are_counted_where_the_image_is_grey(share):
+    model, images = saturating(share), make_images(7)
+    found = Evaluator(model)(images)["saturated_share"]
+    assert found == pytest.approx(slow_terms(model, images, 500)["saturated_share"], rel=1e-3)
+    assert 0.1 * share < found < share
+    white = np.full((7, *SHAPE), 255, np.uint8)
+    assert Evaluator(model)(white)["saturated_share"] == 0
+
+
+def test_saturated_pixels_of_samples_are_those_in_grey_surroundings():
+    model = saturating(0.05)
+    found = Evaluator(model).saturated_samples(30)
+    assert found["n_samples"] == 30
+    z = draws.normal((30, *model.latent_shape), draw_key(model.seed, SATURATION, 0))
+    a = model.preactivation(z).numpy()
+    y, count = np.tanh(a), 0
+    for n, i, j, c in zip(*np.nonzero(abs(a) > 4), strict=True):
+        around = y[n, max(0, i - 2) : i + 3, max(0, j - 2) : j + 3, c]
+        count += abs(around.mean()) < 0.9
+    assert found["saturated_share"] == pytest.approx(count / a.size, rel=1e-6)
+    assert found["saturated_share"] > 0
+    assert Evaluator(trained(initialization="small")).saturated_samples(30)["saturated_share"] == 0

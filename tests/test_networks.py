@@ -181,3 +181,25 @@ def test_statistics(part):
     alone = network(x[:1], batch_statistics=True).numpy()
     assert np.max(abs(alone - with_batch[:1])) > 0.01
     assert np.max(abs(with_moving - with_batch)) > 0.01
+
+
+def test_a_small_start_is_the_published_one_with_lower_last_layers():
+    found = []
+    for start in ("published", "small"):
+        keras.utils.set_random_seed(3)
+        encoder = Encoder(10, 0.0, initialization=start)
+        decoder = Decoder(32, 3, 3, stem=False, initialization=start)
+        encoder(random(2, 32, 32, 3)), decoder(random(2, 3, 3, 4))
+        found.append((encoder, decoder))
+    (encoder, decoder), (small_encoder, small_decoder) = found
+    *before, kernel, bias = encoder.trainable_variables
+    *small_before, small_kernel, small_bias = small_encoder.trainable_variables
+    limit = np.sqrt(6 / sum(kernel.shape))  # Glorot and Bengio
+    assert 0.99 * limit < np.max(abs(kernel)) <= limit
+    np.testing.assert_allclose(small_kernel, 0.1 * kernel.numpy(), rtol=1e-5)
+    assert np.all(bias == 0) and np.all(small_bias == 0)
+    pairs = [*zip(before, small_before, strict=True)]
+    pairs += zip(decoder.trainable_variables, small_decoder.trainable_variables, strict=True)
+    for a, b in pairs:
+        last = a is decoder.blocks[-1].batch_norm.gamma
+        np.testing.assert_array_equal(b, (0.5 if last else 1.0) * a.numpy())

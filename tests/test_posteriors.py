@@ -6,7 +6,16 @@ import tensorflow as tf
 from builders import gaussian_kl
 from scipy.stats import matrix_normal, multivariate_normal
 
-from svae.posteriors import POSTERIORS, kl, log_density, output_count, parameters, sample
+from svae.posteriors import (
+    POSTERIORS,
+    Options,
+    kl,
+    limited,
+    log_density,
+    output_count,
+    parameters,
+    sample,
+)
 
 SPATIAL = ["naive", "mvn", "low_rank"]
 MATRIX = ["mvn", "low_rank"]
@@ -232,3 +241,52 @@ def test_low_rank_is_stationary_where_both_factors_vanish():
     assert np.all(gradient(raw) == 0)
     raw[d : 2 * d] = 0.1
     assert np.all(gradient(raw)[:d] != 0)
+
+
+@pytest.mark.parametrize("limit", [0.0, 2.0])
+def test_a_limited_log_variance_is_itself_below_and_grows_slowly_and_smoothly_above(limit):
+    log_var = tf.constant([-90.0, -1.0, 0.0, limit, limit + 1e-6, limit + 1, 14.0, 1e6], tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(log_var)
+        found = limited(log_var, limit)
+    slope = tape.gradient(found, log_var).numpy()
+    above = np.maximum(log_var.numpy() - limit, 0)
+    np.testing.assert_allclose(found, np.minimum(log_var, limit) + np.log1p(above), rtol=1e-14)
+    assert np.all(slope[:2] == 1) and slope[4] == pytest.approx(1, abs=1e-5)
+    np.testing.assert_allclose(slope[5:], 1 / (1 + above[5:]), rtol=1e-12)
+    assert limited(log_var, None) is log_var
+
+
+@pytest.mark.parametrize(("name", "d"), CASES)
+def test_a_limit_changes_nothing_below_it_and_keeps_factors_factors(name, d):
+    truth = Truth(name, d)  # no log variance above 1.5, nor a factor's
+    published = truth.parameters()
+    limits = Options(log_var_limit=3.0)
+    for a, b in zip(published, parameters(name, truth.outputs, d, truth.maps, limits), strict=True):
+        np.testing.assert_array_equal(a, b)
+    wild = 10 * truth.outputs
+    _, log_var = parameters(name, wild, d, truth.maps, Options(log_var_limit=1.0))
+    _, unlimited = parameters(name, wild, d, truth.maps)
+    assert np.max(log_var) < 6 and np.max(log_var) < np.max(unlimited)
+    if name in MATRIX:
+        rows = log_var[:, :, :1] + log_var[:, :1, :] - log_var[:, :1, :1]
+        np.testing.assert_allclose(log_var, rows, atol=1e-12)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_low_rank_that_starts_at_ones_is_the_published_one_with_nu_shifted(d):
+    truth = Truth("low_rank", d)
+    ones = Options(low_rank_start="ones")
+    raw = truth.outputs.numpy().reshape(3, 4 * d, -1)
+    shifted = raw.copy()
+    shifted[:, d : 2 * d] -= 1
+    found = parameters("low_rank", tf.constant(shifted.reshape(3, -1)), d, truth.maps, ones)
+    for a, b in zip(found, truth.parameters(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+    zeros = tf.zeros((1, 4 * d * 2), tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(zeros)
+        loc, _ = parameters("low_rank", zeros, d, 2, ones)
+        value = tf.reduce_sum(tf.sin(loc + 0.3))
+    assert np.all(loc == 0)
+    assert np.all(tape.gradient(value, zeros).numpy().reshape(4 * d, 2)[:d] != 0)

@@ -9,6 +9,7 @@ from builders import ELBO, SHAPE, make_images, make_step, step
 
 from svae.objectives import LOG_VARIANCE_FLOOR
 from svae.posteriors import POSTERIORS
+from svae.training_step import saturation_penalty
 
 D = math.prod(SHAPE)
 
@@ -169,3 +170,39 @@ def test_gradients_are_clipped_to_their_global_norm():
     assert np.linalg.norm(clipped) == pytest.approx(1e-3, rel=1e-3)
     np.testing.assert_allclose(clipped / 1e-3, free / np.linalg.norm(free), rtol=1e-2, atol=1e-5)
     np.testing.assert_allclose(moments(100.0), free, rtol=1e-4, atol=1e-9)
+
+
+def test_the_saturation_penalty_is_that_of_numpy():
+    a = np.random.default_rng(0).normal(0, 3, (4, 5, 5, 3)).astype(np.float32)
+    expected = np.square(np.maximum(0, abs(a) - 3)).sum(axis=(1, 2, 3)).mean()
+    assert float(saturation_penalty(tf.constant(a))) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_without_saturated_outputs_the_penalty_changes_no_bit(objective):
+    found = []
+    for penalty in (0.0, 1.0):
+        changes = {"saturation_penalty": penalty, "initialization": "small"}
+        take = make_step(dropout=0.0, **OBJECTIVES[objective], **changes)
+        take.model.decoder.blocks[-1].batch_norm.gamma.assign(0.1 * np.ones(3))
+        terms = step(take, tf.constant(make_images()))
+        assert terms["penalty"] == 0
+        found.append([v.numpy() for v in take.variables])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_penalty_brings_back_an_output_that_is_wrong_and_far_out():
+    """At |a| = 20 tanh has no gradient in float32; the penalty has one, and lowers the offset."""
+    images = tf.zeros((8, *SHAPE), tf.uint8)  # black, the outputs white
+    moved = []
+    for penalty in (0.0, 1.0):
+        take = make_step(
+            saturation_penalty=penalty, initialization="small", learning_rate=0.1, dropout=0.0
+        )
+        beta = take.model.decoder.blocks[-1].batch_norm.beta
+        beta.assign(20 * np.ones(3))
+        terms = step(take, images)
+        assert (terms["penalty"] > 0) == (penalty > 0)
+        moved.append(float(np.max(abs(beta - 20))))
+    assert moved == pytest.approx([0.0, 0.1], abs=1e-4)
