@@ -6,7 +6,8 @@ the batch, dropout off: mean = E[m_B], variance = E[v_B + m_B^2] - mean^2 over b
 Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3).
 """
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import numpy as np
@@ -19,14 +20,38 @@ def layers(model: SpatialVAE) -> list[keras.layers.BatchNormalization]:
     return [block.batch_norm for part in (model.encoder, model.decoder) for block in part.blocks]
 
 
-def reestimate(
+@contextlib.contextmanager
+def statistics_of_means(
     model: SpatialVAE, batches: Iterable[np.ndarray], check: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Within it, the statistics are those of posterior means; arguments as for `reestimate`.
+
+    Most latent entries carry nothing: their posterior is the prior, of variance 1, and their mean
+    is constant. What a decoder makes of means has other statistics than what it makes of samples,
+    and normalised by those of samples the reconstructions of means are worse, not better, than
+    those of samples (docs/training.md).
+    """
+    variables = [v for norm in layers(model) for v in (norm.moving_mean, norm.moving_variance)]
+    before = [variable.numpy() for variable in variables]
+    try:
+        reestimate(model, batches, check, sampled=False)
+        yield
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+
+
+def reestimate(
+    model: SpatialVAE,
+    batches: Iterable[np.ndarray],
+    check: Callable[[], None] = lambda: None,
+    sampled: bool = True,
 ) -> None:
     """Set the moving statistics of every batch-norm layer from uint8 batches of training images.
 
-    The decoder is fed posterior samples, as in training; generation feeds it prior samples, whose
-    statistics differ where posterior and prior do. `check` is called before each batch, and stops
-    the pass by raising.
+    The decoder is fed posterior samples, as in training, or without `sampled` their means;
+    generation feeds it prior samples, whose statistics differ where posterior and prior do. `check`
+    is called before each batch, and stops the pass by raising.
     """
     norms = layers(model)
     momenta = [norm.momentum for norm in norms]
@@ -36,7 +61,8 @@ def reestimate(
     @tf.function(reduce_retracing=True)
     def run(images: tf.Tensor, index: tf.Tensor) -> None:
         loc, log_var = model.encode(scaled(images), batch_statistics=True)
-        model.decode(model.draw(loc, log_var, EVALUATION, index), batch_statistics=True)
+        z = model.draw(loc, log_var, EVALUATION, index) if sampled else loc
+        model.decode(z, batch_statistics=True)
 
     count = 0
     means = [0.0] * len(norms)

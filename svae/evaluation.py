@@ -26,6 +26,7 @@ class Evaluator:
     def __init__(self, model: SpatialVAE, check: Callable[[], None] = lambda: None):
         self.model, self.check = model, check
         self._terms = tf.function(self._batch_terms, reduce_retracing=True)
+        self._error_of_means = tf.function(self._batch_error_of_means, reduce_retracing=True)
         self._lonely = tf.function(self._lonely_pixels, reduce_retracing=True)
 
     def _batch_terms(self, images: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -45,7 +46,8 @@ class Evaluator:
         They are read slice by slice: an open h5py dataset need not fit into memory.
 
         sse_per_image: squared error on [-1, 1] summed over the pixels, from one posterior sample an
-        image (fixed seed); sse_per_image_posterior_mean: the same from the posterior mean;
+        image (fixed seed); sse_per_image_posterior_mean: the same from the posterior mean, which
+        is too large with the statistics of samples (svae.batch_norm.statistics_of_means);
         mse_per_pixel; kl_nats_per_image, and its parts by latent map, N numbers;
         active_entries and active_maps: how many have a posterior mean whose variance over the
         images is above 0.01 (a map: any of its entries);
@@ -98,6 +100,19 @@ class Evaluator:
             "latent_entries": int(active.size),
             "latent_maps": int(active.shape[-1]),
         }
+
+    def sse_of_means(self, images: np.ndarray | h5py.Dataset) -> float:
+        """sse_per_image_posterior_mean alone."""
+        total = 0.0
+        for start in range(0, len(images), BATCH):
+            self.check()
+            sse = self._error_of_means(tf.constant(images[start : start + BATCH]))
+            total += np.sum(sse, dtype=np.float64)
+        return float(total / len(images))
+
+    def _batch_error_of_means(self, images: tf.Tensor) -> tf.Tensor:
+        x = scaled(images)
+        return per_image(tf.square(x - self.model(x)))
 
     def saturated_samples(self, count: int = 1000) -> dict[str, Any]:
         """Of `count` prior samples: the share of pixels that are saturated (pre-tanh activation

@@ -10,7 +10,8 @@ samples          the first samples
 neighbours       of the first of these, the nearest training images; `neighbour_distances`, float64,
                  Euclidean, of pixels on [-1, 1]
 
-Batch norm uses the moving statistics, as in sampling.
+Batch norm uses, where means are decoded, the statistics of means over random training images, and
+elsewhere the moving statistics, as in sampling.
 """
 
 from pathlib import Path
@@ -19,7 +20,9 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
+from svae import batch_norm
 from svae.datasets.store import Store, scale
+from svae.datasets.subset import subset
 from svae.files import replacing
 from svae.model import SpatialVAE
 from svae.pixels import to_bytes
@@ -27,6 +30,7 @@ from svae.pixels import to_bytes
 SHOWN = 10  # test images, and samples with a neighbour
 ROWS, STEPS = 3, 9  # of interpolations; the steps include both ends
 SAMPLES = 64
+STATISTICS, BATCH = 2000, 100  # training images for the statistics of means, at most; at a time
 
 
 def make(
@@ -51,11 +55,18 @@ def make(
     between = tf.stack([(1 - share) * ends[0] + share * ends[1] for share in shares], axis=1)
     path = tf.reshape(between, [-1, *model.latent_shape])
     shape = store.shape
+    train = store.split("train")
+    chosen = subset(train, min(STATISTICS, len(train)), np.random.default_rng(0))
+    batches = np.array_split(chosen, -(-len(chosen) // BATCH))
+    with batch_norm.statistics_of_means(model, batches):
+        reconstructions, interpolations = (
+            to_bytes(model.decode(latents).numpy()) for latents in (loc, path)
+        )
     content = {
         "originals": originals,
-        "reconstructions": to_bytes(model.decode(loc).numpy()),
+        "reconstructions": reconstructions,
         "interpolated": originals[: 2 * rows].reshape(rows, 2, *shape),
-        "interpolations": to_bytes(model.decode(path).numpy()).reshape(rows, STEPS, *shape),
+        "interpolations": interpolations.reshape(rows, STEPS, *shape),
         "samples": to_bytes(samples[:SAMPLES]),
         "neighbours": neighbours,
         "neighbour_distances": distances,

@@ -173,10 +173,16 @@ def _data_variance(images: h5py.Dataset) -> float:
 def _finish(model: SpatialVAE, evaluator: Evaluator, store: Store, feed: Feed) -> dict[str, Any]:
     """Re-estimate the batch-norm statistics, then take the terms of every split."""
     # Shuffled, in an order that no epoch had: batches of a file sorted by class are of one class.
-    batch_norm.reestimate(model, feed.batches([model.settings.epochs]))
+    order = [model.settings.epochs]
+    batch_norm.reestimate(model, feed.batches(order), evaluator.check)
     terms = {"train": evaluator(store.split("train"))}
     if model.settings.decoder_variance == "optimal":
         model.log_variance.assign(math.log(terms["train"]["mse_per_pixel"]))
     terms |= {split: evaluator(store.split(split)) for split in ("valid", "test")}
+    samples = evaluator.saturated_samples()
+    with batch_norm.statistics_of_means(model, feed.batches(order), evaluator.check):
+        for split in terms:
+            sse = evaluator.sse_of_means(store.split(split))
+            terms[split]["sse_per_image_posterior_mean"] = sse
     found = {split: {**value, **evaluator.objective(value)} for split, value in terms.items()}
-    return {**found, "samples": evaluator.saturated_samples()}
+    return {**found, "samples": samples}

@@ -90,3 +90,22 @@ def test_the_pass_is_repeatable_and_forgets_what_was_before(model):
         found.append([w.numpy() for w in model.non_trainable_variables])
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_statistics_of_means_serve_their_block_only(model):
+    images = make_images(6)
+    batch_norm.reestimate(model, [images])
+    before = [w.numpy() for w in model.non_trainable_variables]
+    loc, _ = model.encode(to_x(images))
+    with batch_norm.statistics_of_means(model, [images]):
+        found = model.decode(loc)
+        inside = [w.numpy() for w in model.non_trainable_variables]
+    for a, b in zip(before, model.non_trainable_variables, strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(found, model.decode(loc, batch_statistics=True), atol=1e-3)
+    assert any(np.max(abs(a - b)) > 0.01 for a, b in zip(before, inside, strict=True))
+    kept = [norm.moving_mean.numpy() for norm in batch_norm.layers(model)]
+    with pytest.raises(KeyError), batch_norm.statistics_of_means(model, [images]):
+        raise KeyError
+    for norm, mean in zip(batch_norm.layers(model), kept, strict=True):
+        np.testing.assert_array_equal(norm.moving_mean, mean)

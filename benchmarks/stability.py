@@ -1,0 +1,199 @@
+"""Do trainings end well? Tables and a figure of finished runs, as docs/training.md shows them.
+
+    python benchmarks/stability.py TARGET STORE LABEL=RUNS [LABEL=RUNS ...]
+
+STORE is the data set's h5 store, each RUNS a folder of runs of it such as runs/celeba, trained with
+settings that LABEL names. Writes TARGET_runs.csv, a line per run: objective of each split, the
+largest ratio of an epoch's objective to the best before it, the last epoch's to the best, shares of
+saturated pixels, active maps, KL median and largest; TARGET_layers.csv, the largest activation
+after each layer of the decoder, of validation images and of prior samples; and TARGET.png: the
+validation objective by epoch, and these activations by layer.
+"""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import tensorflow as tf
+
+from svae import draws, history
+from svae.datasets.store import Store
+from svae.evaluation import Evaluator
+from svae.model import EVALUATION, SATURATION, SpatialVAE, draw_key, scaled
+from svae.runs import RunFolder
+from svae.settings.training import TrainingSettings
+
+IMAGES = 500  # validation images, and prior samples
+# Of runs that were trained before there were these settings.
+PUBLISHED = {
+    "low_rank_start": None,
+    "log_var_limit": None,
+    "initialization": "published",
+    "saturation_penalty": 0.0,
+    "on_spike": "ignore",
+    "weights": "last",
+}
+
+
+def model_of(run: RunFolder, record: dict[str, Any]) -> SpatialVAE:
+    settings = TrainingSettings(**PUBLISHED | record["settings"])
+    model = SpatialVAE(tuple(record["image_shape"]), record["padding"], settings, record["seed"])
+    model.load_weights(run.weights)
+    return model
+
+
+def layers_of(model: SpatialVAE, images: np.ndarray) -> list[dict[str, Any]]:
+    """The largest activation after each block of the decoder; the last is what the tanh takes."""
+    loc, log_var = model.encode(scaled(tf.constant(images)))
+    latents = {
+        "validation images": model.draw(loc, log_var, EVALUATION, tf.constant(0)),
+        "prior samples": draws.normal(
+            (IMAGES, *model.latent_shape), draw_key(model.seed, SATURATION, 0)
+        ),
+    }
+    rows = []
+    for name, values in latents.items():
+        for number, block in enumerate(model.decoder.blocks, 1):
+            values = block(values)
+            a = values.numpy()
+            spread = (a - a.mean((0, 1, 2))) / a.std((0, 1, 2))
+            rows.append(
+                {
+                    "of": name,
+                    "layer": number,
+                    "largest": float(np.max(abs(a))),
+                    "kurtosis": float(np.max((spread**4).mean((0, 1, 2)))),
+                }
+            )
+    return rows
+
+
+def course(records: list[dict[str, Any]], dimension: int) -> dict[str, float]:
+    """How the objective went; the first epoch has nothing before it."""
+    found = {}
+    for split in ("train", "valid"):
+        values = [history.objectives(record, dimension)[split] for record in records]
+        best = np.minimum.accumulate(values)
+        ratios = np.array(values[1:]) / best[:-1]
+        found[f"largest_{split}_ratio"] = float(ratios.max()) if len(ratios) else np.nan
+        found[f"last_{split}_to_best"] = values[-1] / best[-1]
+    return found
+
+
+def row_of(label: str, run: RunFolder, store: Store) -> tuple[dict, list[dict], list[float]]:
+    identity = json.loads(run.identity.read_text())
+    records = history.read_history(run.path)
+    variant = run.path.parent.name
+    row: dict[str, Any] = {"label": label, "variant": variant, "seed": identity["seed"]}
+    dimension = int(np.prod(store.shape))
+    curve = [history.objectives(record, dimension)["valid"] for record in records]
+    row |= {"epochs": len(records), "steps": records[-1]["step"], **course(records, dimension)}
+    if not run.record.exists():
+        return row | {"ended": "not finite"}, [], curve
+    record = json.loads(run.record.read_text())
+    model = model_of(run, record)
+    evaluator = Evaluator(model)
+    terms = {split: evaluator(store.split(split)) for split in ("valid", "test")}
+    row |= {"ended": "finished", "w": record["kl_weight"]}
+    train = record["train"]
+    row["train_objective"] = train["sse_per_image"] + row["w"] * train["kl_nats_per_image"]
+    for split, found in terms.items():
+        row[f"{split}_objective"] = found["sse_per_image"] + row["w"] * found["kl_nats_per_image"]
+    test = terms["test"]
+    row |= {
+        "test_sse": test["sse_per_image"],
+        "test_kl": test["kl_nats_per_image"],
+        "train_kl": train["kl_nats_per_image"],
+        "test_kl_median": test["kl_nats_median"],
+        "test_kl_largest": test["kl_nats_largest"],
+        "active_maps": test["active_maps"],
+        "active_entries": test["active_entries"],
+        "saturated_share_of_reconstructions": test["saturated_share"],
+        "saturated_share_of_samples": evaluator.saturated_samples()["saturated_share"],
+        "spikes": len(record.get("spikes", [])),
+        "training_seconds": record["training_seconds"],
+    }
+    layers = layers_of(model, store.images("valid", IMAGES))
+    key = {"label": label, "variant": variant, "seed": row["seed"]}
+    return row, [{**key, **layer} for layer in layers], curve
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+def draw(path: Path, curves: dict[tuple[str, str, int], list[float]], layers: list[dict]) -> None:
+    labels = list(dict.fromkeys(label for label, _, _ in curves))
+    variants = sorted({variant for _, variant, _ in curves})
+    colours = {variant: f"C{i}" for i, variant in enumerate(variants)}
+    figure, axes = plt.subplots(
+        2,
+        len(labels),
+        figsize=(5 * len(labels), 7.5),
+        sharey="row",
+        squeeze=False,
+        layout="constrained",
+    )
+    for column, label in enumerate(labels):
+        top, bottom = axes[:, column]
+        for (own, variant, seed), curve in curves.items():
+            if own == label:
+                name = (
+                    variant
+                    if seed == min(s for o, v, s in curves if (o, v) == (own, variant))
+                    else None
+                )
+                top.plot(range(1, len(curve) + 1), curve, color=colours[variant], label=name, lw=1)
+                found = [
+                    row["largest"]
+                    for row in layers
+                    if (row["label"], row["variant"], row["seed"]) == (own, variant, seed)
+                    and row["of"] == "validation images"
+                ]
+                # The vanilla stem has one layer more in front.
+                places = range(-len(found), 0)
+                bottom.plot(places, found, "o-", ms=3, color=colours[variant], lw=1)
+        top.set(title=label, yscale="log", xlabel="epoch")
+        bottom.set(yscale="log", xlabel="decoder layer, -1: what the tanh takes")
+        bottom.axhline(4, color="grey", lw=0.8, ls=":")
+        for axis in (top, bottom):
+            axis.grid(alpha=0.3)
+    axes[0, 0].set_ylabel("SSE + w KL, validation images")
+    axes[1, 0].set_ylabel("largest activation, 500 validation images")
+    axes[0, 0].legend(fontsize="small")
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("target", type=Path)
+    parser.add_argument("store", type=Path)
+    parser.add_argument("runs", nargs="+", metavar="LABEL=RUNS")
+    arguments = parser.parse_args()
+    rows, layers, curves = [], [], {}
+    with Store(arguments.store) as store:
+        for label, folder in (item.split("=", 1) for item in arguments.runs):
+            for path in sorted(Path(folder).glob("*/seed-*")):
+                if not (path / history.NAME).exists() or "set-aside" in path.name:
+                    continue
+                row, own, curve = row_of(label, RunFolder(path), store)
+                rows.append(row)
+                layers += own
+                curves[label, row["variant"], row["seed"]] = curve
+                print(json.dumps(row), flush=True)
+    write(arguments.target.with_name(f"{arguments.target.name}_runs.csv"), rows)
+    write(arguments.target.with_name(f"{arguments.target.name}_layers.csv"), layers)
+    draw(arguments.target.with_suffix(".png"), curves, layers)
+
+
+if __name__ == "__main__":
+    main()
