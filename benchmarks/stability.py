@@ -72,6 +72,17 @@ def layers_of(model: SpatialVAE, images: np.ndarray) -> list[dict[str, Any]]:
     return rows
 
 
+def reach_of(model: SpatialVAE, images: np.ndarray) -> np.ndarray:
+    """How far one step of Adam can move an encoder output of each image: rate times the sum of its
+    absolute features, if the signs of the weights' steps are those of the features."""
+    p = model.padding
+    x = scaled(tf.constant(images))
+    x = tf.pad(x, [[0, 0], [p, p], [p, p], [0, 0]], constant_values=-1.0)
+    for block in model.encoder.blocks:
+        x = block(x)
+    return model.settings.learning_rate * tf.reduce_sum(abs(x), [1, 2, 3]).numpy()
+
+
 def course(records: list[dict[str, Any]], dimension: int) -> dict[str, float]:
     """How the objective went; the first epoch has nothing before it."""
     found = {}
@@ -104,6 +115,7 @@ def row_of(label: str, run: RunFolder, store: Store) -> tuple[dict, list[dict], 
     for split, found in terms.items():
         row[f"{split}_objective"] = found["sse_per_image"] + row["w"] * found["kl_nats_per_image"]
     test = terms["test"]
+    reach = reach_of(model, store.images("valid", IMAGES))
     row |= {
         "test_sse": test["sse_per_image"],
         "test_kl": test["kl_nats_per_image"],
@@ -114,6 +126,8 @@ def row_of(label: str, run: RunFolder, store: Store) -> tuple[dict, list[dict], 
         "active_entries": test["active_entries"],
         "saturated_share_of_reconstructions": test["saturated_share"],
         "saturated_share_of_samples": evaluator.saturated_samples()["saturated_share"],
+        "adam_reach_median": float(np.median(reach)),
+        "adam_reach_largest": float(np.max(reach)),
         "spikes": len(record.get("spikes", [])),
         "training_seconds": record["training_seconds"],
     }
@@ -132,9 +146,12 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def draw(path: Path, curves: dict[tuple[str, str, int], list[float]], layers: list[dict]) -> None:
+    """Curves that leave the panel are marked at its top with their largest value."""
     labels = list(dict.fromkeys(label for label, _, _ in curves))
     variants = sorted({variant for _, variant, _ in curves})
     colours = {variant: f"C{i}" for i, variant in enumerate(variants)}
+    ends = [curve[-1] for curve in curves.values()]
+    limits = 0.95 * min(ends), 4 * float(np.median(ends))
     figure, axes = plt.subplots(
         2,
         len(labels),
@@ -146,30 +163,31 @@ def draw(path: Path, curves: dict[tuple[str, str, int], list[float]], layers: li
     for column, label in enumerate(labels):
         top, bottom = axes[:, column]
         for (own, variant, seed), curve in curves.items():
-            if own == label:
-                name = (
-                    variant
-                    if seed == min(s for o, v, s in curves if (o, v) == (own, variant))
-                    else None
-                )
-                top.plot(range(1, len(curve) + 1), curve, color=colours[variant], label=name, lw=1)
-                found = [
-                    row["largest"]
-                    for row in layers
-                    if (row["label"], row["variant"], row["seed"]) == (own, variant, seed)
-                    and row["of"] == "validation images"
-                ]
-                # The vanilla stem has one layer more in front.
-                places = range(-len(found), 0)
-                bottom.plot(places, found, "o-", ms=3, color=colours[variant], lw=1)
-        top.set(title=label, yscale="log", xlabel="epoch")
-        bottom.set(yscale="log", xlabel="decoder layer, -1: what the tanh takes")
+            if own != label:
+                continue
+            style = {"color": colours[variant], "lw": 1}
+            top.plot(range(1, len(curve) + 1), curve, **style)
+            if len(curve) > 1 and max(curve[1:]) > limits[1]:
+                epoch = 2 + int(np.argmax(curve[1:]))
+                top.plot(epoch, limits[1], "^", color=colours[variant], clip_on=False)
+                text = f"{variant}: up to {max(curve):.0e}"
+                place = {"xytext": (-8, -14), "textcoords": "offset points", "ha": "right"}
+                top.annotate(text, (epoch, limits[1]), fontsize="small", **place)
+            key = (label, variant, seed, "validation images")
+            names = ("label", "variant", "seed", "of")
+            found = [row["largest"] for row in layers if tuple(row[n] for n in names) == key]
+            # The vanilla stem has one layer more in front.
+            bottom.plot(range(-len(found), 0), found, "o-", ms=3, **style)
+        top.set(title=label, ylim=limits, yscale="log", xlabel="epoch")
+        bottom.set(yscale="log", xlabel="decoder layer; -1: what the tanh is taken of")
         bottom.axhline(4, color="grey", lw=0.8, ls=":")
         for axis in (top, bottom):
-            axis.grid(alpha=0.3)
+            axis.grid(alpha=0.3, which="both")
     axes[0, 0].set_ylabel("SSE + w KL, validation images")
-    axes[1, 0].set_ylabel("largest activation, 500 validation images")
-    axes[0, 0].legend(fontsize="small")
+    axes[1, 0].set_ylabel(f"largest activation, {IMAGES} validation images")
+    for variant, colour in colours.items():
+        axes[0, 0].plot([], [], color=colour, label=variant)
+    axes[0, 0].legend(fontsize="small", loc="upper right")
     figure.savefig(path, dpi=110)
 
 

@@ -1,0 +1,58 @@
+"""Where trainings start: KL, SSE and pre-tanh activations of untrained networks.
+
+    python benchmarks/initialization.py STORE
+
+STORE is the h5 store of 64x64x3 images, such as data/celeba.h5. Prints a JSON line per posterior and
+`model.initialization`, on 200 training images with batch statistics, as in the first step.
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from common import SETTINGS
+
+from svae import posteriors
+from svae.datasets.store import Store
+from svae.model import NOISE, SpatialVAE, per_image, scaled
+
+IMAGES = 200
+
+
+def start_of(posterior: str, initialization: str, x: tf.Tensor) -> dict[str, float | str]:
+    settings = replace(
+        SETTINGS,
+        posterior=posterior,
+        latent_size=1 if posterior == "vanilla" else 3,
+        initialization=initialization,
+        log_var_limit=None,
+    )
+    model = SpatialVAE(tuple(x.shape[1:]), 0, settings, seed=0)
+    loc, log_var = model.encode(x, batch_statistics=True)
+    a = model.preactivation(model.draw(loc, log_var, NOISE, tf.constant(0)), batch_statistics=True)
+    return {
+        "posterior": posterior,
+        "initialization": initialization,
+        "kl_nats_per_image": float(tf.reduce_mean(per_image(posteriors.kl(loc, log_var)))),
+        "sse_per_image": float(tf.reduce_mean(per_image(tf.square(x - tf.tanh(a))))),
+        "spread_of_means": float(tf.math.reduce_std(loc)),
+        "largest_preactivation": float(tf.reduce_max(abs(a))),
+        "share_beyond_4": float(np.mean(abs(a.numpy()) > 4)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("store", type=Path)
+    with Store(parser.parse_args().store) as store:
+        x = scaled(tf.constant(store.images("train", IMAGES)))
+    for posterior in posteriors.POSTERIORS:
+        for initialization in ("published", "small"):
+            print(json.dumps(start_of(posterior, initialization, x)))
+
+
+if __name__ == "__main__":
+    main()
