@@ -2,8 +2,8 @@
 
     python benchmarks/initialization.py STORE
 
-STORE is the h5 store of 64x64x3 images, such as data/celeba.h5. Prints a JSON line per posterior and
-`model.initialization`, on 200 training images with batch statistics, as in the first step.
+STORE is the h5 store of 64x64x3 images, such as data/celeba.h5. Prints a JSON line per posterior
+and `model.initialization`, on 200 training images with batch statistics, as in the first step.
 """
 
 import argparse

@@ -37,7 +37,7 @@ def test_changed_settings_and_data_sets(tmp_path):
     one = {
         "sources": {"cifar10": {"archive": archive.name}},
         "variants": {"low_rank": VARIANTS["low_rank"]},
-        "training": {"epochs": 1, "batch_size": 50},
+        "training": {"epochs": 1, "batch_size": 50, "learning_rate_schedule": "constant"},
         "sampling": {"n_samples": 50},
         "parzen": {"fresh_draws": 0},
     }
