@@ -9,6 +9,30 @@ onstart:
 BESIDE_TRAINING = ("svae.tensorboard", "svae.diagnosis", "svae.progress")
 
 
+# What a linear VAE would reach, without a network.
+rule spectrum:
+    input:
+        data=f"data/{DATASET}.h5",
+    output:
+        SPECTRUM,
+    log:
+        f"logs/spectrum_{DATASET}.log",
+    benchmark:
+        f"benchmarks/out/spectrum_{DATASET}.tsv"
+    threads: CONFIG.threads
+    params:
+        most_components=max(
+            1024, *(own.latent_maps * own.latent_size**2 for own in CONFIG.variants.values())
+        ),
+        seed=CONFIG.seeds[0],
+        threads=CONFIG.threads,
+        code=fingerprint("svae.principal_components", "svae.devices"),
+    message:
+        "Fitting principal components of the training images"
+    script:
+        "../scripts/spectrum.py"
+
+
 # Only run.json is declared: Snakemake deletes the outputs of a job before it starts and when it
 # fails, and the weights, history and checkpoints of a run must outlive both.
 rule train:
