@@ -13,7 +13,7 @@ SPIKE = 1.5  # times the smallest J before
 SETTLED = 50  # steps before which moving statistics, and so validation terms, mean little
 LOWER = 0.5  # what the learning rate is multiplied by after a rollback
 MOST = 5  # rollbacks of one training
-DOMINATED = 1.5  # mean over median of a term: 1.1 in healthy runs, more where few images dominate
+DOMINATED = 1.5  # mean over median of a term: 1.2 in healthy runs, more if few images dominate
 SPLITS = {"train": "training", "valid": "validation"}
 
 

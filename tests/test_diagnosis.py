@@ -235,8 +235,10 @@ def test_worse_than_pca(times, fires):
     found = of_run(run)
     assert [text.split(":")[0] for text in found] == ["reconstructs worse than PCA"] * fires
     if fires:
-        assert "is 420 at w = 2, that of a linear VAE" in found[0] and "training, 400." in found[0]
-        assert "raise training.epochs (it is 99)" in found[0]
+        assert "is 408 at w = 2, that of a linear VAE" in found[0] and "training, 400." in found[0]
+        assert "raise training.epochs (it is 99), or set training.learning_rate_sche" in found[0]
+        (cosine,) = of_run(run, settings(learning_rate_schedule="cosine"))
+        assert "schedule" not in cosine
     assert of_run({**run, "linear_vae": None}) == []
 
 
