@@ -193,6 +193,11 @@ def _worse_than_linear(run: dict[str, Any], settings: TrainingSettings) -> str |
     longer = f"{found}Train longer: raise training.epochs (it is {settings.epochs})"
     if settings.learning_rate_schedule == "constant":
         longer += ", or set training.learning_rate_schedule cosine"
+    if settings.posterior != "vanilla":
+        longer += (
+            ". If that changes little, it is what the form of the latent costs: compare with "
+            "posterior vanilla at the same w"
+        )
     return longer
 
 

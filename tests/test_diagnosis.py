@@ -237,8 +237,9 @@ def test_worse_than_pca(times, fires):
     if fires:
         assert "is 408 at w = 2, that of a linear VAE" in found[0] and "training, 400." in found[0]
         assert "raise training.epochs (it is 99), or set training.learning_rate_sche" in found[0]
-        (cosine,) = of_run(run, settings(learning_rate_schedule="cosine"))
-        assert "schedule" not in cosine
+        assert "compare with posterior vanilla at the same w" in found[0]
+        vector, _ = of_run(run, settings(posterior="vanilla", learning_rate_schedule="cosine"))
+        assert "schedule" not in vector and "compare" not in vector
     assert of_run({**run, "linear_vae": None}) == []
 
 
