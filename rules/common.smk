@@ -38,6 +38,7 @@ DATASET = CONFIG.dataset.name
 RUN = f"runs/{DATASET}/{{variant}}/seed-{{seed}}"
 JOB = f"{DATASET}_{{variant}}_seed-{{seed}}"
 BASELINES = f"runs/{DATASET}/baselines"
+SPECTRUM = f"{BASELINES}/spectrum.npz"
 FETCHED = {source.name: source for source in CONFIG.sources.values() if source.path is None}
 # Where the files of the data set are, or will be once they are fetched, by role.
 RAW = {

@@ -75,7 +75,6 @@ rule baselines:
         data=f"data/{DATASET}.h5",
     output:
         scores=f"{BASELINES}/baselines.json",
-        spectrum=f"{BASELINES}/spectrum.npz",
     log:
         f"logs/baselines_{DATASET}.log",
     benchmark:
@@ -86,9 +85,6 @@ rule baselines:
     params:
         settings=asdict(CONFIG.parzen),
         n_samples=CONFIG.sampling.n_samples,
-        most_components=max(
-            1024, *(own.latent_maps * own.latent_size**2 for own in CONFIG.variants.values())
-        ),
         seed=CONFIG.seeds[0],
         device=device,
         threads=CONFIG.threads,
@@ -104,7 +100,7 @@ rule linear_vae:
     input:
         data=f"data/{DATASET}.h5",
         record=f"{RUN}/run.json",
-        spectrum=f"{BASELINES}/spectrum.npz",
+        spectrum=SPECTRUM,
     output:
         f"{RUN}/linear_vae.json",
     log:

@@ -6,14 +6,42 @@ onstart:
 
 
 # What a training shows and says, and is not decided by: an edit of these trains nothing anew.
-BESIDE_TRAINING = ("svae.tensorboard", "svae.diagnosis", "svae.progress")
+BESIDE_TRAINING = ("svae.tensorboard", "svae.diagnosis", "svae.progress", "svae.spectrum")
+
+
+# What a linear VAE would reach, without a network: trainings that end far from it warn.
+rule spectrum:
+    input:
+        data=f"data/{DATASET}.h5",
+    output:
+        SPECTRUM,
+    log:
+        f"logs/spectrum_{DATASET}.log",
+    benchmark:
+        f"benchmarks/out/spectrum_{DATASET}.tsv"
+    threads: CONFIG.threads
+    params:
+        most_components=max(
+            1024, *(own.latent_maps * own.latent_size**2 for own in CONFIG.variants.values())
+        ),
+        seed=CONFIG.seeds[0],
+        threads=CONFIG.threads,
+        code=fingerprint("svae.principal_components", "svae.devices"),
+    message:
+        "Fitting principal components of the training images"
+    script:
+        "../scripts/spectrum.py"
 
 
 # Only run.json is declared: Snakemake deletes the outputs of a job before it starts and when it
 # fails, and the weights, history and checkpoints of a run must outlive both.
+# The spectrum decides nothing but warnings: as an ancient input, a newer one never makes a finished
+# training stale. Where one that was deleted is made again, the job runs again too, but takes no
+# step: it finds its last checkpoint complete.
 rule train:
     input:
         data=f"data/{DATASET}.h5",
+        spectrum=ancient(SPECTRUM),
     output:
         record=f"{RUN}/run.json",
     log:

@@ -1,4 +1,4 @@
-"""Score what needs no network, and fit the principal components of the training images."""
+"""Score what needs no network."""
 
 from svae.devices import on_device
 from svae.logs import log_to
@@ -13,6 +13,4 @@ with log_to(snakemake.log[0]), on_device(snakemake.params.device, snakemake.para
         n_samples=snakemake.params.n_samples,
         seed=snakemake.params.seed,
         target=snakemake.output.scores,
-        spectrum=snakemake.output.spectrum,
-        most_components=snakemake.params.most_components,
     )

@@ -29,4 +29,5 @@ with (
         code=snakemake.params.code,
         device=device,
         lock_folder=Path(snakemake.log[0]).parent,
+        spectrum=Path(snakemake.input.spectrum),
     )

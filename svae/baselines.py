@@ -13,10 +13,16 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from sklearn.cluster import MiniBatchKMeans
 
-from svae import linear_vae
 from svae.datasets.store import Store, scale
 from svae.files import write_json
-from svae.linear_vae import BLOCK, centred, fitting_images, mean_image, training_images
+from svae.principal_components import (
+    BLOCK,
+    centred,
+    fitting_images,
+    mean_image,
+    most_images,
+    training_images,
+)
 from svae.provenance import software
 from svae.settings.parzen import ParzenSettings
 from svae.store_score import fields, parzen_of
@@ -25,7 +31,7 @@ IMAGES_A_CENTROID = 4  # at least, on average: a centroid of one image is that i
 PASSES = 3  # of k-means over the images: more improve hardly anything
 BATCH = 1024  # images, of k-means
 
-# Streams of random numbers, next to those of svae.linear_vae.
+# Streams of random numbers, next to those of svae.linear_vae and svae.principal_components.
 CHOSEN, CENTROIDS, GAUSSIAN = 5, 6, 7
 
 
@@ -152,19 +158,15 @@ def baselines(
     n_samples: int,
     seed: int,
     target: Path | str,
-    spectrum: Path | str,
-    most_components: int = 1024,
 ) -> None:
-    """Score every row of `ROWS` on the h5 store `data`, and fit the spectrum of linear VAEs.
+    """Score every row of `ROWS` on the h5 store `data` and write the scores to `target` (JSON).
 
-    Writes the scores to `target` (JSON) and the spectrum to `spectrum` (npz, see
-    svae.linear_vae.fit for `most_components`). Each row has as many samples as `n_samples`, or
-    fewer, as it says: as many as there are, and as `svae.linear_vae.MOST_BYTES` hold. UserError if
-    there are fewer images than asked for.
+    Each row has as many samples as `n_samples`, or fewer, as it says: as many as there are, and as
+    `svae.principal_components.MOST_BYTES` hold. UserError if there are fewer images than asked for.
     """
     rows = []
     with Store(data) as store:
-        count = min(n_samples, linear_vae.most_images(store))
+        count = min(n_samples, most_images(store))
         for row in ROWS:
             samples, fitted = row.make(store, count, seed)
             result = parzen_of(samples, store, settings, row.name)
@@ -173,7 +175,6 @@ def baselines(
                 {"name": row.name, "meaning": row.meaning, "n_fitted": fitted, **fields(result)}
             )
         dataset, checksum = store.attributes["dataset"], store.checksum
-    linear_vae.fit(data, most_components, seed).save(spectrum)
     write_json(
         target,
         {

@@ -13,6 +13,7 @@ SPIKE = 1.5  # times the smallest J before
 SETTLED = 50  # steps before which moving statistics, and so validation terms, mean little
 LOWER = 0.5  # what the learning rate is multiplied by after a rollback
 MOST = 5  # rollbacks of one training
+DOMINATED = 1.5  # mean over median of a term: 1.2 in healthy runs, more if few images dominate
 SPLITS = {"train": "training", "valid": "validation"}
 
 
@@ -27,8 +28,8 @@ def spike_of(before: Sequence[dict[str, Any]], record: dict[str, Any]) -> dict[s
     for split, name in SPLITS.items():
         if not settled:
             break
-        best = min(settled, key=lambda line, split=split: _objective(line, split, weight))
-        now, then = (_objective(line, split, weight) for line in (record, best))
+        best = min(settled, key=lambda line, split=split: objective(line, split, weight))
+        now, then = (objective(line, split, weight) for line in (record, best))
         if now > SPIKE * then:
             terms = (_terms(line, split) for line in (record, best))
             (sse, kl), (sse_then, kl_then) = terms
@@ -42,7 +43,8 @@ def _terms(record: dict[str, Any], split: str) -> tuple[float, float]:
     return record[f"{split}_sse_per_image"], record[f"{split}_kl_nats_per_image"]
 
 
-def _objective(record: dict[str, Any], split: str, weight: float) -> float:
+def objective(record: dict[str, Any], split: str, weight: float) -> float:
+    """J = SSE + weight KL of `split`, train or valid, after the epoch of `record`."""
     sse, kl = _terms(record, split)
     return sse + weight * kl
 

@@ -14,7 +14,7 @@ from svae import batch_norm
 from svae.checkpoints import State
 from svae.datasets.feed import Feed
 from svae.datasets.store import Store
-from svae.diagnosis import warnings_of
+from svae.diagnosis import warnings_of_run
 from svae.disk import full_disk_explained
 from svae.errors import UserError
 from svae.evaluation import Evaluator
@@ -27,6 +27,7 @@ from svae.provenance import software
 from svae.runs import RunFolder, identity, save_weights
 from svae.settings.services import Services
 from svae.settings.training import TrainingSettings
+from svae.spectrum import Spectrum, expectation, load
 from svae.stopping import StopRequest, stop_request
 from svae.tensorboard import PICTURE_IMAGES, TensorBoard
 from svae.training_step import TrainingStep
@@ -47,18 +48,20 @@ def train(
     code: str,
     device: str,
     lock_folder: Path | str,
+    spectrum: Path | None = None,
 ) -> None:
     """Train a variant and write `folder`/run.json, last of all files of the run folder.
 
     `code`: fingerprint of this stage's modules; `device`: the line that says where it runs, both
-    recorded; `lock_folder`: where trainings tell each other that they run. The result is a function
+    recorded; `lock_folder`: where trainings tell each other that they run; `spectrum`: of the
+    training images (svae.spectrum), to compare the run with a linear VAE. The result is a function
     of the store's pixels, the settings (threads included), the seed and the code. A folder that
     holds an earlier part of this very run is continued; any other run in it is set aside. The store
     stays open meanwhile; its images take `settings.image_memory_mb`, whatever their number.
 
     SIGTERM, SIGINT and SIGHUP save a checkpoint and end in `Stopped`. UserError: fewer training
-    images than a batch, a loss that is no longer finite, a full disk, or another process that
-    trains in the folder.
+    images than a batch, a loss that is no longer finite, a full disk, another process that trains
+    in the folder, or a spectrum of other images.
     """
     run = RunFolder(folder)
     with (
@@ -73,9 +76,14 @@ def train(
                 f"training.batch_size is {settings.batch_size}, but {store_path} has {count} "
                 f"training images; lower it"
             )
-        _train(
-            store, run, settings, services, variant, seed, code, device, Path(lock_folder), request
-        )
+        # Before the training, so that a file that is broken costs no training.
+        fitted = None if spectrum is None else load(spectrum)
+        if fitted is not None and fitted.dataset_checksum != store.checksum:
+            raise UserError(
+                f"{spectrum} is of other images than {store_path}; delete it, run snakemake"
+            )
+        folder = Path(lock_folder)
+        _train(store, run, settings, services, variant, seed, code, device, folder, fitted, request)
 
 
 def _train(
@@ -88,6 +96,7 @@ def _train(
     code: str,
     device: str,
     lock_folder: Path,
+    spectrum: Spectrum | None,
     request: StopRequest,
 ) -> None:
     goes_on = run.prepare(identity(settings, seed, store.checksum, code))
@@ -116,7 +125,8 @@ def _train(
             Progress(variant, settings.epochs, feed.steps, batch, state.records, terminal),
             TensorBoard(run.tensorboard, state.records, services.picture_epochs, shown),
         ]
-        Loop(run, store, feed, take_step, evaluator, state, services, request, callbacks).run()
+        loop = Loop(run, store, feed, take_step, evaluator, state, services, request, callbacks)
+        loop.run()
 
     records = state.records
     best = best_epoch(records, model.dimension)
@@ -146,16 +156,24 @@ def _train(
         "weights_of_epoch": best if takes_best else len(records),
         "spikes": state.spikes,
         "steps": state.step,
-        "warnings": warnings_of(records, settings, model.dimension),
+        "warnings": [],
         "training_seconds": sum(line["seconds"] for line in records),
         "device": device,
         "threads": settings.threads,
         "batch_norm": "moving statistics, re-estimated over the training images after training",
         **final,
+        "linear_vae": None,
         "weights_sha256": file_hash(run.weights),
         "code": code,
         "software": software("tensorflow", "keras", "numpy", "h5py"),
     }
+    if spectrum is not None:
+        entries = final["test"]["latent_entries"]
+        record["linear_vae"] = expectation(spectrum, model.equivalent_weight(), entries)
+    record["warnings"] = warnings_of_run(record, records, settings)
+    for warning in record["warnings"]:
+        if warning not in loop.warned:
+            log.warning("warning: %s", warning)
     write_json(run.record, record)
 
 

@@ -112,7 +112,13 @@ def _record(name, seed, objective, rng):
         "latent_entries": 4 * latent**2,
         "active_maps": int(rng.integers(1, 5)),
         "latent_maps": 4,
+        "sse_median": 0.95 * sse,
+        "kl_largest_image": int(rng.integers(40)),
+        "kl_largest_map": int(rng.integers(4)),
+        "saturated_share": float(rng.uniform(0, 9e-6)),
     }
+    test["kl_nats_median"] = 0.9 * test["kl_nats_per_image"]
+    test["kl_nats_largest"] = 3.1 * test["kl_nats_per_image"]
     # Less than the floor of the chart too, as maps that carry nothing.
     shares = rng.dirichlet([3.0, 2.0, 1.0]).tolist()
     test["kl_nats_per_map"] = [*(share * test["kl_nats_per_image"] for share in shares), 1e-5]
@@ -131,11 +137,14 @@ def _record(name, seed, objective, rng):
         "epochs": 40,
         "epochs_trained": 40,
         "weights_of_epoch": 40,
+        "spikes": [],
         "warnings": [],
         "training_seconds": float(rng.uniform(20, 2000)),
         "device": "running on the CPU",
         "threads": 2,
         "test": test,
+        "samples": {"n_samples": 1000, "saturated_share": float(rng.uniform(0, 9e-6))},
+        "linear_vae": None,
         "software": {"python": "3.11", "tensorflow": "2.20"},
     }
 

@@ -1,18 +1,23 @@
 """Warnings, of made-up histories and of tiny trainings, and no false alarms."""
 
+from dataclasses import replace
+
 import pytest
 import stores
 from builders import make_images, settings
 from histories import make_record
 
 from svae import training
-from svae.diagnosis import warnings_of
+from svae.diagnosis import SATURATED_SHARE, WORSE, warnings_of, warnings_of_run
+from svae.errors import UserError
+from svae.files import read_json
 from svae.history import read_history
+from svae.principal_components import fit
 from svae.settings.services import Services
 
 D = 1000
-WEIGHTED = settings(epochs=9)
-ELBO = settings(epochs=9, objective="elbo", kl_weight=None, decoder_variance="optimal", beta=3.0)
+WEIGHTED = settings(epochs=99)
+ELBO = settings(epochs=99, objective="elbo", kl_weight=None, decoder_variance="optimal", beta=3.0)
 
 
 def history(losses, errors=None, maps=None, objective="weighted"):
@@ -123,6 +128,208 @@ def test_warnings_name_what_to_try_and_stay_the_same(what, remedies):
     assert warnings_of(records[:3], what, D) == [collapse, dead]
 
 
+# The end of a run
+
+
+def ends(losses, **changes):
+    """The kinds of warnings of a history with these validation objectives, at its last epoch."""
+    records = [
+        record | {"valid_sse_per_image": loss, "valid_kl_nats_per_image": 0.0}
+        for record, loss in zip(history(losses), losses, strict=True)
+    ]
+    return kinds(records, settings(epochs=len(losses), **changes))
+
+
+def falling(tail):
+    """Validation objectives of 20 epochs: they fall, then two are 200, then come the last two."""
+    return [*range(400, 240, -10), 200.0, 200.0, *tail]
+
+
+NOT_CONVERGED = "not converged"
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        (falling([198.0, 197.9]), [NOT_CONVERGED]),
+        (falling([198.2, 198.0]), []),  # less than 1 %
+        (falling([190.0, 191.0]), []),  # not the best
+        ([400.0, 300.0, 250.0, 200.0, 180.0], [NOT_CONVERGED]),
+        ([400.0, 300.0, 250.0, 200.0], []),  # too few to tell
+    ],
+)
+def test_a_run_that_still_falls_has_not_converged(losses, expected):
+    assert ends(losses) == expected
+
+
+def test_only_the_end_is_judged():
+    losses = falling([198.0, 197.0])
+    records = history(losses)
+    assert kinds(records, settings(epochs=len(losses) + 1)) == []  # not over, or early-stopped
+
+
+def test_under_the_elbo_the_positive_sse_plus_w_kl_is_compared():
+    """Negative ELBOs around 0, of which a ratio says nothing."""
+    what = settings(epochs=6, **{"objective": "elbo", "kl_weight": None, "decoder_variance": 0.3})
+    for sses, expected in [
+        ([900, 800, 700, 700, 700, 690], []),
+        ([900, 800, 700, 700, 690, 680], [NOT_CONVERGED]),
+    ]:
+        records = history([6.0, 3.0, 1.0, 0.5, 0.0, -0.5], objective="elbo")
+        records = [
+            record | {"valid_sse_per_image": sse, "valid_kl_nats_per_image": 0.0}
+            for record, sse in zip(records, sses, strict=True)
+        ]
+        assert kinds(records, what) == expected
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.99, []), (1.0, ["saturated pixels"])])
+def test_saturated_pixels_while_it_trains(share, expected):
+    records = history([400.0, 300.0])
+    records[0]["valid_saturated_share"] = 1.0
+    records[1]["valid_saturated_share"] = share * SATURATED_SHARE
+    assert kinds(records) == expected
+
+
+# The finished record
+
+LINEAR = {
+    "kl_weight": 2.0,
+    "active_entries": 16,
+    "kl_nats_per_image": 50.0,
+    "sse_per_image": 300.0,
+    "objective_sse_plus_w_kl": 400.0,
+}
+
+
+def make_run(linear=LINEAR, spikes=(), samples=0.0, **changes):
+    """run.json, as far as warnings need it; `changes`: of the terms of all splits."""
+    terms = {
+        "sse_per_image": 300.0,
+        "kl_nats_per_image": 50.0,
+        "kl_nats_median": 48.0,
+        "kl_nats_largest": 99.0,
+        "saturated_share": 0.0,
+        "active_entries": 16,
+        "latent_entries": 36,
+        "active_maps": 4,
+        "latent_maps": 4,
+        **changes,
+    }
+    splits = dict.fromkeys(("train", "valid", "test"), terms)
+    samples = {"n_samples": 1000, "saturated_share": samples}
+    return {"dimension": D, "spikes": spikes, **splits, "samples": samples, "linear_vae": linear}
+
+
+def of_run(run, what=WEIGHTED):
+    return warnings_of_run(run, history([400.0, 300.0]), what)
+
+
+def test_nothing_of_a_healthy_run():
+    assert of_run(make_run()) == of_run(make_run(linear=None)) == []
+
+
+@pytest.mark.parametrize(("times", "fires"), [(WORSE - 1e-6, False), (WORSE + 1e-6, True)])
+def test_worse_than_pca(times, fires):
+    run = make_run(sse_per_image=400 * times - 100)
+    found = of_run(run)
+    assert [text.split(":")[0] for text in found] == ["reconstructs worse than PCA"] * fires
+    if fires:
+        assert "is 408 at w = 2, that of a linear VAE" in found[0] and "training, 400." in found[0]
+        assert "raise training.epochs (it is 99), or set training.learning_rate_sche" in found[0]
+        assert "compare with posterior vanilla at the same w" in found[0]
+        vector, _ = of_run(run, settings(posterior="vanilla", learning_rate_schedule="cosine"))
+        assert "schedule" not in vector and "compare" not in vector
+    assert of_run({**run, "linear_vae": None}) == []
+
+
+def test_worse_than_pca_by_few_images():
+    (found,) = of_run(make_run(kl_nats_per_image=1e6, kl_nats_largest=3e8))
+    assert "Few images dominate the KL (mean 1e+06 nats, median 48, largest 3e+08)" in found
+    assert "training.learning_rate" in found and "training.epochs" not in found
+
+
+@pytest.mark.parametrize(
+    ("posterior", "maps", "entries", "linear", "fires"),
+    [
+        ("low_rank", 4, 8, 16, False),
+        ("low_rank", 4, 7, 16, True),
+        ("low_rank", 2, 18, 20, False),  # 5 degrees of freedom a map
+        ("low_rank", 2, 18, 21, True),
+        ("naive", 1, 9, 18, False),  # 9
+        ("mvn", 1, 9, 19, True),
+        ("vanilla", 8, 8, 16, False),
+        ("vanilla", 7, 7, 16, True),
+        ("vanilla", 1, 1, 7, False),  # a half of few is nothing to warn of
+        ("vanilla", 1, 1, 8, True),
+        ("vanilla", 0, 0, 16, False),  # a posterior collapse, which has its own warning
+    ],
+)
+def test_few_active_entries(posterior, maps, entries, linear, fires):
+    run = make_run(LINEAR | {"active_entries": linear}, active_maps=maps, active_entries=entries)
+    found = of_run(run, settings(posterior=posterior, initialization="small"))
+    assert [text.split(":")[0] for text in found] == ["few active entries"] * fires
+
+
+def test_few_active_entries_have_the_remedies_that_are_left():
+    run = make_run(active_entries=1, active_maps=1)
+    (found,) = of_run(run)
+    assert "1 of 36 entries, in 1 of 4 maps of 5 degrees of freedom" in found
+    assert "a linear VAE at the same w has 16" in found
+    assert "set model.low_rank_start ones, or set model.initialization small, or raise" in found
+    (found,) = of_run(run, settings(initialization="small", low_rank_start="ones"))
+    assert "low_rank_start" not in found and "initialization" not in found
+    assert "training.epochs" in found and "training.kl_weight (it is 2)" in found
+    assert "warmup" not in found
+
+
+@pytest.mark.parametrize("where", ["saturated_share", "samples"])
+@pytest.mark.parametrize(("share", "fires"), [(0.99, False), (1.0, True)])
+def test_saturated_pixels(where, share, fires):
+    found = of_run(make_run(**{where: share * SATURATED_SHARE}))
+    assert [text.split(":")[0] for text in found] == ["saturated pixels"] * fires
+    if fires:
+        shown = "1e-05 in samples"
+        if where == "saturated_share":
+            splits = ("validation", "test")
+            shown = ", ".join(f"1e-05 in reconstructions of {split} images" for split in splits)
+        assert f"(share of the pixels: {shown})" in found[0]
+        assert "training.saturation_penalty (it is 0)" in found[0]
+        assert "model.initialization small" in found[0]
+
+
+SPIKE = {
+    "split": "training",
+    "objective": 4000.0,
+    "best_before": 400.0,
+    "term": "kl",
+    "epoch": 7,
+    "step": 170,
+    "largest_loss": 9000.0,
+    "kl_nats_median": 9.0,
+    "kl_nats_largest": 99.0,
+    "kl_largest_image": 3,
+    "kl_largest_map": 2,
+}
+LOST = {"epoch": 8, "step": 190, "split": None, "rolled_back": True, "rate_factor": 0.25}
+
+
+def test_every_spike_has_a_warning():
+    spikes = [{**SPIKE, "rolled_back": True, "rate_factor": 0.5}, LOST]
+    first, second = of_run(make_run(spikes=spikes))
+    assert first.startswith("spike in epoch 7: SSE + w KL of the training images was 4000, 10")
+    assert "back to the end of the epoch before and continued with 0.5 of" in first
+    assert second.startswith("spike in epoch 8: the loss was not finite at step 190.")
+    (ignored,) = of_run(make_run(spikes=[{**SPIKE, "rolled_back": False}]))
+    assert "training.on_spike is ignore" in ignored and "training.on_spike to rollback" in ignored
+
+
+def test_a_warning_about_saturation_stands_once():
+    records = history([400.0, 300.0])
+    records[-1]["valid_saturated_share"] = 1.0
+    assert len(warnings_of_run(make_run(saturated_share=1.0), records, WEIGHTED)) == 1
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     shape = (32, 32, 1)
@@ -133,16 +340,41 @@ def data(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, []),
-        ({"kl_weight": 1e4, "epochs": 10, "dropout": 0.0}, [COLLAPSE]),
-    ],
-    ids=["healthy", "collapsed"],
-)
-def test_real_trainings(data, tmp_path, changes, expected):
-    what = settings(**{"epochs": 3, "batch_size": 4, **changes})
+def test_a_healthy_training(data, tmp_path):
+    what = settings(epochs=3, batch_size=4, initialization="small", saturation_penalty=1.0)
+    train(data, tmp_path, what)
+    assert kinds(read_history(tmp_path / "run"), what, 1024) == []
+
+
+def test_a_training_that_collapses(data, tmp_path):
+    what = settings(epochs=10, batch_size=4, kl_weight=1e4, dropout=0.0)
+    train(data, tmp_path, what)
+    assert COLLAPSE in kinds(read_history(tmp_path / "run"), what, 1024)
+
+
+def test_a_real_training_records_the_linear_vae(data, tmp_path, caplog):
+    """One step of training is worse than PCA, and says so in its record and in its log."""
+    spectrum = tmp_path / "spectrum.npz"
+    fit(data).save(spectrum)
+    train(data, tmp_path, settings(batch_size=300), spectrum=spectrum)
+    run = read_json(tmp_path / "run" / "run.json")
+    linear = run["linear_vae"]
+    assert linear["kl_weight"] == 2.0
+    expected = linear["sse_per_image"] + 2 * linear["kl_nats_per_image"]
+    assert linear["objective_sse_plus_w_kl"] == pytest.approx(expected)
+    (warning,) = [text for text in run["warnings"] if "worse than PCA" in text]
+    assert f"warning: {warning}" in caplog.text
+
+
+def test_a_spectrum_of_other_images_is_refused_before_the_training(data, tmp_path):
+    spectrum = tmp_path / "spectrum.npz"
+    replace(fit(data), dataset_checksum="another").save(spectrum)
+    with pytest.raises(UserError, match=r"spectrum\.npz is of other images"):
+        train(data, tmp_path, settings(), spectrum=spectrum)
+    assert not (tmp_path / "run" / "history.jsonl").exists()
+
+
+def train(data, tmp_path, what, **keywords):
     training.train(
         data,
         tmp_path / "run",
@@ -153,5 +385,5 @@ def test_real_trainings(data, tmp_path, changes, expected):
         code="c0de",
         device="running on the CPU with 1 thread",
         lock_folder=tmp_path,
+        **keywords,
     )
-    assert kinds(read_history(tmp_path / "run"), what, 1024) == expected

@@ -8,12 +8,14 @@ import pytest
 import stores
 from scipy.optimize import minimize
 
-from svae import evaluation, linear_vae
+from svae import evaluation, principal_components
 from svae.datasets.store import Store, scale
 from svae.errors import UserError
 from svae.files import write_json
-from svae.linear_vae import ACTIVE_VARIANCE, Spectrum, draw, fit, load, score, training_images
+from svae.linear_vae import DRAWS, draw, score
+from svae.principal_components import fit, training_images
 from svae.settings.parzen import ParzenSettings
+from svae.spectrum import ACTIVE_VARIANCE, Spectrum, expectation, linear_vae, load
 from svae.store_score import parzen_of
 
 EIGENVALUES = np.array([4.0, 2.0, 0.9, 0.3, 0.1])
@@ -74,7 +76,7 @@ def test_against_the_objective_minimised(w, entries, used):
     ]
     best = min(results, key=lambda result: result.fun)
     sse, kl, means, sse_of_mean = terms(best.x, cov, entries)
-    predicted = linear_vae.linear_vae(spectrum, w, entries)
+    predicted = linear_vae(spectrum, w, entries)
     assert predicted["objective_sse_plus_w_kl"] == pytest.approx(best.fun, rel=1e-5)
     assert predicted["sse_per_image"] == pytest.approx(sse, rel=2e-3)
     assert predicted["sse_per_image_posterior_mean"] == pytest.approx(sse_of_mean, rel=2e-3)
@@ -95,21 +97,21 @@ def test_against_samples_of_the_posterior():
     errors += np.square(along[:, :3] - np.sqrt(used - v) * z).sum(axis=1)
     errors -= np.square(along[:, :3]).sum(axis=1)
     kl = 0.5 * (np.square(mean) + v / used - np.log(v / used) - 1).sum(axis=1)
-    predicted = linear_vae.linear_vae(spectrum, 2 * v, 3)
+    predicted = linear_vae(spectrum, 2 * v, 3)
     for values, key in [(errors, "sse_per_image"), (kl, "kl_nats_per_image")]:
         assert predicted[key] == pytest.approx(values.mean(), abs=4 * values.std() / math.sqrt(n))
 
 
 def test_an_entry_is_active_if_its_posterior_mean_varies():
     eigenvalues = np.array([2.0, 1.011, 1.009, 0.99])  # 1 - v / lambda: 0.5, 0.0109, 0.0089
-    predicted = linear_vae.linear_vae(make_spectrum(eigenvalues, 4), 2.0, 4)
+    predicted = linear_vae(make_spectrum(eigenvalues, 4), 2.0, 4)
     assert (predicted["used_entries"], predicted["active_entries"]) == (3, 2)
     assert ACTIVE_VARIANCE == evaluation.ACTIVE_VARIANCE
 
 
 @pytest.mark.parametrize(("entries", "kept"), [(1, 1), (2, 2), (5, 5), (64, 5)])
 def test_no_more_components_than_entries(entries, kept):
-    predicted = linear_vae.linear_vae(make_spectrum(), 0.01, entries)
+    predicted = linear_vae(make_spectrum(), 0.01, entries)
     assert predicted["used_entries"] == predicted["active_entries"] == kept
     assert predicted["kl_nats_per_image"] == pytest.approx(
         0.5 * np.log(EIGENVALUES[:kept] / 0.005).sum()
@@ -119,28 +121,38 @@ def test_no_more_components_than_entries(entries, kept):
 
 def test_limits():
     spectrum = make_spectrum()
-    collapsed = linear_vae.linear_vae(spectrum, 1e6, 3)
+    collapsed = linear_vae(spectrum, 1e6, 3)
     assert collapsed["kl_nats_per_image"] == collapsed["active_entries"] == 0
     assert collapsed["sse_per_image"] == pytest.approx(EIGENVALUES.sum())
     np.testing.assert_array_equal(draw(spectrum, 1e6, 3, 4, 0), np.tile(spectrum.mean, (4, 1)))
-    free = linear_vae.linear_vae(spectrum, 0.0, 3)
+    free = linear_vae(spectrum, 0.0, 3)
     assert free["kl_nats_per_image"] == math.inf and free["active_entries"] == 3
     assert free["sse_per_image"] == pytest.approx(EIGENVALUES[3:].sum())
     assert free["objective_sse_plus_w_kl"] == free["sse_per_image"]
     assert free["sse_per_image_posterior_mean"] == free["sse_per_image"]
-    near = linear_vae.linear_vae(spectrum, 1e-9, 3)
+    near = linear_vae(spectrum, 1e-9, 3)
     assert near["objective_sse_plus_w_kl"] == pytest.approx(free["sse_per_image"])
 
 
 def test_a_spectrum_with_too_few_components():
     spectrum = make_spectrum(kept=2)
     with pytest.raises(UserError, match="has 2 components, but 3 latent entries"):
-        linear_vae.linear_vae(spectrum, 1.0, 3)
+        linear_vae(spectrum, 1.0, 3)
     with pytest.raises(UserError, match=r"delete spectrum\.npz"):
         draw(spectrum, 1.0, 3, 1, 0)
     # The third would not be used here, whatever it is; there it is not asked for.
-    assert linear_vae.linear_vae(spectrum, 5.0, 3)["used_entries"] == 1
-    assert linear_vae.linear_vae(spectrum, 1.0, 2)["used_entries"] == 2
+    assert linear_vae(spectrum, 5.0, 3)["used_entries"] == 1
+    assert linear_vae(spectrum, 1.0, 2)["used_entries"] == 2
+
+
+def test_what_a_run_records():
+    spectrum = make_spectrum(kept=2)
+    terms = linear_vae(spectrum, 1.0, 2)
+    found = expectation(spectrum, 1.0, 2)
+    assert found.pop("kl_weight") == 1.0 and found.items() <= terms.items()
+    assert set(terms) - set(found) == {"used_entries", "sse_per_image_posterior_mean"}
+    # Too few components, and an infinite KL.
+    assert expectation(spectrum, 1.0, 3) is expectation(spectrum, 0.0, 2) is None
 
 
 def test_draws_have_the_model_s_mean_and_covariance():
@@ -187,8 +199,8 @@ def make_store(path, **changes):
     ],
 )
 def test_fit_against_the_covariance_matrix(tmp_path, monkeypatch, exact, train, most, components):
-    monkeypatch.setattr(linear_vae, "EXACT", exact)
-    monkeypatch.setattr(linear_vae, "BLOCK", 17)
+    monkeypatch.setattr(principal_components, "EXACT", exact)
+    monkeypatch.setattr(principal_components, "BLOCK", 17)
     images = make_splits(train=train)["train"]
     checksum = make_store(tmp_path / "data.h5", train=images)
     spectrum = fit(tmp_path / "data.h5", most)
@@ -232,7 +244,7 @@ def test_images_that_do_not_fit_into_memory_are_left_out(tmp_path, monkeypatch):
         assert not np.array_equal(chosen, training_images(store, 13, 1))
     rows = [np.flatnonzero((images == image).all(axis=(1, 2, 3))).item() for image in chosen]
     assert len(set(rows)) == 13 and rows == sorted(rows)  # without replacement
-    monkeypatch.setattr(linear_vae, "MOST_BYTES", 4 * 40 * 13)
+    monkeypatch.setattr(principal_components, "MOST_BYTES", 4 * 40 * 13)
     spectrum = fit(tmp_path / "data.h5")
     assert spectrum.n_fitted == 13 and len(spectrum.eigenvalues) == 12
 
@@ -305,7 +317,7 @@ def scored(folder, **changes):
 def test_the_file_beside_a_run(files):
     content = scored(files)
     spectrum = load(files / "spectrum.npz")
-    predicted = linear_vae.linear_vae(spectrum, 0.4, 6)
+    predicted = linear_vae(spectrum, 0.4, 6)
     assert predicted["used_entries"] == 6
     assert {key: content[key] for key in predicted} == pytest.approx(predicted)
     assert {key: content[key] for key in ("variant", "seed", "kl_weight", "latent_entries")} == {
@@ -315,7 +327,7 @@ def test_the_file_beside_a_run(files):
         "latent_entries": 6,
     }
     assert content["n_fitted"] == 60
-    samples = draw(spectrum, 0.4, 6, 50, [3, linear_vae.DRAWS]).reshape(50, 4, 5, 2)
+    samples = draw(spectrum, 0.4, 6, 50, [3, DRAWS]).reshape(50, 4, 5, 2)
     with Store(files / "data.h5") as store:
         expected = parzen_of(samples, store, SETTINGS, "")
     parzen = content["parzen"]
@@ -330,7 +342,7 @@ def test_the_file_beside_a_run(files):
 
 
 def test_a_weight_of_zero_and_fewer_draws(files, monkeypatch):
-    monkeypatch.setattr(linear_vae, "MOST_BYTES", 4 * 40 * 20)
+    monkeypatch.setattr(principal_components, "MOST_BYTES", 4 * 40 * 20)
     content = scored(files, kl_weight=0.0)
     assert content["kl_nats_per_image"] is None and content["used_entries"] == 6
     assert content["parzen"]["n_samples"] == 20

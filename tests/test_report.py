@@ -81,6 +81,7 @@ def half_width(entries):
 ORACLES = {
     "value": lambda entries: entries[0],
     "mean": np.mean,
+    "largest": max,
     "spread": lambda entries: np.std(entries, ddof=1),
     "quotient": lambda e: np.mean(e[: len(e) // 2]) / np.mean(e[len(e) // 2 :]),
     "standard error": lambda entries: scipy.stats.sem(np.mean(entries, axis=0)),
@@ -110,6 +111,30 @@ def test_tables_show_no_number_without_a_source(page):
         if found.attributes.get("class") != "list":
             for cell in found.all("td"):
                 assert not re.search(r"\d", cell.text(without=("data",))), cell.text()
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)], ids=["one seed", "two seeds"])
+@pytest.mark.parametrize(("times", "dominated"), [(1.49, False), (1.51, True)])
+def test_a_mean_that_few_images_dominate_has_its_median(tmp_path, seeds, times, dominated):
+    arguments = make_arguments(tmp_path, seeds=seeds)
+    path = arguments["files"].records[-1]  # one seed of the last variant
+    record = json.loads(path.read_text())
+    terms = {"kl_nats_per_image": 800_000.0 * times, "kl_nats_median": 800_000.0}
+    terms |= {"sse_per_image": 400.0 * times, "sse_median": 400.0, "kl_nats_largest": 6e8}
+    path.write_text(json.dumps(record | {"test": record["test"] | terms}))
+    arguments |= {"attributes": ATTRIBUTES, "config": CONFIG, "license": LICENSE}
+    write(tmp_path / "report.html", **arguments)
+    page = parse((tmp_path / "report.html").read_text(encoding="utf-8"))
+    test_every_number_follows_from_its_sources(page)
+    test_tables_show_no_number_without_a_source(page)
+    rows = list(table(page, "Reconstruction").all("tr"))
+    kl, sse = [cell.text() for cell in rows[-1].all("td")][1:3]
+    assert "median" not in rows[-2].text()
+    assert ("median" in kl) == ("median" in sse) == dominated
+    if dominated:
+        assert "largest 600,000,000)" in kl
+        if seeds == (0,):
+            assert kl.startswith("1,208,000 (median 800,000.0,") and sse == "604.0 (median 400.0)"
 
 
 def test_tables_name_their_files(page):

@@ -65,12 +65,17 @@ def test_rows(tmp_path, names, seeds):
             "sigma": (files.scores, "sigma"),
             "spread_over_fresh_draws_nats": (files.scores, "fresh_draws.standard_deviation"),
             "test_sse_posterior_mean": (files.records, "test.sse_per_image_posterior_mean"),
+            "test_kl_median_nats": (files.records, "test.kl_nats_median"),
+            "saturated_share_of_reconstructions": (files.records, "test.saturated_share"),
+            "saturated_share_of_samples": (files.records, "samples.saturated_share"),
             "active_entries": (files.records, "test.active_entries"),
             "parameters": (files.records, "parameters"),
             "sliced_wasserstein_floor": (files.evaluations, "sliced_wasserstein.floor_mean"),
             "linear_vae_log_likelihood_nats": (files.linear_vaes, "parzen.log_likelihood"),
         }.items():
             expected[column] = np.mean(entries(paths, name, key))
+        expected["test_kl_largest_nats"] = max(entries(files.records, name, "test.kl_nats_largest"))
+        assert row["spikes"] == "0"
         for column, value in expected.items():
             assert float(row[column]) == pytest.approx(value, rel=1e-9, abs=1e-12), column
         if len(seeds) > 1:
@@ -133,6 +138,24 @@ def test_warnings(tmp_path):
             assert f"\n\n**Warning:** `{row['variant']}`: {warning}.\n" in text
         assert f"\n\n**Warning:** `{row['variant']}`: sigma = " in text
     assert "\n\n**Warning:** own.tar.gz differs." in text
+
+
+def test_spikes_are_counted(tmp_path):
+    rows, *_ = write(tmp_path, ["vanilla"], (0, 1), records={"spikes": [{"epoch": 2}, {}]})
+    assert rows[0]["spikes"] == "4"
+
+
+def test_the_warnings_of_other_variants_than_the_best_are_pointed_to(tmp_path):
+    *_, text, files = write(tmp_path, ["vanilla", "own", "mvn"])
+    assert "There are warnings" not in text
+    record = json.loads(files.records[0].read_text()) | {"warnings": ["not converged: it falls"]}
+    files.records[0].write_text(json.dumps(record))
+    targets = {name: tmp_path / name for name in ("csv", "markdown", "pairs")}
+    summarise(files, ATTRIBUTES, LICENSE, **targets)
+    text = targets["markdown"].read_text()
+    answer = text.split("\n\n")[1]
+    assert "There are warnings about `vanilla`, below; the ranking does not take them" in answer
+    assert "**Warning:** `vanilla`: not converged: it falls." in text
 
 
 def test_elbo_has_columns_and_a_bound(tmp_path):

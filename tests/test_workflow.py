@@ -90,6 +90,7 @@ SCORE = ("parzen", "result", "charts", "summary", "report")
 SAMPLE = ("sample", "comparison", "evaluate", "grids", *SCORE)
 TRAIN = ("train", "training_curves", "linear_vae", *SAMPLE)
 SANITY = ("baselines", "linear_vae")
+FITTED = ("spectrum", *SANITY)
 
 
 def two_variants(*rules):
@@ -181,7 +182,7 @@ CONFIGURATION_ROWS = {
     "more epochs": ({"training": {"epochs": 2}}, all_of(*TRAIN)),
     "threads of all that do not say otherwise": (
         {"training": {"threads": 2}},
-        two_variants(*TRAIN) | all_of("baselines", "linear_vae"),  # which have the spectrum
+        two_variants(*TRAIN) | all_of(*FITTED),
     ),
     "one variant's setting": (
         {"variants": {**VARIANTS, "vanilla": {"posterior": "vanilla", "learning_rate": 0.01}}},
@@ -205,7 +206,7 @@ CONFIGURATION_ROWS = {
     ),
     "crop": (
         {"conversion": {"crop": 24, "size": 32}},
-        all_of("convert", "contact_sheet", "baselines", *TRAIN),
+        all_of("convert", "contact_sheet", *FITTED, *TRAIN),
     ),
     "one more seed": (
         {"seeds": [0, 1]},
@@ -267,8 +268,21 @@ CODE_ROWS = {
         "svae/devices.py",
         "set_inter_op_parallelism_threads(1)",
         "set_inter_op_parallelism_threads(2)",
-        all_of("baselines", *TRAIN),
+        all_of(*FITTED, *TRAIN),
     ),
+    "spectrum's fit": (
+        "svae/principal_components.py",
+        "FITTED, COMPONENTS = 2, 3",
+        "FITTED, COMPONENTS = 2, 8",
+        all_of(*FITTED, "charts", "summary", "report"),
+    ),
+    "linear VAE's terms": (
+        "svae/spectrum.py",
+        "0.5 * float(np.sum(np.log(used / v)))",
+        "float(np.sum(np.log(used / v)))",
+        all_of(*FITTED, "charts", "summary", "report"),
+    ),
+    "a threshold of a warning": ("svae/diagnosis.py", "FEW_ACTIVE = 0.5", "FEW_ACTIVE = 0.4", {}),
     "what TensorBoard shows": ("svae/tensorboard.py", "_SAMPLES = 8, 64", "_SAMPLES = 8, 32", {}),
     "drawing": (
         "svae/figures/style.py",
@@ -280,7 +294,7 @@ CODE_ROWS = {
         "svae/datasets/store_writer.py",
         "_CHUNK_BYTES = 256 << 10",
         "_CHUNK_BYTES = 128 << 10",
-        all_of("convert", "contact_sheet", "baselines", *TRAIN),
+        all_of("convert", "contact_sheet", *FITTED, *TRAIN),
     ),
     "downloader": ("svae/datasets/fetch.py", "LONGEST_WAIT = 64", "LONGEST_WAIT = 32", {}),
     "licence of the images": (
@@ -306,9 +320,25 @@ def test_what_an_edit_reruns(undo, row):
     assert undo.planned() == expected
 
 
+def test_a_spectrum_made_again_takes_no_step(finished, tmp_path):
+    """A newer one makes no training stale; made again after it was deleted, neither do trainings
+    change, which find themselves complete."""
+    workflow = finished.copy(tmp_path / "copy")
+    spectrum = workflow.folder / "runs/mnist_5k/baselines/spectrum.npz"
+    run = "runs/mnist_5k/low_rank/seed-0"
+    os.utime(spectrum)
+    assert workflow.planned(f"{run}/run.json") == {}
+    before = json.loads((workflow.folder / run / "run.json").read_text())
+    spectrum.unlink()
+    assert workflow.planned(f"{run}/run.json") == {}
+    workflow.run("--forcerun", "linear_vae", "--", f"{run}/linear_vae.json")
+    assert spectrum.exists()
+    assert json.loads((workflow.folder / run / "run.json").read_text()) == before
+
+
 def test_one_score_and_only_what_it_needs(tmp_path):
     workflow = Workflow(tmp_path)
-    one = dict.fromkeys(("convert", "train", "sample", "parzen", "result"), 1)
+    one = dict.fromkeys(("convert", "spectrum", "train", "sample", "parzen", "result"), 1)
     assert workflow.planned("results/parzen_low_rank.json") == one
 
 

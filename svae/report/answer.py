@@ -39,9 +39,7 @@ def answer(study: Study) -> Pieces:
         pieces += [*_lead(study, best, other), " above ", Code(other), "."]
         pieces += [*_maps_or_vector(study, ranked, (best, other)), *_how_sure(study, ranked)]
     pieces += _against_real_images(study)
-    if any(run.record.get("warnings") for run in study.runs[best]):
-        pieces.append(" There are warnings about the best variant, below.")
-    return pieces
+    return [*pieces, *_warned(study, ranked)]
 
 
 def score(study: Study, variant: str) -> Pieces:
@@ -137,6 +135,22 @@ def _names(variants: Sequence[str]) -> Pieces:
             pieces.append(" and " if index == len(variants) - 1 else ", ")
         pieces.append(Code(name))
     return pieces
+
+
+def _warned(study: Study, ranked: Sequence[str]) -> Pieces:
+    """Which variants have warnings about their trainings."""
+    best, *rest = ranked
+    warned = [
+        name for name in ranked if any(record.get("warnings") for record in study.records(name))
+    ]
+    others = [name for name in rest if name in warned]
+    pieces: Pieces = ["the best variant"] if best in warned else []
+    if others:
+        pieces += [" and " if pieces else "", *_names(others)]
+    if not pieces:
+        return []
+    doubt = "; the ranking does not take them into account" if rest else ""
+    return [" There are warnings about ", *pieces, f", below{doubt}."]
 
 
 def _against_real_images(study: Study) -> Pieces:

@@ -15,6 +15,7 @@ from scipy.special import stdtrit
 
 from svae.files import read_json
 from svae.pairs import paired_difference
+from svae.spikes import DOMINATED
 
 CONFIDENCE = 0.95
 NOTHING = "-"  # in the place of a number that there is not
@@ -125,6 +126,7 @@ SPREAD = Rule(
     "the sample standard deviation of the entries, one a seed",
     lambda values: float(np.std(values, ddof=1)),
 )
+LARGEST = Rule("largest", "the largest of the entries, one a seed", max)
 QUOTIENT = Rule(
     "quotient",
     "the mean of the entries of the first key, one a seed, divided by that of the second",
@@ -169,7 +171,17 @@ def half_width(pairs: int) -> Rule:
     return Rule("half-width", f"half the 95 % interval, corrected for {pairs} pairs", function)
 
 
-RULES = (VALUE, MEAN, SPREAD, QUOTIENT, STANDARD_ERROR, PAIRED_MEAN, PAIRED_ERROR, PAIRED_SPREAD)
+RULES = (
+    VALUE,
+    MEAN,
+    SPREAD,
+    LARGEST,
+    QUOTIENT,
+    STANDARD_ERROR,
+    PAIRED_MEAN,
+    PAIRED_ERROR,
+    PAIRED_SPREAD,
+)
 
 
 def number(rule: Rule, sources: Iterable[Source], form: str) -> Piece:
@@ -203,6 +215,40 @@ def over_seeds(documents: Sequence[Document], key: str, form: str) -> Pieces:
         return [mean(documents, key, form)]
     spread = number(SPREAD, sources, ",.1f" if form == "," else form)
     return [mean(documents, key, form), " (", spread, ")"]
+
+
+def largest(documents: Sequence[Document], key: str, form: str) -> Piece:
+    """The entry of the one seed, or the largest of several."""
+    sources = [document.source(key) for document in documents]
+    return number(VALUE if len(sources) == 1 else LARGEST, sources, form)
+
+
+def kl(documents: Sequence[Document]) -> Pieces:
+    """The mean KL of the test images, in nats; where few images dominate it in the run of any seed,
+    with the median and the largest KL of an image."""
+    if not _dominated(documents, "test.kl_nats_per_image", "test.kl_nats_median"):
+        return over_seeds(documents, "test.kl_nats_per_image", ".2f")
+    return [
+        *over_seeds(documents, "test.kl_nats_per_image", ",.0f"),
+        " (median ",
+        mean(documents, "test.kl_nats_median", ",.1f"),
+        ", largest ",
+        largest(documents, "test.kl_nats_largest", ",.0f"),
+        ")",
+    ]
+
+
+def sse(documents: Sequence[Document]) -> Pieces:
+    """The mean SSE of the test images from one posterior sample, with the median likewise."""
+    pieces = over_seeds(documents, "test.sse_per_image", ".1f")
+    if _dominated(documents, "test.sse_per_image", "test.sse_median"):
+        pieces += [" (median ", mean(documents, "test.sse_median", ".1f"), ")"]
+    return pieces
+
+
+def _dominated(documents: Sequence[Document], key: str, median: str) -> bool:
+    pairs = [(document.get(key), document.get(median)) for document in documents]
+    return any(None not in pair and pair[0] > DOMINATED * pair[1] for pair in pairs)
 
 
 def quotient(documents: Sequence[Document], over: str, under: str, form: str) -> Piece:

@@ -12,10 +12,12 @@ from svae.report.numbers import (
     Document,
     Pieces,
     half_width,
+    kl,
     mean,
     number,
     over_seeds,
     quotient,
+    sse,
     table,
     value,
 )
@@ -98,7 +100,7 @@ def each_seed(study: Study) -> Table | None:
                     [likelihood, " ± ", value(run.score, "standard_error", ".1f")],
                     [value(run.score, "fresh_draws.standard_deviation", ".2f")],
                     [value(run.score, "sigma", ".3f")],
-                    [value(run.record, "test.kl_nats_per_image", ".2f")],
+                    kl([run.record]),
                     [value(run.record, "test.mse_per_pixel", ".4f")],
                     [value(run.record, "test.active_entries", ",")],
                 ]
@@ -121,8 +123,8 @@ def terms(study: Study) -> Table:
         row: list[Pieces] = [
             [Code(name)],
             over_seeds(files, "kl_weight", ".3g"),
-            over_seeds(files, "test.kl_nats_per_image", ".2f"),
-            over_seeds(files, "test.sse_per_image", ".1f"),
+            kl(files),
+            sse(files),
             over_seeds(files, "test.sse_per_image_posterior_mean", ".1f"),
             over_seeds(files, "test.mse_per_pixel", ".4f"),
             [mse],
@@ -297,11 +299,11 @@ def predicted(study: Study) -> Table:
                 [Code(name)],
                 over_seeds(linear, "kl_weight", ".3g"),
                 over_seeds(linear, "kl_nats_per_image", ".2f"),
-                over_seeds(records, "test.kl_nats_per_image", ".2f"),
+                kl(records),
                 over_seeds(linear, "active_entries", ","),
                 over_seeds(records, "test.active_entries", ","),
                 over_seeds(linear, "sse_per_image", ".1f"),
-                over_seeds(records, "test.sse_per_image", ".1f"),
+                sse(records),
             ]
         )
     return table("The linear VAE's prediction beside the measurement", columns, rows)
