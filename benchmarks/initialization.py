@@ -17,12 +17,13 @@ from common import SETTINGS
 
 from svae import posteriors
 from svae.datasets.store import Store
+from svae.initialization import start_outputs
 from svae.model import NOISE, SpatialVAE, per_image, scaled
 
 IMAGES = 200
 
 
-def start_of(posterior: str, initialization: str, x: tf.Tensor) -> dict[str, float | str]:
+def start_of(posterior: str, initialization: str, images: np.ndarray) -> dict[str, float | str]:
     settings = replace(
         SETTINGS,
         posterior=posterior,
@@ -30,7 +31,10 @@ def start_of(posterior: str, initialization: str, x: tf.Tensor) -> dict[str, flo
         initialization=initialization,
         log_var_limit=None,
     )
+    x = scaled(tf.constant(images[:IMAGES]))
     model = SpatialVAE(tuple(x.shape[1:]), 0, settings, seed=0)
+    if initialization == "data":
+        start_outputs(model, images)
     loc, log_var = model.encode(x, batch_statistics=True)
     a = model.preactivation(model.draw(loc, log_var, NOISE, tf.constant(0)), batch_statistics=True)
     return {
@@ -48,10 +52,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("store", type=Path)
     with Store(parser.parse_args().store) as store:
-        x = scaled(tf.constant(store.images("train", IMAGES)))
+        images = store.images("train")
     for posterior in posteriors.POSTERIORS:
-        for initialization in ("published", "small"):
-            print(json.dumps(start_of(posterior, initialization, x)))
+        for initialization in ("published", "data"):
+            print(json.dumps(start_of(posterior, initialization, images)))
 
 
 if __name__ == "__main__":

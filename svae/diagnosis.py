@@ -31,7 +31,7 @@ LEAST_EXPECTED = 8  # active entries of the linear VAE: of fewer, a half is one 
 # images of 64x64x3.
 SATURATED_SHARE = 1e-5
 
-SMALL_INITIALIZATION = "model.initialization small"
+DATA_INITIALIZATION = "model.initialization data"
 
 
 def warnings_of(
@@ -213,8 +213,8 @@ def _few_active(run: dict[str, Any], settings: TrainingSettings) -> str | None:
     if free >= FEW_ACTIVE * linear["active_entries"]:
         return None
     remedies = [f"raise training.epochs (it is {settings.epochs})", _less_pressure(settings)]
-    if settings.initialization != "small":
-        remedies.insert(0, f"set {SMALL_INITIALIZATION}")
+    if settings.initialization != "data":
+        remedies.insert(0, f"set {DATA_INITIALIZATION}")
     if settings.posterior == "low_rank" and settings.low_rank_start != "ones":
         remedies.insert(0, "set model.low_rank_start ones")
     return (
@@ -242,6 +242,6 @@ def _saturated(run: dict[str, Any], settings: TrainingSettings) -> str | None:
 
 def _less_saturation(settings: TrainingSettings) -> str:
     remedy = f"Raise training.saturation_penalty (it is {settings.saturation_penalty:g})"
-    if settings.initialization != "small":
-        remedy += f", or set {SMALL_INITIALIZATION}"
+    if settings.initialization != "data":
+        remedy += f", or set {DATA_INITIALIZATION}"
     return remedy

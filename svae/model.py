@@ -60,9 +60,10 @@ class SpatialVAE(keras.Model):
             settings.posterior, settings.latent_size, settings.latent_maps
         )
         keras.utils.set_random_seed(seed)
-        common = (settings.precision, settings.initialization)
-        self.encoder = Encoder(outputs, settings.dropout, *common)
-        self.decoder = Decoder(side, channels, settings.latent_size, stem, *common)
+        self.encoder = Encoder(
+            outputs, settings.dropout, settings.precision, settings.initialization
+        )
+        self.decoder = Decoder(side, channels, settings.latent_size, stem, settings.precision)
         # Log of the decoder's variance. Not in trainable_variables: learned, it has its own rate.
         variance = settings.decoder_variance
         start = math.log(variance) if isinstance(variance, int | float) else 0.0

@@ -7,10 +7,9 @@ one linear layer. Decoder: transposed convolutions, 3x3 s2 (64 filters; 48 after
 svae.model takes the tanh. The architecture is that of the code published with arXiv 1705.06821, for
 64x64x3; at 32x32 its 16-filter layer is left out.
 
-Initialization `published` is Glorot and Bengio's for kernels, and 1 for scales. `small` starts the
-last layer of each network lower: the encoder's linear layer at a tenth, so that the KL starts near
-0 instead of at hundreds of nats; the scale of the decoder's last batch norm at a half, about the
-spread of atanh(x) over natural images, so that few outputs start saturated.
+Initialization `published` is Glorot and Bengio's for kernels, and 1 for scales. Under `data` the
+encoder's linear layer starts at a tenth of that, so that the KL starts near 0 instead of at
+hundreds of nats, and svae.initialization sets the decoder's last batch norm.
 
 `dtype` is Keras' policy, the setting `precision`: in which type the layers compute and give their
 outputs. Weights are float32 under all, and so are the statistics of batch norm.
@@ -26,22 +25,17 @@ from svae.geometry import check
 # (svae.batch_norm): a short memory follows the weights.
 MOMENTUM = 0.9
 EPSILON = 1e-3
-SMALL_KERNEL, SMALL_SCALE = 0.1, 0.5
+SMALL_KERNEL = 0.1  # factor
 
 
 class Block(keras.layers.Layer):
     """Convolution (or transposed convolution), batch norm, activation."""
 
-    def __init__(
-        self, convolution: keras.layers.Layer, activation: str = "elu", scale: float = 1.0
-    ):
+    def __init__(self, convolution: keras.layers.Layer, activation: str = "elu"):
         super().__init__(dtype=convolution.dtype_policy)
         self.convolution = convolution
         self.batch_norm = keras.layers.BatchNormalization(
-            momentum=MOMENTUM,
-            epsilon=EPSILON,
-            gamma_initializer=keras.initializers.Constant(scale),
-            dtype=self.dtype_policy,
+            momentum=MOMENTUM, epsilon=EPSILON, dtype=self.dtype_policy
         )
         self.activation = keras.activations.get(activation)
 
@@ -71,12 +65,11 @@ def _transposed(
     padding: str,
     dtype: str,
     activation: str = "elu",
-    scale: float = 1.0,
 ) -> Block:
     layer = keras.layers.Conv2DTranspose(
         filters, kernel, strides=strides, padding=padding, use_bias=False, dtype=dtype
     )
-    return Block(layer, activation, scale)
+    return Block(layer, activation)
 
 
 class Encoder(keras.layers.Layer):
@@ -98,7 +91,7 @@ class Encoder(keras.layers.Layer):
         self.flatten = keras.layers.Flatten(dtype=dtype)
         self.dropout = dropout
         # Glorot and Bengio's uniform kernel, whose variance goes with the square of the factor.
-        factor = SMALL_KERNEL if initialization == "small" else 1.0
+        factor = SMALL_KERNEL if initialization == "data" else 1.0
         kernel = keras.initializers.VarianceScaling(factor**2, "fan_avg", "uniform")
         self.outputs = keras.layers.Dense(outputs, kernel_initializer=kernel, dtype=dtype)
 
@@ -124,7 +117,6 @@ class Decoder(keras.layers.Layer):
         latent_size: int,
         stem: bool,
         dtype: str = "float32",
-        initialization: str = "published",
     ):
         super().__init__(dtype=dtype)
         k = check(image_size, image_size, latent_size, stem)
@@ -135,8 +127,7 @@ class Decoder(keras.layers.Layer):
         ]
         inner = [32] * (k - 2) + [16] if k > 2 else [32] * (k - 1)
         self.blocks += [_transposed(filters, 5, 2, "same", dtype) for filters in inner]
-        scale = SMALL_SCALE if initialization == "small" else 1.0
-        self.blocks.append(_transposed(channels, 5, 2, "same", dtype, "linear", scale))
+        self.blocks.append(_transposed(channels, 5, 2, "same", dtype, activation="linear"))
 
     def call(self, z: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
         for block in self.blocks:

@@ -20,6 +20,7 @@ from svae.errors import UserError
 from svae.evaluation import Evaluator
 from svae.files import file_hash, write_json
 from svae.history import best_epoch
+from svae.initialization import start_outputs
 from svae.loop import Loop
 from svae.model import SpatialVAE
 from svae.progress import Progress, Terminal
@@ -110,6 +111,8 @@ def _train(
     state = run.checkpoints.restore(take_step.variables) if goes_on else None
     if state is None:
         state = State()
+        if settings.initialization == "data":
+            start_outputs(model, images)
     else:
         done = len(state.records)
         begun = state.step - done * feed.steps

@@ -415,7 +415,7 @@ def test_the_configuration_as_shipped():
         latent_size=3,
         low_rank_start="published",
         log_var_limit=2.0,
-        initialization="small",
+        initialization="data",
         dropout=0.1,
         objective="weighted",
         kl_weight=784 / 576,

@@ -267,7 +267,7 @@ def test_worse_than_pca_by_few_images():
 )
 def test_few_active_entries(posterior, maps, entries, linear, fires):
     run = make_run(LINEAR | {"active_entries": linear}, active_maps=maps, active_entries=entries)
-    found = of_run(run, settings(posterior=posterior, initialization="small"))
+    found = of_run(run, settings(posterior=posterior, initialization="data"))
     assert [text.split(":")[0] for text in found] == ["few active entries"] * fires
 
 
@@ -276,8 +276,8 @@ def test_few_active_entries_have_the_remedies_that_are_left():
     (found,) = of_run(run)
     assert "1 of 36 entries, in 1 of 4 maps of 5 degrees of freedom" in found
     assert "a linear VAE at the same w has 16" in found
-    assert "set model.low_rank_start ones, or set model.initialization small, or raise" in found
-    (found,) = of_run(run, settings(initialization="small", low_rank_start="ones"))
+    assert "set model.low_rank_start ones, or set model.initialization data, or raise" in found
+    (found,) = of_run(run, settings(initialization="data", low_rank_start="ones"))
     assert "low_rank_start" not in found and "initialization" not in found
     assert "training.epochs" in found and "training.kl_weight (it is 2)" in found
     assert "warmup" not in found
@@ -295,7 +295,7 @@ def test_saturated_pixels(where, share, fires):
             shown = ", ".join(f"1e-05 in reconstructions of {split} images" for split in splits)
         assert f"(share of the pixels: {shown})" in found[0]
         assert "training.saturation_penalty (it is 0)" in found[0]
-        assert "model.initialization small" in found[0]
+        assert "model.initialization data" in found[0]
 
 
 SPIKE = {
@@ -341,7 +341,7 @@ def data(tmp_path_factory):
 
 
 def test_a_healthy_training(data, tmp_path):
-    what = settings(epochs=3, batch_size=4, initialization="small", saturation_penalty=1.0)
+    what = settings(epochs=3, batch_size=4, initialization="data", saturation_penalty=1.0)
     train(data, tmp_path, what)
     assert kinds(read_history(tmp_path / "run"), what, 1024) == []
 

@@ -235,4 +235,4 @@ def test_saturated_pixels_of_samples_are_those_in_grey_surroundings():
         count += abs(around.mean()) < 0.9
     assert found["saturated_share"] == pytest.approx(count / a.size, rel=1e-6)
     assert found["saturated_share"] > 0
-    assert Evaluator(trained(initialization="small")).saturated_samples(30)["saturated_share"] == 0
+    assert Evaluator(trained(initialization="data")).saturated_samples(30)["saturated_share"] == 0

@@ -182,7 +182,7 @@ def test_the_saturation_penalty_is_that_of_numpy():
 def test_without_saturated_outputs_the_penalty_changes_no_bit(objective):
     found = []
     for penalty in (0.0, 1.0):
-        changes = {"saturation_penalty": penalty, "initialization": "small"}
+        changes = {"saturation_penalty": penalty, "initialization": "data"}
         take = make_step(dropout=0.0, **OBJECTIVES[objective], **changes)
         take.model.decoder.blocks[-1].batch_norm.gamma.assign(0.1 * np.ones(3))
         terms = step(take, tf.constant(make_images()))
@@ -198,7 +198,7 @@ def test_the_penalty_brings_back_an_output_that_is_wrong_and_far_out():
     moved = []
     for penalty in (0.0, 1.0):
         take = make_step(
-            saturation_penalty=penalty, initialization="small", learning_rate=0.1, dropout=0.0
+            saturation_penalty=penalty, initialization="data", learning_rate=0.1, dropout=0.0
         )
         beta = take.model.decoder.blocks[-1].batch_norm.beta
         beta.assign(20 * np.ones(3))

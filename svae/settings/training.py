@@ -13,7 +13,7 @@ class TrainingSettings:
     latent_size: int  # d
     low_rank_start: str | None  # of posterior low_rank: published (nu = 0) or ones; else None
     log_var_limit: float | None  # above it log variances grow slowly; None: nowhere
-    initialization: str  # of the last layers of both networks: published or small
+    initialization: str  # of the last layers of both networks: published or data
     dropout: float  # probability of dropping a feature behind the encoder's convolutions
     objective: str  # weighted (SSE + w KL) or elbo
     kl_weight: float | None  # w; None under elbo
