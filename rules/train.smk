@@ -5,12 +5,14 @@ onstart:
             sys.exit(f"Error in the configuration: {no_gpu()}")
 
 
-# What a training shows and says, and is not decided by: an edit of these trains nothing anew.
-BESIDE_TRAINING = ("svae.tensorboard", "svae.diagnosis", "svae.progress")
+# What a training shows and says, what becomes of other runs, and nothing that it is decided by: an
+# edit of these retrains nothing.
+BESIDE_TRAINING = ("svae.tensorboard", "svae.diagnosis", "svae.progress", "svae.set_aside")
 
 
 # Only run.json is declared: Snakemake deletes the outputs of a job before it starts and when it
-# fails, and the weights, history and checkpoints of a run must outlive both.
+# fails, and the weights, history and checkpoints of a run must outlive both. A run of other settings
+# moves to set-aside/, and comes back from there.
 rule train:
     input:
         data=f"data/{DATASET}.h5",

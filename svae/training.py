@@ -18,13 +18,14 @@ from svae.diagnosis import warnings_of
 from svae.disk import full_disk_explained
 from svae.errors import UserError
 from svae.evaluation import Evaluator
-from svae.files import file_hash, write_json
+from svae.files import file_hash
 from svae.history import best_epoch
 from svae.loop import Loop
 from svae.model import SpatialVAE
 from svae.progress import Progress, Terminal
 from svae.provenance import software
 from svae.runs import RunFolder, identity, save_weights
+from svae.set_aside import SetAside
 from svae.settings.services import Services
 from svae.settings.training import TrainingSettings
 from svae.stopping import StopRequest, stop_request
@@ -47,20 +48,23 @@ def train(
     code: str,
     device: str,
     lock_folder: Path | str,
+    aside_folder: Path | str,
 ) -> None:
     """Train a variant and write `folder`/run.json, last of all files of the run folder.
 
     `code`: fingerprint of this stage's modules; `device`: the line that says where it runs, both
-    recorded; `lock_folder`: where trainings tell each other that they run. The result is a function
-    of the store's pixels, the settings (threads included), the seed and the code. A folder that
-    holds an earlier part of this very run is continued; any other run in it is set aside. The store
+    recorded; `lock_folder`: where trainings tell each other that they run; `aside_folder`: where
+    other runs of this folder are set aside. The result is a function of the store's pixels, the
+    settings (threads included), the seed and the code. Any other run in the folder is set aside. A
+    folder that holds this very run, or one that was set aside and does, is brought back: an earlier
+    part of it is continued, and a finished run is neither trained nor evaluated again. The store
     stays open meanwhile; its images take `settings.image_memory_mb`, whatever their number.
 
     SIGTERM, SIGINT and SIGHUP save a checkpoint and end in `Stopped`. UserError: fewer training
     images than a batch, a loss that is no longer finite, a full disk, or another process that
     trains in the folder.
     """
-    run = RunFolder(folder)
+    run, aside = RunFolder(folder), SetAside(folder, aside_folder)
     with (
         stop_request() as request,
         run.only_writer(),
@@ -74,13 +78,24 @@ def train(
                 f"training images; lower it"
             )
         _train(
-            store, run, settings, services, variant, seed, code, device, Path(lock_folder), request
+            store,
+            run,
+            aside,
+            settings,
+            services,
+            variant,
+            seed,
+            code,
+            device,
+            Path(lock_folder),
+            request,
         )
 
 
 def _train(
     store: Store,
     run: RunFolder,
+    aside: SetAside,
     settings: TrainingSettings,
     services: Services,
     variant: str,
@@ -90,7 +105,11 @@ def _train(
     lock_folder: Path,
     request: StopRequest,
 ) -> None:
-    goes_on = run.prepare(identity(settings, seed, store.checksum, code))
+    goes_on = run.prepare(identity(settings, seed, store.checksum, code), aside)
+    known = {"variant": variant, "dataset": store.attributes["dataset"], "padding": store.padding}
+    if goes_on and run.finished_before({**known, "settings": asdict(settings)}):
+        log.info("%s: this run was finished before; nothing is trained", variant)
+        return
     log.info("%s: %s", variant, device)
     images = store.split("train")
     feed = Feed(images, settings.batch_size, seed, settings.image_memory_mb * 10**6)
@@ -156,7 +175,7 @@ def _train(
         "code": code,
         "software": software("tensorflow", "keras", "numpy", "h5py"),
     }
-    write_json(run.record, record)
+    run.finish(record)
 
 
 def _data_variance(images: h5py.Dataset) -> float:

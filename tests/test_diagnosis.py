@@ -153,5 +153,6 @@ def test_real_trainings(data, tmp_path, changes, expected):
         code="c0de",
         device="running on the CPU with 1 thread",
         lock_folder=tmp_path,
+        aside_folder=tmp_path / "aside",
     )
     assert kinds(read_history(tmp_path / "run"), what, 1024) == expected
