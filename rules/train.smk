@@ -5,8 +5,15 @@ onstart:
             sys.exit(f"Error in the configuration: {no_gpu()}")
 
 
-# What a training shows and says, and is not decided by: an edit of these trains nothing anew.
-BESIDE_TRAINING = ("svae.tensorboard", "svae.diagnosis", "svae.progress", "svae.spectrum")
+# What a training shows and says, what becomes of other runs, and nothing that it is decided by: an
+# edit of these retrains nothing.
+BESIDE_TRAINING = (
+    "svae.tensorboard",
+    "svae.diagnosis",
+    "svae.progress",
+    "svae.set_aside",
+    "svae.spectrum",
+)
 
 
 # What a linear VAE would reach, without a network: trainings that end far from it warn.
@@ -34,7 +41,8 @@ rule spectrum:
 
 
 # Only run.json is declared: Snakemake deletes the outputs of a job before it starts and when it
-# fails, and the weights, history and checkpoints of a run must outlive both.
+# fails, and the weights, history and checkpoints of a run must outlive both. A run of other settings
+# moves to set-aside/, and comes back from there.
 # The spectrum decides nothing but warnings: as an ancient input, a newer one never makes a finished
 # training stale. Where one that was deleted is made again, the job runs again too, but takes no
 # step: it finds its last checkpoint complete.

