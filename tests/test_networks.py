@@ -194,7 +194,7 @@ def test_a_start_by_the_data_has_a_lower_linear_layer():
     *same_before, small_kernel, small_bias = found[1].trainable_variables
     limit = np.sqrt(6 / sum(kernel.shape))  # Glorot and Bengio
     assert 0.99 * limit < np.max(abs(kernel)) <= limit
-    np.testing.assert_allclose(small_kernel, 0.1 * kernel.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(small_kernel, 0.1 * kernel.numpy(), rtol=1e-5, atol=1e-7)
     assert np.all(bias == 0) and np.all(small_bias == 0)
     for a, b in zip(before, same_before, strict=True):
         np.testing.assert_array_equal(a, b)

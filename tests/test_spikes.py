@@ -195,4 +195,4 @@ def test_an_ignored_spike_is_recorded_and_the_best_weights_can_be_taken(
     assert found["best_epoch"] < 4
     assert found["weights_of_epoch"] == (4 if taken == "last" else found["best_epoch"])
     objective = read_json(tmp_path / "run/run.json")["valid"]["objective_sse_plus_w_kl"]
-    assert (objective > 1.5 * spike["best_before"]) == (taken == "last")
+    assert (objective > 100 * spike["best_before"]) == (taken == "last")
