@@ -45,7 +45,9 @@ def warnings_of(
     if not records:
         return []
     found = _of_history(records, settings, dimension)
-    if records[-1]["valid_saturated_share"] >= SATURATED_SHARE:
+    # A healthy run may have some in one of its first epochs.
+    last = [record["valid_saturated_share"] for record in records[-LEAST_EPOCHS:]]
+    if len(last) == LEAST_EPOCHS and min(last) >= SATURATED_SHARE:
         found.append(
             "saturated pixels: in reconstructions of validation images, pixels are black or white "
             f"where the image is grey. {_less_saturation(settings)}"
