@@ -24,6 +24,7 @@ rule comparison:
     params:
         variants=list(CONFIG.variants),
         columns=CONFIG.figure_columns,
+        training_images=CONFIG.figure_training_images,
         code=fingerprint("svae.comparison"),
     message:
         "Drawing {output}"

@@ -11,5 +11,6 @@ with log_to(snakemake.log[0]):
         snakemake.input.records,
         snakemake.input.samples,
         columns=snakemake.params.columns,
+        training_images=snakemake.params.training_images,
         target=snakemake.output[0],
     )

@@ -23,25 +23,27 @@ def draw(
     records: Sequence[Path | str],
     samples: Sequence[Path | str],
     columns: int,
+    training_images: bool,
     target: Path | str,
 ) -> None:
     """Write the comparison figure, as a PNG.
 
     records, samples: the run.json and samples.h5 of all seeds shown of the first variant, then of
-    the next. columns: images in a row, at most.
+    the next. columns: images in a row, at most. training_images: whether they have a row; the terms
+    of some data sets forbid to publish one.
 
     UserError if samples are not of the run of their record, or of another data set.
     """
     runs = [read_json(path) for path in records]
     with Store(store_path) as store:
         title = f"{store.attributes['title']} ({store.shape[0]}x{store.shape[1]})"
-        training = store.images("train", columns)
+        training = store.images("train", columns if training_images else 0)
         images = []
         for path, run in zip(samples, runs, strict=True):
             with samples_of(path, run, store.checksum) as drawn:
                 images.append(to_bytes(drawn[:columns]))
         text = caption(store.attributes, len(training), len(images[0]), runs)
-    rows = [Row("training images", training, below=APART)]
+    rows = [Row("training images", training, below=APART)] if training_images else []
     shared = by_variant(variants, list(zip(runs, images, strict=True)))
     for variant, shown in shared.items():
         rows += variant_rows(variant, shown)
@@ -79,17 +81,23 @@ def caption(
 ) -> str:
     """Which pictures the figure shows, how long the models were trained, and what w and rate are.
 
-    attributes: of the store. images, samples: how many are shown of the training images, and of
-    each run. runs: the run.json of every row.
+    attributes: of the store. images, samples: how many are shown of the training images (0: they
+    have no row), and of each run. runs: the run.json of every row.
     """
     counts = attributes["counts"]
     each = "each variant and seed" if len(_seeds(runs)) > 1 else "each variant"
+    drawn = (
+        f"he {_first(samples)} sample{'' if samples == 1 else 's'} of {each} in the order drawn; "
+        "none was chosen."
+    )
+    of = f"{counts['train']:,} training images of {attributes['title']}."
     sentences = [
-        f"Top row: the {_first(images)} of {counts['train']:,} training images of "
-        f"{attributes['title']}.",
-        f"Below: the {_first(samples)} sample{'' if samples == 1 else 's'} of {each} in the order "
-        "drawn; none was chosen.",
-        f"{_training(runs)}.",
+        *(
+            [f"Top row: the {_first(images)} of {of}", f"Below: t{drawn}"]
+            if images
+            else [f"T{drawn}"]
+        ),
+        f"{_training(runs)}{'.' if images else f', on {of}'}",
         f"{_weight(runs)}, and the rate, the mean KL over {counts['test']:,} test images.",
     ]
     if attributes.get("source_matches_official") is False:

@@ -51,6 +51,7 @@ class Configuration:
     evaluation: EvaluationSettings
     figure_columns: int
     figure_seeds: str  # first or all
+    figure_training_images: bool
 
 
 def config_file(working: Path, clone: Path) -> Path:
@@ -156,6 +157,7 @@ def resolve(raw: dict[str, Any], schema: dict[str, Any], working: Path) -> Confi
         evaluation=EvaluationSettings(**config["evaluation"]),
         figure_columns=config["figure"]["columns"],
         figure_seeds=config["figure"]["seeds"],
+        figure_training_images=config["figure"]["training_images"],
     )
 
 

@@ -33,7 +33,7 @@ def run_of(variant, seed, **changes):
     return record | changes
 
 
-def make(folder, seeds, columns, official=None):
+def make(folder, seeds, columns, official=None, training_images=True):
     """Write a store and runs, and draw them; what the samples are, by variant and seed."""
     splits = {"train": noise(9, SHAPE, 1), "valid": noise(3, SHAPE, 2), "test": noise(4, SHAPE, 3)}
     attributes = ATTRIBUTES | {"source_matches_official": official}
@@ -49,7 +49,8 @@ def make(folder, seeds, columns, official=None):
             file["samples"] = (levels[variant, seed] / 127.5 - 1).astype(np.float32)
             file.attrs["weights_sha256"] = record["weights_sha256"]
             file.attrs["dataset_checksum"] = checksum
-    draw(folder / "store.h5", VARIANTS, records, samples, columns, folder / "figure.png")
+    target = folder / "figure.png"
+    draw(folder / "store.h5", VARIANTS, records, samples, columns, training_images, target)
     return splits["train"], levels
 
 
@@ -73,6 +74,16 @@ def test_the_figure(tmp_path, seeds):
     assert gaps == ([APART, GAP] if len(seeds) == 1 else [APART, 5, APART, 5])
 
 
+def test_the_figure_without_training_images(tmp_path):
+    """What the terms of a data set forbid to publish is in no pixel of it."""
+    columns = 3
+    training, levels = make(tmp_path, [0], columns, training_images=False)
+    picture = decoded(tmp_path / "figure.png")
+    assert not any(places(picture, enlarged(image, SCALE)) for image in training)
+    for row in levels.values():
+        assert all(places(picture, enlarged(image, SCALE)) for image in row[:columns])
+
+
 def test_samples_of_another_run_are_refused(tmp_path):
     make(tmp_path, [0], 2)
     record, samples = tmp_path / "vanilla-0.json", tmp_path / "vanilla-0.h5"
@@ -84,7 +95,9 @@ def test_samples_of_another_run_are_refused(tmp_path):
             splits = {split: noise(3, SHAPE, 8) for split in ("train", "valid", "test")}
             stores.write(tmp_path / "store.h5", splits, ATTRIBUTES)
         with pytest.raises(UserError, match=f"another run .*{differs} differs"):
-            draw(tmp_path / "store.h5", ["vanilla"], [record], [samples], 2, tmp_path / "x.png")
+            draw(
+                tmp_path / "store.h5", ["vanilla"], [record], [samples], 2, True, tmp_path / "x.png"
+            )
 
 
 def test_the_rows_of_a_variant():
@@ -130,6 +143,13 @@ def test_caption():
     assert caption_of(runs, unknown) == expected
     own = FACES | {"source_matches_official": False}
     assert caption_of(runs, own) == f"{expected} The source files are not the official ones."
+    none = caption_of(runs, images=0)
+    assert none.startswith("The first 10 samples of each variant in the order drawn; none was ")
+    assert (
+        "Trained with seed 0 for 40 epochs (2,520 steps), on 6,317 training images of Faces."
+        in none
+    )
+    assert "Top row" not in none and "Below" not in none
     one = caption_of(runs, images=1, samples=1)
     assert "the first of 6,317 training images" in one and "the first sample of each variant" in one
 

@@ -57,7 +57,10 @@ WRONG = {
     "no data set": ("dataset:", ["dataset is empty", "one of mnist_5k, mnist, cifar10"]),
     "typo of a key": ("sampling: {n_sample: 9}", ["sampling.n_sample;", "did you mean n_samples?"]),
     "typo of a section": ("trainng: {epochs: 3}", ["unknown key trainng", "mean training?"]),
-    "unknown key": ("figure: {dpi: 300}", ["key figure.dpi", "known here: columns, seeds"]),
+    "unknown key": (
+        "figure: {dpi: 300}",
+        ["key figure.dpi", "known here: columns, seeds, training_images"],
+    ),
     "key without its section": ("epochs: 5", ["key epochs", "did you mean training.epochs?"]),
     "key in another section": (
         "model: {batch_size: 5}",
@@ -402,6 +405,7 @@ def test_the_configuration_as_shipped():
     assert config.fetching == Fetching(60.0, 5)
     assert (config.sources, config.seeds) == ({}, (0,))
     assert (config.figure_columns, config.figure_seeds) == (10, "first")
+    assert config.figure_training_images
     assert (config.device, config.threads, config.services) == ("auto", 2, Services(10.0, 10))
     assert config.sampling == SamplingSettings(
         n_samples=10_000, batch_size=100, batch_norm="moving"
