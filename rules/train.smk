@@ -43,13 +43,13 @@ rule spectrum:
 # Only run.json is declared: Snakemake deletes the outputs of a job before it starts and when it
 # fails, and the weights, history and checkpoints of a run must outlive both. A run of other settings
 # moves to set-aside/, and comes back from there.
-# The spectrum decides nothing but warnings: as an ancient input, a newer one never makes a finished
-# training stale. Where one that was deleted is made again, the job runs again too, but takes no
-# step: it finds its last checkpoint complete.
+# The spectrum decides nothing but what a run is compared with and warned of: the job runs again after
+# a newer one, but takes no step. As an ancient input it would not, and worse: Snakemake plans no job
+# by its changed params while an ancient input of it is being made.
 rule train:
     input:
         data=f"data/{DATASET}.h5",
-        spectrum=ancient(SPECTRUM),
+        spectrum=SPECTRUM,
     output:
         record=f"{RUN}/run.json",
     log:

@@ -99,6 +99,7 @@ def train(
             device,
             Path(lock_folder),
             fitted,
+            None if spectrum is None else file_hash(spectrum),
             request,
         )
 
@@ -115,10 +116,16 @@ def _train(
     device: str,
     lock_folder: Path,
     spectrum: Spectrum | None,
+    spectrum_hash: str | None,
     request: StopRequest,
 ) -> None:
     goes_on = run.prepare(identity(settings, seed, store.checksum, code), aside)
-    known = {"variant": variant, "dataset": store.attributes["dataset"], "padding": store.padding}
+    known = {
+        "variant": variant,
+        "dataset": store.attributes["dataset"],
+        "padding": store.padding,
+        "spectrum_sha256": spectrum_hash,
+    }
     if goes_on and run.finished_before({**known, "settings": asdict(settings)}):
         log.info("%s: this run was finished before; nothing is trained", variant)
         return
@@ -188,6 +195,7 @@ def _train(
         **final,
         "linear_vae": None,
         "weights_sha256": file_hash(run.weights),
+        "spectrum_sha256": spectrum_hash,
         "code": code,
         "software": software("tensorflow", "keras", "numpy", "h5py"),
     }

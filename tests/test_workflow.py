@@ -204,19 +204,28 @@ def test_what_an_edit_reruns(undo, path, old, new, cell):
 
 
 def test_a_spectrum_made_again_takes_no_step(finished, tmp_path):
-    """A newer one makes no training stale; made again after it was deleted, neither do trainings
-    change, which find themselves complete."""
+    """A newer one of the same content, and another: the trainings find themselves complete."""
     workflow = finished.copy(tmp_path / "copy")
     spectrum = workflow.folder / "runs/mnist_5k/baselines/spectrum.npz"
     run = "runs/mnist_5k/low_rank/seed-0"
+    log = workflow.folder / "logs/train_mnist_5k_low_rank_seed-0.log"
+
+    def record():
+        return json.loads((workflow.folder / run / "run.json").read_text())
+
+    before = record()
     os.utime(spectrum)
-    assert workflow.planned(f"{run}/run.json") == {}
-    before = json.loads((workflow.folder / run / "run.json").read_text())
-    spectrum.unlink()
-    assert workflow.planned(f"{run}/run.json") == {}
-    workflow.run("--forcerun", "linear_vae", "--", f"{run}/linear_vae.json")
-    assert spectrum.exists()
-    assert json.loads((workflow.folder / run / "run.json").read_text()) == before
+    assert workflow.planned(f"{run}/run.json") == {"train": 1}
+    workflow.run("--cores", "2", "--", f"{run}/run.json")
+    assert record() == before and "was finished before" in log.read_text()
+    with np.load(spectrum) as file:
+        content = {**file}
+    np.savez(spectrum, **{**content, "eigenvalues": 2 * content["eigenvalues"]})
+    workflow.run("--cores", "2", "--", f"{run}/run.json")
+    after = record()
+    assert after["linear_vae"] != before["linear_vae"]
+    assert after["weights_sha256"] == before["weights_sha256"]
+    assert after["training_seconds"] == before["training_seconds"]
 
 
 def test_one_score_and_only_what_it_needs(tmp_path):
