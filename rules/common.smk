@@ -112,6 +112,11 @@ def services(wildcards, threads):
     return asdict(CONFIG.services)
 
 
+def threads_of_spectrum(wildcards, threads):
+    """Nor does this: another number changes last digits of what runs are compared with."""
+    return CONFIG.threads
+
+
 def device(wildcards, threads):
     """Nor does this: results of a CPU and of a GPU differ in last digits alone."""
     return CONFIG.device

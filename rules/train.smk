@@ -32,7 +32,7 @@ rule spectrum:
             1024, *(own.latent_maps * own.latent_size**2 for own in CONFIG.variants.values())
         ),
         seed=CONFIG.seeds[0],
-        threads=CONFIG.threads,
+        threads=threads_of_spectrum,
         code=fingerprint("svae.principal_components", "svae.devices"),
     message:
         "Fitting principal components of the training images"
