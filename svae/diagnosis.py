@@ -107,7 +107,7 @@ def _of_history(
 def _collapsed(records: list[dict[str, Any]], settings: TrainingSettings, dimension: int) -> bool:
     """No map is active behind the epoch whose weights are taken if the run ends here."""
     last = records[-1]
-    if settings.early_stopping_patience is not None:
+    if settings.takes_best:
         last = min(records, key=lambda record: objectives(record, dimension)["valid"])
     return last["valid_active_maps"] == 0
 

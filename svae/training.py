@@ -161,8 +161,7 @@ def _train(
 
     records = state.records
     best = best_epoch(records, model.dimension)
-    takes_best = settings.weights == "best" or settings.early_stopping_patience is not None
-    if takes_best:
+    if settings.takes_best:
         model.load_weights(run.best_weights)
     # What is recorded of the finished run is of the model that `runs.load_model` gives.
     model = model.in_float32()
@@ -184,7 +183,7 @@ def _train(
         "epochs_trained": len(records),
         "early_stopped": len(records) < settings.epochs,
         "best_epoch": best,
-        "weights_of_epoch": best if takes_best else len(records),
+        "weights_of_epoch": best if settings.takes_best else len(records),
         "spikes": state.spikes,
         "steps": state.step,
         "warnings": [],

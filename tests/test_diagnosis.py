@@ -98,10 +98,10 @@ def test_collapse_is_that_of_the_weights_that_are_taken():
     assert kinds(history(FALLING, maps=[3, 1, 0])) == [COLLAPSE]
     assert kinds(history(FALLING, maps=[0, 0, 1])) == []
     assert kinds(history([400.0], maps=[0])) == [COLLAPSE]
-    patient = settings(early_stopping_patience=1)
     best_second = [400.0, 200.0, 300.0]
-    assert kinds(history(best_second, maps=[0, 1, 0]), patient) == []
-    assert kinds(history(best_second, maps=[1, 0, 1]), patient) == [COLLAPSE]
+    for taking_best in (settings(early_stopping_patience=1), settings(weights="best")):
+        assert kinds(history(best_second, maps=[0, 1, 0]), taking_best) == []
+        assert kinds(history(best_second, maps=[1, 0, 1]), taking_best) == [COLLAPSE]
 
 
 def test_both_at_once_and_nothing_of_nothing():

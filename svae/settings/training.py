@@ -35,3 +35,8 @@ class TrainingSettings:
     jit_compile: bool  # whether XLA compiles the training step
     image_memory_mb: int  # MB (1e6 bytes) that the feed may take for images, see svae.datasets.feed
     threads: int  # of TensorFlow, in one training on the CPU
+
+    @property
+    def takes_best(self) -> bool:
+        """Whether the final weights are those of the epoch with the best validation objective."""
+        return self.weights == "best" or self.early_stopping_patience is not None
