@@ -61,7 +61,7 @@ def make_store(path: Path, n: int) -> None:
 
 
 class Training:
-    """A new model of images of `shape`, and its step as svae.loop takes it.
+    """A new model of images of `shape`, and its step as svae.training.loop takes it.
 
     `steps`: in an epoch. TensorFlow must have been set up.
     """
@@ -71,8 +71,8 @@ class Training:
     ):
         import tensorflow as tf
 
-        from svae.model import SpatialVAE
-        from svae.training_step import TrainingStep
+        from svae.model.vae import SpatialVAE
+        from svae.training.step import TrainingStep
 
         self.model = SpatialVAE(shape, 0, settings, seed)
         self.compiled = tf.function(
@@ -95,12 +95,12 @@ def train(
     settings: TrainingSettings = SETTINGS,
 ) -> None:
     """`steps` training steps a turn from a feed, or from one batch in memory."""
-    from svae import devices
+    from svae.jobs import devices
 
     devices.set_up(None, settings.threads)
     import tensorflow as tf
 
-    from svae.loop import as_dataset
+    from svae.training.loop import as_dataset
 
     settings = dataclasses.replace(settings, epochs=ENDLESS)
     with h5py.File(path) as file:

@@ -112,11 +112,12 @@ class InFileOrder:
 
 def learn(connection: Connection, n: int, window_images: int, seeds: int) -> None:
     """Sends, for each way to shuffle, what one epoch reaches on held-out images, seed by seed."""
-    from svae import batch_norm, devices
+    from svae.jobs import devices
+    from svae.model import batch_norm
 
     devices.set_up(None, SETTINGS.threads)
-    from svae.evaluation import Evaluator
-    from svae.loop import as_dataset
+    from svae.training.loop import as_dataset
+    from svae.training.terms import Evaluator
 
     connection.send("ready")
     settings, size = dataclasses.replace(SETTINGS, latent_maps=8), 50

@@ -15,10 +15,9 @@ import numpy as np
 import tensorflow as tf
 from common import SETTINGS
 
-from svae import posteriors
 from svae.datasets.store import Store
-from svae.initialization import start_outputs
-from svae.model import NOISE, SpatialVAE, per_image, scaled
+from svae.model.vae import NOISE, SpatialVAE, per_image, posteriors, scaled
+from svae.training.initialization import start_outputs
 
 IMAGES = 200
 

@@ -89,7 +89,7 @@ def work(connection: Connection, one_turn: Callable[[], Any]) -> None:
 
 
 def set_up() -> None:
-    from svae import devices
+    from svae.jobs import devices
 
     devices.set_up(None, THREADS)
 
@@ -120,7 +120,7 @@ def product(connection: Connection, library: str, n: int, m: int, dimension: int
 def protocol(connection: Connection, path: Path, samples: int, valid: int, test: int) -> None:
     """The whole score: seconds, the most memory the process has had, and what came out."""
     set_up()
-    from svae import parzen
+    from svae.scores import parzen
 
     def one_turn() -> dict[str, Any]:
         start = time.perf_counter()
@@ -142,7 +142,7 @@ def protocol(connection: Connection, path: Path, samples: int, valid: int, test:
 def growth(connection: Connection, path: Path, samples: int, test: int) -> None:
     """One sigma, as it is for the test images: seconds and the most memory."""
     set_up()
-    from svae.parzen import log_likelihoods
+    from svae.scores.parzen import log_likelihoods
 
     def one_turn() -> tuple[float, float]:
         with h5py.File(path) as file:
@@ -188,7 +188,7 @@ def scikit_learn(connection: Connection, path: Path, samples: int, count: int) -
 def errors(connection: Connection, path: Path, samples: int, count: int) -> None:
     """By case, the largest difference to brute force over `count` images and all sigmas."""
     set_up()
-    from svae.parzen import log_likelihoods, sigma_grid
+    from svae.scores.parzen import log_likelihoods, sigma_grid
 
     with h5py.File(path) as file:
         images = file["test"][:count]

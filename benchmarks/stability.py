@@ -20,12 +20,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 
-from svae import draws, history
 from svae.datasets.store import Store
-from svae.evaluation import Evaluator
-from svae.model import EVALUATION, SATURATION, SpatialVAE, draw_key, scaled
-from svae.runs import RunFolder
+from svae.model import keyed_random
+from svae.model.vae import EVALUATION, SATURATION, SpatialVAE, draw_key, scaled
 from svae.settings.training import TrainingSettings
+from svae.training import history
+from svae.training.run_folder import RunFolder
+from svae.training.terms import Evaluator
 
 IMAGES = 500  # validation images, and prior samples
 # Of runs that were trained before there were these settings.
@@ -51,7 +52,7 @@ def layers_of(model: SpatialVAE, images: np.ndarray) -> list[dict[str, Any]]:
     loc, log_var = model.encode(scaled(tf.constant(images)))
     latents = {
         "validation images": model.draw(loc, log_var, EVALUATION, tf.constant(0)),
-        "prior samples": draws.normal(
+        "prior samples": keyed_random.normal(
             (IMAGES, *model.latent_shape), draw_key(model.seed, SATURATION, 0)
         ),
     }

@@ -19,7 +19,7 @@ FOLDER = Path(__file__).parent  # where the worker finds common
 WORKER = """
 import dataclasses, sys
 threads, steps = int(sys.argv[1]), int(sys.argv[2])
-from svae import devices
+from svae.jobs import devices
 devices.set_up(None, threads)
 import numpy as np
 import tensorflow as tf

@@ -35,7 +35,7 @@ import yaml
 from common import ENDLESS, IMAGE, SETTINGS, SHAPE, Training, make_store, train
 from turns import BATCH, Ended, Script, Turns, Worker
 
-from svae.config import resolve
+from svae.config.resolve import resolve
 from svae.settings.training import TrainingSettings
 
 ROOT = Path(__file__).parent.parent
@@ -64,13 +64,13 @@ def waves(n: int) -> np.ndarray:
 
 def prepare(connection: Connection, path: Path, settings: TrainingSettings) -> None:
     """Write what PyTorch starts from: geometry, weights, images and noise; send our own losses."""
-    from svae import devices
+    from svae.jobs import devices
 
     devices.set_up(None, settings.threads)
     import tensorflow as tf
 
-    from svae import draws
-    from svae.model import NOISE, draw_key
+    from svae.model import keyed_random
+    from svae.model.vae import NOISE, draw_key
 
     run = Training(dataclasses.replace(settings, dropout=0.0), SHAPE, STEPS_COMPARED)
     model = run.model
@@ -95,7 +95,7 @@ def prepare(connection: Connection, path: Path, settings: TrainingSettings) -> N
     data["images"] = waves(10)
     data["noise"] = np.stack(
         [
-            draws.normal((BATCH, *model.latent_shape), draw_key(model.seed, NOISE, i))
+            keyed_random.normal((BATCH, *model.latent_shape), draw_key(model.seed, NOISE, i))
             for i in range(STEPS_COMPARED)
         ]
     )

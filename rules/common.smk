@@ -7,11 +7,11 @@ from pathlib import Path
 
 import yaml
 
-from svae import config as configuration
-from svae.devices import no_gpu, visible_gpus
+from svae.config import resolve as configuration
+from svae.jobs.devices import no_gpu, visible_gpus
 from svae.errors import UserError
-from svae.files import file_hash, folder_listing
-from svae.fingerprint import fingerprint
+from svae.jobs.files import file_hash, folder_listing
+from svae.jobs.fingerprint import fingerprint
 
 # Snakemake imports pandas, where it is installed, to look for tables among the params of a rule,
 # which costs more than all that this file does; there are none.

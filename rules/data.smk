@@ -41,7 +41,7 @@ rule convert:
             ],
         },
         code=fingerprint(
-            "svae.datasets.verify", "svae.datasets.convert", f"svae.datasets.{DATASET}"
+            "svae.datasets.verify", "svae.datasets.convert", f"svae.datasets.readers.{DATASET}"
         ),
     message:
         "Converting {params.dataset} into {output}"
@@ -58,7 +58,7 @@ rule contact_sheet:
     log:
         "logs/contact_sheet.log",
     params:
-        code=fingerprint("svae.contact_sheet"),
+        code=fingerprint("svae.report.draw_contact_sheet"),
     message:
         "Drawing {output}"
     script:

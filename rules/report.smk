@@ -25,7 +25,7 @@ rule comparison:
         variants=list(CONFIG.variants),
         columns=CONFIG.figure_columns,
         training_images=CONFIG.figure_training_images,
-        code=fingerprint("svae.comparison"),
+        code=fingerprint("svae.report.draw_comparison"),
     message:
         "Drawing {output}"
     script:
@@ -45,7 +45,7 @@ rule grids:
         "logs/grids.log",
     params:
         variants=list(CONFIG.variants),
-        code=fingerprint("svae.grids"),
+        code=fingerprint("svae.report.draw_grids"),
     message:
         "Drawing reconstructions, interpolations, samples and their neighbours"
     script:
@@ -62,7 +62,7 @@ rule training_curves:
         "logs/training_curves.log",
     params:
         variants=list(CONFIG.variants),
-        code=fingerprint("svae.curves"),
+        code=fingerprint("svae.report.draw_curves"),
     message:
         "Drawing {output}"
     script:
@@ -78,7 +78,7 @@ rule charts:
         "logs/charts.log",
     params:
         study=VARIANTS_AND_SEEDS,
-        code=fingerprint("svae.charts"),
+        code=fingerprint("svae.report.draw_charts"),
     message:
         "Drawing charts"
     script:
@@ -99,7 +99,7 @@ rule summary:
         study=VARIANTS_AND_SEEDS,
         kinds=list(STUDY),
         license=CONFIG.dataset.license,
-        code=fingerprint("svae.summary", "svae.datasets.store"),
+        code=fingerprint("svae.report.summary", "svae.datasets.store"),
     message:
         "Writing {output.markdown}"
     script:
@@ -126,7 +126,7 @@ rule report:
         figures=["comparison", "training_curves", "dataset", *GRIDS, *CHARTS],
         config=dict(config),
         clone=str(CLONE),
-        template=file_hash(CLONE / "svae/templates/report.html.j2"),
+        template=file_hash(CLONE / "svae/report/templates/report.html.j2"),
         code=fingerprint("svae.report.page", "svae.datasets.store"),
     message:
         "Writing {output}"

@@ -7,7 +7,7 @@ rule sample:
         f"logs/sample_{JOB}.log",
     params:
         settings=asdict(CONFIG.sampling),
-        code=fingerprint("svae.sampling", "svae.devices"),
+        code=fingerprint("svae.sampling.prior", "svae.jobs.devices"),
     message:
         "Sampling from {wildcards.variant}"
     script:

@@ -19,7 +19,7 @@ rule parzen:
         fresh_draws=CONFIG.fresh_draws,
         device=device,
         threads=threads,
-        code=fingerprint("svae.scoring", "svae.devices"),
+        code=fingerprint("svae.scores.scoring", "svae.jobs.devices"),
     message:
         "Scoring {wildcards.variant}"
     script:
@@ -35,7 +35,7 @@ rule result:
     log:
         "logs/result_{variant}.log",
     params:
-        code=fingerprint("svae.results"),
+        code=fingerprint("svae.report.seeds"),
     message:
         "Writing {output}"
     script:
@@ -62,7 +62,7 @@ rule evaluate:
         settings=asdict(CONFIG.evaluation),
         device=device,
         threads=threads,
-        code=fingerprint("svae.measures", "svae.devices"),
+        code=fingerprint("svae.scores.measures", "svae.jobs.devices"),
     message:
         "Evaluating {wildcards.variant}"
     script:
@@ -88,7 +88,7 @@ rule baselines:
         seed=CONFIG.seeds[0],
         device=device,
         threads=CONFIG.threads,
-        code=fingerprint("svae.baselines", "svae.devices"),
+        code=fingerprint("svae.scores.sanity_rows", "svae.jobs.devices"),
     message:
         "Scoring sanity rows"
     script:
@@ -113,7 +113,7 @@ rule linear_vae:
         n_samples=CONFIG.sampling.n_samples,
         device=device,
         threads=threads,
-        code=fingerprint("svae.linear_vae", "svae.devices"),
+        code=fingerprint("svae.scores.linear_vae", "svae.jobs.devices"),
     message:
         "Scoring the linear VAE beside {wildcards.variant}"
     script:

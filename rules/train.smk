@@ -8,11 +8,11 @@ onstart:
 # What a training shows and says, what becomes of other runs, and nothing that it is decided by: an
 # edit of these retrains nothing.
 BESIDE_TRAINING = (
-    "svae.tensorboard",
-    "svae.diagnosis",
-    "svae.progress",
-    "svae.set_aside",
-    "svae.spectrum",
+    "svae.training.tensorboard",
+    "svae.training.diagnosis",
+    "svae.training.progress",
+    "svae.jobs.set_aside",
+    "svae.scores.spectrum",
 )
 
 
@@ -33,7 +33,7 @@ rule spectrum:
         ),
         seed=CONFIG.seeds[0],
         threads=threads_of_spectrum,
-        code=fingerprint("svae.principal_components", "svae.devices"),
+        code=fingerprint("svae.scores.principal_components", "svae.jobs.devices"),
     message:
         "Fitting principal components of the training images"
     script:
@@ -64,7 +64,7 @@ rule train:
         services=services,
         device=device,
         seed=seed,
-        code=fingerprint("svae.training", "svae.devices", without=BESIDE_TRAINING),
+        code=fingerprint("svae.training.train", "svae.jobs.devices", without=BESIDE_TRAINING),
     message:
         "Training {wildcards.variant}"
     script:

@@ -1,11 +1,11 @@
 """Score what needs no network."""
 
-from svae.devices import on_device
-from svae.logs import log_to
+from svae.jobs.devices import on_device
+from svae.jobs.logs import log_to
 from svae.settings.parzen import ParzenSettings
 
 with log_to(snakemake.log[0]), on_device(snakemake.params.device, snakemake.params.threads):
-    from svae.baselines import baselines
+    from svae.scores.sanity_rows import baselines
 
     baselines(
         snakemake.input.data,

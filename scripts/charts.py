@@ -1,9 +1,9 @@
 """Draw the charts of all variants and seeds."""
 
-from svae.logs import log_to
+from svae.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from svae.charts import draw
+    from svae.report.draw_charts import draw
     from svae.report.study import Files
 
     draw(Files(**snakemake.params.study, **dict(snakemake.input.items())), snakemake.output)

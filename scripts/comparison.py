@@ -1,9 +1,9 @@
 """Draw the comparison figure: training images, then the first samples of each variant."""
 
-from svae.logs import log_to
+from svae.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from svae.comparison import draw
+    from svae.report.draw_comparison import draw
 
     draw(
         snakemake.input.data,

@@ -1,12 +1,12 @@
 """Convert the files of the data set into one h5 store, or bring back the one that they became."""
 
-from svae.logs import log_to
+from svae.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     from svae.datasets.convert import convert
     from svae.datasets.verify import verify
-    from svae.provenance import software
-    from svae.set_aside import SetAside, folder_for, stamp
+    from svae.jobs.provenance import software
+    from svae.jobs.set_aside import SetAside, folder_for, stamp
 
     params, output = snakemake.params, snakemake.output[0]
     sources = dict(snakemake.input.items())

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from svae.devices import on_device
-from svae.logs import log_to
+from svae.jobs.devices import on_device
+from svae.jobs.logs import log_to
 from svae.settings.evaluation import EvaluationSettings
 
 with log_to(snakemake.log[0]), on_device(snakemake.params.device, snakemake.params.threads):
-    from svae.measures import measure
+    from svae.scores.measures import measure
 
     measure(
         data=snakemake.input.data,

@@ -2,7 +2,7 @@
 
 import sys
 
-from svae.logs import log_to
+from svae.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     from svae.datasets.fetch import fetch

@@ -1,9 +1,9 @@
 """Draw the grids of pictures of all variants."""
 
-from svae.logs import log_to
+from svae.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
-    from svae.grids import draw
+    from svae.report.draw_grids import draw
 
     draw(
         snakemake.params.variants,

@@ -1,11 +1,11 @@
 """Score the linear VAE at the KL weight of one run."""
 
-from svae.devices import on_device
-from svae.logs import log_to
+from svae.jobs.devices import on_device
+from svae.jobs.logs import log_to
 from svae.settings.parzen import ParzenSettings
 
 with log_to(snakemake.log[0]), on_device(snakemake.params.device, snakemake.params.threads):
-    from svae.linear_vae import score
+    from svae.scores.linear_vae import score
 
     score(
         snakemake.input.data,

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from svae.devices import on_device
-from svae.logs import log_to
+from svae.jobs.devices import on_device
+from svae.jobs.logs import log_to
 from svae.settings.parzen import ParzenSettings
 from svae.settings.sampling import SamplingSettings
 
 with log_to(snakemake.log[0]), on_device(snakemake.params.device, snakemake.params.threads):
-    from svae.scoring import score
+    from svae.scores.scoring import score
 
     score(
         data=snakemake.input.data,

@@ -1,6 +1,6 @@
 """Write the page of everything."""
 
-from svae.logs import log_to
+from svae.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     from svae.datasets.store import Store

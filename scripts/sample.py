@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from svae import devices
-from svae.logs import log_to
+from svae.jobs import devices
+from svae.jobs.logs import log_to
 from svae.settings.sampling import SamplingSettings
 
 with log_to(snakemake.log[0]):
     devices.set_up(None, threads=1)
 
-    from svae.sampling import sample
+    from svae.sampling.prior import sample
 
     sample(
         Path(snakemake.input.record).parent,

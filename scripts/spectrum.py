@@ -1,10 +1,10 @@
 """Fit the principal components of the training images."""
 
-from svae.devices import on_device
-from svae.logs import log_to
+from svae.jobs.devices import on_device
+from svae.jobs.logs import log_to
 
 with log_to(snakemake.log[0]), on_device("cpu", snakemake.params.threads):
-    from svae.principal_components import fit
+    from svae.scores.principal_components import fit
 
     spectrum = fit(
         snakemake.input.data,

@@ -1,11 +1,11 @@
 """Write the tables of all variants."""
 
-from svae.logs import log_to
+from svae.jobs.logs import log_to
 
 with log_to(snakemake.log[0]):
     from svae.datasets.store import Store
     from svae.report.study import Files
-    from svae.summary import summarise
+    from svae.report.summary import summarise
 
     with Store(snakemake.input.data) as store:
         attributes = store.attributes

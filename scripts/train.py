@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from svae.devices import on_device
-from svae.logs import log_to
+from svae.jobs.devices import on_device
+from svae.jobs.logs import log_to
 from svae.settings.services import Services
 from svae.settings.training import TrainingSettings
-from svae.stopping import stop_request
+from svae.training.stopping import stop_request
 
 settings = TrainingSettings(**snakemake.params.settings)
 
@@ -16,8 +16,8 @@ with (
     stop_request() as request,
     on_device(snakemake.params.device, settings.threads) as device,
 ):
-    from svae.set_aside import folder_for
-    from svae.training import train
+    from svae.jobs.set_aside import folder_for
+    from svae.training.train import train
 
     request.check()  # an import may have swallowed what the signal raised
     folder = Path(snakemake.output.record).parent

@@ -1,11 +1,42 @@
-"""Bytes of decoded images."""
+"""Pixels: bytes u in files, x = u / 127.5 - 1 on [-1, 1] in all computations. Units of densities.
+
+Imports no TensorFlow, but `to_x` takes its tensors as well.
+"""
+
+import math
+from typing import Any
 
 import numpy as np
 
+HALF_RANGE = 127.5  # byte values per unit of x
+PIXEL_RANGE = (-1.0, 1.0)  # of x
 
-def to_bytes(images: np.ndarray) -> np.ndarray:
-    """Images of floats in [-1, 1], of any shape, to uint8: the nearest byte u of u / 127.5 - 1.
 
-    The inverse of svae.datasets.store.scale. What lies outside is cut: -1 is black and 1 white.
+def to_x(values: Any) -> Any:
+    """x = u / 127.5 - 1 for byte values u, as an array or tensor of floats, whose type is kept.
+
+    u need not be whole numbers: uniform noise may have been added to them.
     """
-    return np.rint(127.5 * (np.clip(images, -1, 1) + 1)).astype(np.uint8)
+    return values / HALF_RANGE - 1.0
+
+
+def scale(images: np.ndarray) -> np.ndarray:
+    """uint8 images of any shape -> x, float32."""
+    return to_x(images.astype(np.float32))
+
+
+def to_bytes(x: np.ndarray) -> np.ndarray:
+    """Floats in [-1, 1], of any shape -> uint8, the nearest byte value. The inverse of `scale`.
+
+    Values outside are clipped: -1 is black and 1 is white.
+    """
+    return np.rint(HALF_RANGE * (np.clip(x, -1, 1) + 1)).astype(np.uint8)
+
+
+def bits_per_dim(log_likelihood: float, dimension: int) -> float:
+    """Bits per dimension, on the scale of byte values, of a density of pixels on [-1, 1].
+
+    -LL / (D ln 2) + log2(127.5), for LL in nats per image. Not comparable with the likelihood of a
+    discrete distribution over bytes.
+    """
+    return -log_likelihood / (dimension * math.log(2)) + math.log2(HALF_RANGE)

@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-from svae.model import SpatialVAE
+from svae.model.vae import SpatialVAE
 from svae.settings.training import TrainingSettings
-from svae.training_step import TrainingStep
+from svae.training.step import TrainingStep
 
 SETTINGS = TrainingSettings(
     posterior="low_rank",

@@ -4,7 +4,7 @@ import signal
 
 import visible  # noqa: F401  before set_up hides the GPUs
 
-from svae import devices
+from svae.jobs import devices
 
 devices.set_up(None, threads=1)
 

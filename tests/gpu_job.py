@@ -7,7 +7,7 @@ import hashlib
 import json
 import sys
 
-from svae import devices
+from svae.jobs import devices
 
 request = json.loads(sys.argv[1])
 gpu, steps, tf32 = (request.pop(key) for key in ("gpu", "steps", "tf32"))

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.stats
 from PIL import Image
 
-from svae.files import write_json
+from svae.jobs.files import write_json
 from svae.report.study import Files
 
 ATTRIBUTES = {

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from svae.adam import Adam
+from svae.training.adam import Adam
 
 SHAPES = [(3, 2), (4,), ()]
 

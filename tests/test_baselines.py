@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import stores
 
-from svae import baselines, principal_components
-from svae.datasets.store import Store, scale
+from svae.datasets.store import Store
+from svae.pixels import scale
+from svae.scores import principal_components, sanity_rows
+from svae.scores.store_score import parzen_of
 from svae.settings.parzen import ParzenSettings
-from svae.store_score import parzen_of
 
 SETTINGS = ParzenSettings("disjoint", "auto", "auto", -1.0, 0.5, 6, False)
 SHAPE = (8, 8, 3)
@@ -45,10 +46,10 @@ def rows_of(images, samples):
 
 @pytest.mark.parametrize(("count", "drawn"), [(13, 13), (60, 60), (1000, 60)])
 def test_training_images(tmp_path, monkeypatch, count, drawn):
-    monkeypatch.setattr(baselines, "BLOCK", 7)
+    monkeypatch.setattr(sanity_rows, "BLOCK", 7)
     with make_store(tmp_path) as store:
-        samples, fitted = baselines.real(store, count, 0)
-        again, other = (baselines.real(store, count, seed)[0] for seed in (0, 1))
+        samples, fitted = sanity_rows.real(store, count, 0)
+        again, other = (sanity_rows.real(store, count, seed)[0] for seed in (0, 1))
     assert samples.dtype == np.float32 and fitted == drawn
     assert len(set(rows_of(make_splits()["train"], samples))) == drawn  # without replacement
     np.testing.assert_array_equal(samples, again)
@@ -68,11 +69,11 @@ def gaussian_matrix(side, sigma):
 
 
 def test_blur_against_a_direct_convolution(tmp_path, monkeypatch):
-    monkeypatch.setattr(baselines, "BLOCK", 7)
+    monkeypatch.setattr(sanity_rows, "BLOCK", 7)
     splits = make_splits((8, 12, 3))
     with make_store(tmp_path, **splits) as store:
-        sharp, _ = baselines.real(store, 20, 0)
-        samples, fitted = baselines.blurred(store, 20, 0)
+        sharp, _ = sanity_rows.real(store, 20, 0)
+        samples, fitted = sanity_rows.blurred(store, 20, 0)
     down, right = gaussian_matrix(8, 1.0), gaussian_matrix(12, 1.5)
     expected = np.einsum("yi,xj,nijc->nyxc", down, right, sharp.astype(np.float64))
     np.testing.assert_allclose(samples, expected, atol=1e-5)
@@ -81,11 +82,11 @@ def test_blur_against_a_direct_convolution(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("train", "count", "most"), [(60, 6, 6), (60, 1000, 15), (3, 10, 1)])
 def test_centroids_are_means_of_groups(tmp_path, monkeypatch, train, count, most):
-    monkeypatch.setattr(baselines, "BATCH", 16)
+    monkeypatch.setattr(sanity_rows, "BATCH", 16)
     images = make_splits(train=train)["train"]
     with make_store(tmp_path, train=images) as store:
-        samples, fitted = baselines.centroids(store, count, 0)
-        again, other = (baselines.centroids(store, count, seed)[0] for seed in (0, 1))
+        samples, fitted = sanity_rows.centroids(store, count, 0)
+        again, other = (sanity_rows.centroids(store, count, seed)[0] for seed in (0, 1))
     assert fitted == train and 1 <= len(samples) <= most and samples.dtype == np.float32
     np.testing.assert_array_equal(samples, again)
     if most > 1:
@@ -107,7 +108,7 @@ def test_centroids_are_the_clusters(tmp_path):
     belongs = rng.integers(5, size=200)
     images = (centres[belongs] + rng.integers(-3, 4, (200, *SHAPE))).astype(np.uint8)
     with make_store(tmp_path, train=images) as store:
-        samples, _ = baselines.centroids(store, 30, 0)
+        samples, _ = sanity_rows.centroids(store, 30, 0)
     distances = np.abs(samples[:, None] - scale(centres)).max(axis=(2, 3, 4))
     assert distances.min(axis=1).max() < 4 / 127.5
     assert set(distances.argmin(axis=1)) == set(range(5))
@@ -115,7 +116,7 @@ def test_centroids_are_the_clusters(tmp_path):
 
 def test_one_centroid_is_the_mean(tmp_path):
     with make_store(tmp_path) as store:
-        samples, _ = baselines.centroids(store, 1, 0)
+        samples, _ = sanity_rows.centroids(store, 1, 0)
     expected = scale(make_splits()["train"]).mean(axis=0, dtype=np.float64)
     np.testing.assert_allclose(samples, expected[None], atol=1e-6)
 
@@ -123,13 +124,13 @@ def test_one_centroid_is_the_mean(tmp_path):
 @pytest.mark.parametrize("train", [500, 20])
 def test_gaussian_has_the_covariance_of_the_images(tmp_path, monkeypatch, train):
     """Full rank, and more pixels than images."""
-    monkeypatch.setattr(baselines, "BLOCK", 333)
+    monkeypatch.setattr(sanity_rows, "BLOCK", 333)
     shape, count = (3, 4, 2), 15_000
     images = make_splits(shape, train)
     with make_store(tmp_path, **images) as store:
-        samples, fitted = baselines.gaussian(store, count, 0)
-        np.testing.assert_array_equal(samples, baselines.gaussian(store, count, 0)[0])
-        assert not np.allclose(samples[:9], baselines.gaussian(store, 9, 1)[0])
+        samples, fitted = sanity_rows.gaussian(store, count, 0)
+        np.testing.assert_array_equal(samples, sanity_rows.gaussian(store, count, 0)[0])
+        assert not np.allclose(samples[:9], sanity_rows.gaussian(store, 9, 1)[0])
     assert samples.shape == (count, *shape) and samples.dtype == np.float32 and fitted == train
     assert (samples[:, 0, 0, 0] == scale(np.uint8(77))).all()  # it is constant, so it stays so
     x = scale(images["train"]).reshape(train, -1).astype(np.float64)
@@ -148,7 +149,7 @@ def test_gaussian_has_the_covariance_of_the_images(tmp_path, monkeypatch, train)
     np.testing.assert_allclose(np.mean(standard**4, axis=0), 3, atol=0.4)
 
 
-@pytest.mark.parametrize("row", baselines.ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", sanity_rows.ROWS, ids=lambda row: row.name)
 def test_only_training_images_are_used(tmp_path, row):
     other = make_splits(seed=1)
     with (
@@ -160,7 +161,7 @@ def test_only_training_images_are_used(tmp_path, row):
 
 
 def run(folder, n_samples=14, seed=2):
-    baselines.baselines(
+    sanity_rows.baselines(
         data=folder / "data.h5",
         settings=SETTINGS,
         n_samples=n_samples,
@@ -174,7 +175,7 @@ def test_the_file(tmp_path):
     with make_store(tmp_path) as store:
         content = run(tmp_path)
         expected = [
-            parzen_of(row.make(store, 14, 2)[0], store, SETTINGS, "") for row in baselines.ROWS
+            parzen_of(row.make(store, 14, 2)[0], store, SETTINGS, "") for row in sanity_rows.ROWS
         ]
         assert (content["dataset"], content["dataset_checksum"]) == ("blobs", store.checksum)
     assert [row["name"] for row in content["rows"]] == NAMES

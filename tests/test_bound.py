@@ -10,8 +10,9 @@ from builders import ELBO, make_images, make_model
 from scipy import stats
 from scipy.special import logsumexp
 
-from svae import batch_norm
-from svae.bound import (
+from svae.errors import UserError
+from svae.model import batch_norm
+from svae.scores.bound import (
     Bound,
     Dequantised,
     effective_sample_size,
@@ -22,7 +23,6 @@ from svae.bound import (
     summary,
     variance_of,
 )
-from svae.errors import UserError
 
 LATENTS, PIXELS, VARIANCE = 3, 8, 0.25
 LOG_VARIANCE = math.log(VARIANCE)

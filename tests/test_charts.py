@@ -10,11 +10,11 @@ import scipy.stats
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from reports import PLOTS, VARIANTS, make_arguments
 
-from svae import charts
 from svae.figures import charts as drawing
 from svae.figures.charts import Scored, SigmaChoice, spread
-from svae.files import read_json
-from svae.pairs import Pair, all_pairs
+from svae.jobs.files import read_json
+from svae.report import draw_charts
+from svae.report.paired_differences import Pair, all_pairs
 
 LONG = [f"variant_{index:02d}_with_a_long_name_wm" for index in range(14)]
 assert {len(name) for name in LONG} == {30}
@@ -317,7 +317,7 @@ def drawn(monkeypatch):
 @pytest.mark.parametrize("objective", ["weighted", "elbo"])
 def test_charts_are_called_with_what_the_files_say(tmp_path, drawn, objective, seeds):
     files = make_arguments(tmp_path, seeds=seeds, objective=objective)["files"]
-    charts.draw(files, PLOTS)
+    draw_charts.draw(files, PLOTS)
     assert [arguments[-1] for arguments in drawn.values()] == list(PLOTS) == list(drawn)
     words = f"({'seeds 0, 4, 7' if len(seeds) > 1 else 'seed 0'})"
     for *_, title, _ in drawn.values():
@@ -355,7 +355,7 @@ def test_charts_are_called_with_what_the_files_say(tmp_path, drawn, objective, s
 
 def test_the_title_says_what_chose_sigma(tmp_path, drawn):
     changes = {"scores": {"protocol": "paper"}}
-    charts.draw(make_arguments(tmp_path, ["a", "b"], **changes)["files"], PLOTS)
+    draw_charts.draw(make_arguments(tmp_path, ["a", "b"], **changes)["files"], PLOTS)
     assert "on blocks of test images (protocol paper)" in drawn["sigma_curves"][1]
 
 
@@ -365,7 +365,7 @@ def test_files_are_pictures_and_the_same_each_time(tmp_path, names, seeds):
     contents = []
     for again in "ab":
         targets = [tmp_path / again / f"{chart}.png" for chart in PLOTS]
-        charts.draw(files, targets)
+        draw_charts.draw(files, targets)
         contents.append([target.read_bytes() for target in targets])
     assert contents[0] == contents[1]
     for target in targets:

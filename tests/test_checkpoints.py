@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from disks import run_on_small_disk
 
-from svae.checkpoints import Checkpoints, State
 from svae.errors import UserError
+from svae.training.checkpoints import Checkpoints, State
 
 
 def variables(value=0.0):
@@ -124,7 +124,7 @@ import sys
 from pathlib import Path
 import keras
 import numpy as np
-from svae.checkpoints import Checkpoints, State
+from svae.training.checkpoints import Checkpoints, State
 from svae.errors import UserError
 
 checkpoints = Checkpoints(Path(sys.argv[1]))

@@ -6,11 +6,11 @@ import pytest
 import stores
 from pictures import decoded, enlarged, noise, places
 
-from svae.comparison import caption, draw, variant_rows, weight_and_rate
 from svae.datasets.store import Store
 from svae.errors import UserError
 from svae.figures.grids import APART, GAP
-from svae.files import write_json
+from svae.jobs.files import write_json
+from svae.report.draw_comparison import caption, draw, variant_rows, weight_and_rate
 
 SHAPE = (16, 16, 3)
 SCALE = 9  # of five columns of such images

@@ -13,8 +13,8 @@ import yaml
 from refusals import check_one_line
 from workflow import CLONE
 
-from svae.config import Configuration, config_file, resolve
-from svae.data_config import Conversion, Fetching, with_datasets
+from svae.config.data import Conversion, Fetching, with_datasets
+from svae.config.resolve import Configuration, config_file, resolve
 from svae.datasets.catalogue import catalogue
 from svae.errors import UserError
 from svae.settings.evaluation import EvaluationSettings
@@ -622,7 +622,7 @@ def test_the_schema_knows_the_choices():
 
 def test_the_configuration_is_light():
     heavy = ("tensorflow", "keras", "h5py", "numpy", "scipy", "matplotlib")
-    code = f"import sys, svae.config; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, svae.config.resolve; print([n for n in {heavy} if n in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stdout.strip() == "[]", run.stderr
 

@@ -7,8 +7,8 @@ import pytest
 import stores
 from pictures import decoded, enlarged, noise, places
 
-from svae.contact_sheet import draw, evenly_spaced, sheet_columns, sheet_text
 from svae.datasets import store
+from svae.report.draw_contact_sheet import draw, evenly_spaced, sheet_columns, sheet_text
 
 
 @pytest.mark.parametrize(

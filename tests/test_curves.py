@@ -5,9 +5,9 @@ import json
 import pytest
 from histories import make_record
 
-from svae import curves
 from svae.errors import UserError
-from svae.files import write_json
+from svae.jobs.files import write_json
+from svae.report import draw_curves
 
 D = 3072
 
@@ -32,7 +32,7 @@ def make_run(folder, records, objective="weighted", taken=None):
 def drawn(monkeypatch):
     """What the drawing is called with."""
     calls = []
-    monkeypatch.setattr(curves, "training_curves", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(draw_curves, "training_curves", lambda *arguments: calls.append(arguments))
     return calls
 
 
@@ -44,49 +44,49 @@ def test_values_and_their_axes(tmp_path, drawn):
         make_run(tmp_path / "a", elbo, "elbo", taken=2),
         make_run(tmp_path / "b", plain),
     ]
-    curves.draw(["second", "first"], paths, "target.png")
+    draw_curves.draw(["second", "first"], paths, "target.png")
     ((panels, chosen, title, target),) = drawn
     assert (title, target) == ("waves: training of each variant (seed 3)", "target.png")
     assert chosen == {"second": 2}
     labels = ["second", "first (w = 2)"]
     assert list(panels) == [
-        curves.WEIGHTED,
-        curves.ELBO,
-        curves.MSE,
-        curves.KL,
-        curves.MAPS,
-        curves.RATE,
+        draw_curves.WEIGHTED,
+        draw_curves.ELBO,
+        draw_curves.MSE,
+        draw_curves.KL,
+        draw_curves.MAPS,
+        draw_curves.RATE,
     ]
-    assert list(panels[curves.WEIGHTED].curves) == labels[1:]
-    assert list(panels[curves.ELBO].curves) == labels[:1]
-    for axis in (curves.MSE, curves.KL, curves.MAPS, curves.RATE):
+    assert list(panels[draw_curves.WEIGHTED].curves) == labels[1:]
+    assert list(panels[draw_curves.ELBO].curves) == labels[:1]
+    for axis in (draw_curves.MSE, draw_curves.KL, draw_curves.MAPS, draw_curves.RATE):
         assert list(panels[axis].curves) == labels
-    weighted = panels[curves.WEIGHTED].curves["first (w = 2)"]
+    weighted = panels[draw_curves.WEIGHTED].curves["first (w = 2)"]
     assert weighted["validation"] == [r["valid_objective_sse_plus_w_kl"] for r in plain]
     assert weighted["training"] == pytest.approx(
         [r["train_sse_per_image"] + 2 * r["train_kl_nats_per_image"] for r in plain]
     )
-    bound = panels[curves.ELBO].curves["second"]
+    bound = panels[draw_curves.ELBO].curves["second"]
     assert bound["validation"] == [-r["valid_elbo_nats_per_image"] for r in elbo]
     for label, records in zip(labels, (elbo, plain), strict=True):
-        assert panels[curves.MSE].curves[label]["training"] == pytest.approx(
+        assert panels[draw_curves.MSE].curves[label]["training"] == pytest.approx(
             [r["train_sse_per_image"] / D for r in records]
         )
         for axis, kind, key in (
-            (curves.MSE, "validation", "valid_mse_per_pixel"),
-            (curves.KL, "training", "train_kl_nats_per_image"),
-            (curves.KL, "validation", "valid_kl_nats_per_image"),
-            (curves.MAPS, "validation", "valid_active_maps"),
-            (curves.RATE, "training", "learning_rate"),
+            (draw_curves.MSE, "validation", "valid_mse_per_pixel"),
+            (draw_curves.KL, "training", "train_kl_nats_per_image"),
+            (draw_curves.KL, "validation", "valid_kl_nats_per_image"),
+            (draw_curves.MAPS, "validation", "valid_active_maps"),
+            (draw_curves.RATE, "training", "learning_rate"),
         ):
             assert panels[axis].curves[label][kind] == [r[key] for r in records]
 
 
 def test_one_objective_has_one_panel(tmp_path, drawn):
     paths = [make_run(tmp_path / name, [make_record(1)]) for name in "ab"]
-    curves.draw(["a", "b"], paths, "target.png")
+    draw_curves.draw(["a", "b"], paths, "target.png")
     ((panels, chosen, *_),) = drawn
-    assert curves.ELBO not in panels and len(panels) == 5
+    assert draw_curves.ELBO not in panels and len(panels) == 5
     assert chosen == {}
 
 
@@ -94,5 +94,5 @@ def test_a_run_without_its_history_is_an_error(tmp_path):
     path = make_run(tmp_path / "a", [make_record(1)])
     (tmp_path / "a/history.jsonl").unlink()
     with pytest.raises(UserError, match=r"history\.jsonl cannot be read"):
-        curves.draw(["a"], [path], tmp_path / "target.png")
+        draw_curves.draw(["a"], [path], tmp_path / "target.png")
     assert not (tmp_path / "target.png").exists()

@@ -7,8 +7,8 @@ import yaml
 from refusals import check_one_line
 from workflow import CLONE
 
-from svae.config import resolve
-from svae.data_config import with_datasets
+from svae.config.data import with_datasets
+from svae.config.resolve import resolve
 from svae.datasets.catalogue import catalogue
 from svae.errors import UserError
 

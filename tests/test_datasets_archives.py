@@ -15,14 +15,13 @@ import numpy as np
 import pytest
 from archives import KINDS, TAR_MODES, ZipMember, pack
 
-from svae.datasets import celeba, cifar10, images
-from svae.datasets.archives import (
+from svae.datasets.formats.archives import (
     checked_zip,
     damaged,
     members,
     zip_content,
 )
-from svae.datasets.readers import BrokenImage, Raw
+from svae.datasets.readers import BrokenImage, Raw, celeba, cifar10, images
 from svae.errors import UserError
 
 LIMIT = 1 << 20

@@ -123,7 +123,7 @@ def source_files(tmp_path):
 @pytest.mark.parametrize("name", ["mnist_5k", "mnist", "cifar10", "svhn"])
 def test_the_reader_gives_what_the_entry_says(name, source_files):
     entry = catalogue()[name]
-    reader = importlib.import_module(f"svae.datasets.{name}")
+    reader = importlib.import_module(f"svae.datasets.readers.{name}")
     raw = Raw(source_files(name), {file.role: file.limit for file in entry.files})
     counts = collections.Counter()
     shape = (entry.height, entry.width, entry.channels)

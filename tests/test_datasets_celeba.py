@@ -1,8 +1,7 @@
 import archives
 import pytest
 
-from svae.datasets import celeba
-from svae.datasets.readers import Picture, Raw
+from svae.datasets.readers import Picture, Raw, celeba
 from svae.errors import UserError
 
 LIMITS = {"archive": 1 << 24, "partition": 1 << 20}

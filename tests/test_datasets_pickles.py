@@ -5,7 +5,7 @@ import archives
 import numpy as np
 import pytest
 
-from svae.datasets.pickles import unpickle_arrays
+from svae.datasets.formats.pickles import unpickle_arrays
 from svae.errors import UserError
 
 

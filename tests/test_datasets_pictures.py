@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from svae.datasets.pictures import MOST_PIXELS, BrokenImage, Recipe, prepare
+from svae.datasets.formats.decoding import MOST_PIXELS, BrokenImage, Recipe, prepare
 
 GREY, COLOUR = Recipe(None, None, 1), Recipe(None, None, 3)
 ALL_FORMATS = ("JPEG", "PNG", "WEBP")

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from stores import write
 
-from svae.datasets.store import Store, scale
+from svae.datasets.store import Store
 from svae.datasets.store_writer import Writer
 from svae.errors import UserError
+from svae.pixels import scale
 
 ATTRIBUTES = {
     "dataset": "toy",

@@ -8,8 +8,7 @@ import pytest
 import scipy.io
 import scipy.sparse
 
-from svae.datasets import svhn
-from svae.datasets.readers import Raw
+from svae.datasets.readers import Raw, svhn
 from svae.errors import UserError
 
 LIMIT = 1 << 26

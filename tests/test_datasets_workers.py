@@ -13,7 +13,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from svae.datasets.pictures import BrokenImage, Recipe
+from svae.datasets.formats.decoding import BrokenImage, Recipe
 from svae.datasets.readers import Picture
 from svae.datasets.workers import prepared
 from svae.errors import UserError
@@ -137,7 +137,7 @@ def test_a_killed_worker_is_an_error_at_once(moment):
 SCRIPT = """
 import itertools, sys
 print("imported", flush=True)
-from svae.datasets.pictures import Recipe
+from svae.datasets.formats.decoding import Recipe
 from svae.datasets.readers import Picture
 from svae.datasets.workers import prepared
 

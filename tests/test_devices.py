@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from svae import devices
-from svae.devices import claim_gpu, gpus_for, visible_gpus
 from svae.errors import UserError
+from svae.jobs import devices
+from svae.jobs.devices import claim_gpu, gpus_for, visible_gpus
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -174,7 +174,7 @@ def python(script, *arguments, **options):
 CLAIM = """
     import logging, sys
     from pathlib import Path
-    from svae.devices import claim_gpu
+    from svae.jobs.devices import claim_gpu
 
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
     folder, *gpus = sys.argv[1:]
@@ -261,7 +261,7 @@ def test_without_gpus_nothing_is_locked(tmp_path):
 COMPUTE = """
     import hashlib, logging, os, sys
     from pathlib import Path
-    from svae.devices import set_up
+    from svae.jobs.devices import set_up
 
     assert "tensorflow" not in sys.modules
     logging.basicConfig(format="%(levelname)s %(message)s")
@@ -333,7 +333,7 @@ def test_gpu_that_must_be_used_and_that_tensorflow_lacks_is_an_error():
     process = python(
         """
         import sys
-        from svae.devices import set_up
+        from svae.jobs.devices import set_up
         from svae.errors import UserError
 
         try:
@@ -363,13 +363,13 @@ def test_number_of_threads_takes_effect(computed):
 
 def test_set_up_refuses_when_it_comes_too_late(computed):
     for output, _ in computed:
-        assert "TensorFlow was started before svae.devices.set_up" in output[6]
+        assert "TensorFlow was started before svae.jobs.devices.set_up" in output[6]
 
 
 def test_set_up_refuses_a_gpu_once_tensorflow_is_imported():
     process = python("""
         import sys, types
-        from svae.devices import set_up
+        from svae.jobs.devices import set_up
 
         sys.modules["tensorflow"] = types.ModuleType("tensorflow")
         set_up("0", 1)
@@ -398,7 +398,7 @@ config.experimental.set_memory_growth = lambda device, on: print("growth", devic
 def test_set_up_on_a_gpu(tmp_path, gpu, line):
     (tmp_path / "tensorflow.py").write_text(FAKE_TENSORFLOW)
     process = python(
-        "import sys; from svae.devices import set_up; print(set_up(sys.argv[1], 1, 'gpu'))",
+        "import sys; from svae.jobs.devices import set_up; print(set_up(sys.argv[1], 1, 'gpu'))",
         gpu,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )

@@ -7,13 +7,13 @@ import stores
 from builders import make_images, settings
 from histories import make_record
 
-from svae import training
-from svae.diagnosis import SATURATED_SHARE, WORSE, warnings_of, warnings_of_run
 from svae.errors import UserError
-from svae.files import read_json
-from svae.history import read_history
-from svae.principal_components import fit
+from svae.jobs.files import read_json
+from svae.scores.principal_components import fit
 from svae.settings.services import Services
+from svae.training import train as training
+from svae.training.diagnosis import SATURATED_SHARE, WORSE, warnings_of, warnings_of_run
+from svae.training.history import read_history
 
 D = 1000
 WEIGHTED = settings(epochs=99)

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from svae.disk import LateErrors, full_disk_explained, remove_leftovers, scratch_folder
 from svae.errors import UserError
+from svae.jobs.disk import LateErrors, full_disk_explained, remove_leftovers, scratch_folder
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -32,8 +32,8 @@ def test_only_the_leftovers_of_this_target_are_removed(tmp_path):
         (tmp_path / name).write_text("")
     code = f"""
 import os
-from svae.disk import scratch_folder
-from svae.files import replacing
+from svae.jobs.disk import scratch_folder
+from svae.jobs.files import replacing
 with scratch_folder({str(tmp_path / "a.h5")!r}) as folder, replacing({str(tmp_path / "a.h5")!r}):
     (folder / "file").write_text("x")
     os.kill(os.getpid(), 9)
@@ -91,7 +91,7 @@ def test_late_errors_come_late(tmp_path, checked):
     """A file of at most 1,000 bytes (RLIMIT_FSIZE) is as full a disk as any."""
     code = f"""
 import resource, signal
-from svae.disk import LateErrors
+from svae.jobs.disk import LateErrors
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 with LateErrors({str(tmp_path / "a")!r}) as file:

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from svae import draws
+from svae.model import keyed_random
 
 KEY = tf.constant([3, 1], tf.int64)
 
@@ -15,7 +15,7 @@ def compiled_and_not(function, *arguments):
 
 
 def test_normal_numbers_are_normal():
-    found = draws.normal((400, 500), KEY).numpy()
+    found = keyed_random.normal((400, 500), KEY).numpy()
     assert found.dtype == np.float32 and found.shape == (400, 500)
     assert np.abs(found).max() < 5.8
     assert stats.kstest(found.ravel(), "norm").pvalue > 0.01
@@ -28,15 +28,18 @@ def test_normal_numbers_are_normal():
 
 
 def test_normal_numbers_are_decided_by_their_key():
-    first, again = draws.normal((50,), KEY).numpy(), draws.normal(tf.constant([50]), KEY).numpy()
+    first, again = (
+        keyed_random.normal((50,), KEY).numpy(),
+        keyed_random.normal(tf.constant([50]), KEY).numpy(),
+    )
     np.testing.assert_array_equal(first, again)
     for key in ([3, 2], [4, 1]):
-        other = draws.normal((50,), tf.constant(key, tf.int64)).numpy()
+        other = keyed_random.normal((50,), tf.constant(key, tf.int64)).numpy()
         assert not np.any(other == first)
 
 
 def test_normal_numbers_are_the_same_with_xla():
-    plain, xla = compiled_and_not(lambda: draws.normal((70, 3), KEY))
+    plain, xla = compiled_and_not(lambda: keyed_random.normal((70, 3), KEY))
     np.testing.assert_allclose(plain, xla, rtol=1e-4, atol=1e-5)
 
 
@@ -44,7 +47,7 @@ def test_normal_numbers_are_the_same_with_xla():
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 def test_dropout(rate, dtype):
     x = tf.cast(tf.fill((300, 200), 3.0), dtype)
-    plain, xla = compiled_and_not(lambda: draws.dropout(x, rate, KEY))
+    plain, xla = compiled_and_not(lambda: keyed_random.dropout(x, rate, KEY))
     assert plain.dtype == x.dtype
     plain, xla = (tf.cast(values, tf.float32).numpy() for values in (plain, xla))
     gone = plain == 0
@@ -53,4 +56,6 @@ def test_dropout(rate, dtype):
         np.testing.assert_allclose(values[~gone], 3 / (1 - rate), rtol=1e-2)
     assert abs(gone.mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / gone.size)
     # the same entries in every type
-    np.testing.assert_array_equal(gone, draws.dropout(tf.ones(x.shape), rate, KEY).numpy() == 0)
+    np.testing.assert_array_equal(
+        gone, keyed_random.dropout(tf.ones(x.shape), rate, KEY).numpy() == 0
+    )

@@ -12,9 +12,10 @@ from builders import ELBO, SHAPE, gaussian_kl, make_images, make_model, to_x
 from scipy.special import erfinv
 from scipy.stats import norm
 
-from svae import batch_norm, draws, evaluation
-from svae.evaluation import Evaluator
-from svae.model import EVALUATION, SATURATION, draw_key
+from svae.model import batch_norm, keyed_random
+from svae.model.vae import EVALUATION, SATURATION, draw_key
+from svae.training import terms as evaluation
+from svae.training.terms import Evaluator
 
 D = int(np.prod(SHAPE))
 
@@ -33,7 +34,7 @@ def slow_terms(model, images, batch):
         loc, log_var = (p.numpy() for p in model.encode(x[None]))
         count = min(batch, len(images) - i // batch * batch)
         key = draw_key(model.seed, EVALUATION, i // batch)
-        noise = draws.normal((count, *model.latent_shape), key)[i % batch]
+        noise = keyed_random.normal((count, *model.latent_shape), key)[i % batch]
         z = loc + np.exp(log_var / 2) * noise
         decoded = model.decode(z)[0].numpy()
         sampled.append(np.square(x - decoded).sum())
@@ -228,7 +229,7 @@ def test_saturated_pixels_of_samples_are_those_in_grey_surroundings():
     model = saturating(0.05)
     found = Evaluator(model).saturated_samples(30)
     assert found["n_samples"] == 30
-    z = draws.normal((30, *model.latent_shape), draw_key(model.seed, SATURATION, 0))
+    z = keyed_random.normal((30, *model.latent_shape), draw_key(model.seed, SATURATION, 0))
     a = model.preactivation(z).numpy()
     y, count = np.tanh(a), 0
     for n, i, j, c in zip(*np.nonzero(abs(a) > 4), strict=True):

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from svae.errors import UserError
-from svae.files import file_hash, folder_listing, read_json, replacing, write_json
-from svae.logs import log_to
+from svae.jobs.files import file_hash, folder_listing, read_json, replacing, write_json
+from svae.jobs.logs import log_to
 
 
 def test_replacing_renames_at_the_end(tmp_path):

@@ -11,29 +11,29 @@ from pathlib import Path
 
 import pytest
 
-from svae.fingerprint import fingerprint, modules
+from svae.jobs.fingerprint import fingerprint, modules
 
 REPOSITORY = Path(__file__).parents[1]
 
 # What the rules fingerprint. Importing one imports at least what its stage runs.
 STAGES = [
     "svae.datasets.convert",
-    "svae.training",
-    "svae.sampling",
-    "svae.parzen",
-    "svae.scoring",
-    "svae.summary",
+    "svae.training.train",
+    "svae.sampling.prior",
+    "svae.scores.parzen",
+    "svae.scores.scoring",
+    "svae.report.summary",
     "svae.figures.grids",
-    "svae.contact_sheet",
-    "svae.baselines",
-    "svae.linear_vae",
-    "svae.principal_components",
-    "svae.measures",
-    "svae.grids",
+    "svae.report.draw_contact_sheet",
+    "svae.scores.sanity_rows",
+    "svae.scores.linear_vae",
+    "svae.scores.principal_components",
+    "svae.scores.measures",
+    "svae.report.draw_grids",
     "svae.report.page",
-    "svae.charts",
-    "svae.results",
-    "svae.curves",
+    "svae.report.draw_charts",
+    "svae.report.seeds",
+    "svae.report.draw_curves",
     "svae.datasets.verify",
 ]
 
@@ -806,7 +806,7 @@ def test_rule_fingerprints_what_its_script_imports(script, named):
             found = [name for name, path in zip(names, paths, strict=True) if path.exists()]
             imported |= set(found or [node.module])
     imported = {name for name in imported if name.startswith("svae.")}
-    imported -= {"svae.logs", "svae.set_aside"}
+    imported -= {"svae.jobs.logs", "svae.jobs.set_aside"}
     assert imported
     assert set(modules(*imported)) <= set(modules(*named))
 
@@ -849,7 +849,7 @@ def test_stage_covers_what_it_imports(imported, stage):
 
 
 def test_only_the_standard_library_is_needed():
-    script = "import svae.fingerprint as f; f.fingerprint('svae.files'); print('done')"
+    script = "import svae.jobs.fingerprint as f; f.fingerprint('svae.jobs.files'); print('done')"
     run = subprocess.run(
         [sys.executable, "-S", "-c", script], cwd=REPOSITORY, capture_output=True, text=True
     )

@@ -3,7 +3,7 @@
 import pytest
 
 from svae.errors import UserError
-from svae.geometry import check, doublings, fitting_latent_sizes
+from svae.model.geometry import check, doublings, fitting_latent_sizes
 
 
 def decoder_sides(d, stem, largest=300):

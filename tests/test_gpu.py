@@ -31,12 +31,12 @@ ENVIRONMENT = {
 
 SCORED = """
 import json, sys
-from svae import devices
+from svae.jobs import devices
 gpu = json.loads(sys.argv[1])
 devices.set_up(gpu, threads=1, device="auto" if gpu is None else "gpu")
 import numpy as np
 import tensorflow as tf
-from svae.kernel_density import log_likelihoods
+from svae.scores.kernel_density import log_likelihoods
 rng = np.random.default_rng(0)
 images = rng.uniform(-1, 1, (60, 3072)).astype(np.float32)
 samples = rng.uniform(-1, 1, (400, 3072)).astype(np.float32)

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from pictures import decoded, enlarged, noise, places
 
 from svae.figures.grids import Row, _labelled_rows, _titled
-from svae.grids import draw
+from svae.report.draw_grids import draw
 
 SHAPE = (16, 16, 3)
 ROWS, STEPS, COUNT = 2, 4, 5

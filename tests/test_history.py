@@ -9,8 +9,8 @@ from histories import make_record
 from scipy.stats import norm
 
 from svae.errors import UserError
-from svae.evaluation import Evaluator
-from svae.history import objectives, read_history
+from svae.training.history import objectives, read_history
+from svae.training.terms import Evaluator
 
 
 def test_reading(tmp_path):

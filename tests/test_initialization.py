@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from builders import make_images, make_model
 
-from svae.initialization import start_outputs
+from svae.training.initialization import start_outputs
 
 SHAPE = (32, 32, 3)
 EDGE = np.tanh(2)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from svae import layers
-from svae.networks import EPSILON, MOMENTUM
+from svae.model import fast_layers
+from svae.model.networks import EPSILON, MOMENTUM
 
 
 def random(*shape, seed=0, offset=0.0, dtype=tf.float32):
@@ -57,7 +57,7 @@ class TestTransposedConvolution:
         x = random(2, side, side, inputs, dtype=tf.float64)
         weights = [layer.kernel.value]
         expected = with_gradients(layer, x, weights)
-        found = with_gradients(lambda x: layers.transposed_convolution(layer, x), x, weights)
+        found = with_gradients(lambda x: fast_layers.transposed_convolution(layer, x), x, weights)
         assert_near(found, expected, 1e-13)
 
     def test_few_filters_are_rewritten(self):
@@ -65,12 +65,12 @@ class TestTransposedConvolution:
         layer = transposed(16, 3)
         layer.call = None
         x = random(2, 4, 4, 16, dtype=tf.float64)
-        assert layers.transposed_convolution(layer, x).shape == (2, 8, 8, 3)
+        assert fast_layers.transposed_convolution(layer, x).shape == (2, 8, 8, 3)
 
     def test_takes_images_of_other_sides_and_any_batch(self):
         layer = transposed(16, 3)
         function = tf.function(
-            lambda x: layers.transposed_convolution(layer, x),
+            lambda x: fast_layers.transposed_convolution(layer, x),
             input_signature=[tf.TensorSpec((None, 3, 4, 16), tf.float64)],
         )
         for count in (1, 3):
@@ -80,7 +80,7 @@ class TestTransposedConvolution:
     def test_computes_in_the_type_of_the_layer(self):
         layer = transposed(16, 3, dtype="mixed_bfloat16")
         x = random(2, 4, 4, 16)
-        found = layers.transposed_convolution(layer, x)
+        found = fast_layers.transposed_convolution(layer, x)
         assert found.dtype == tf.bfloat16
         assert_near([tf.cast(found, tf.float32)], [tf.cast(layer(x), tf.float32)], 0.02)
 
@@ -109,7 +109,7 @@ class TestBatchNorm:
         layer, exact = normaliser(channels), normaliser(channels, "float64")
         x = random(6, 8, 5, channels, offset=offset)
         found = with_gradients(
-            lambda x: layers.batch_norm(layer, x), x, [layer.gamma.value, layer.beta.value]
+            lambda x: fast_layers.batch_norm(layer, x), x, [layer.gamma.value, layer.beta.value]
         )
         expected = with_gradients(
             training_of(exact), tf.cast(x, tf.float64), [exact.gamma.value, exact.beta.value]
@@ -124,7 +124,7 @@ class TestBatchNorm:
         other = normaliser(channels, "float64")
         x = random(6, 8, 5, channels, offset=3.0, dtype=tf.float64)
         found = with_gradients(
-            lambda x: layers.batch_norm(layer, x), x, [layer.gamma.value, layer.beta.value]
+            lambda x: fast_layers.batch_norm(layer, x), x, [layer.gamma.value, layer.beta.value]
         )
         expected = with_gradients(training_of(other), x, [other.gamma.value, other.beta.value])
         assert_near(found, expected, 1e-12)
@@ -132,11 +132,11 @@ class TestBatchNorm:
 
     @pytest.mark.parametrize("channels", [3, 16])
     def test_momentum_is_read_at_each_call(self, channels):
-        """svae.batch_norm sets it to 0, so that the statistics of one batch stay in the layer."""
+        """svae.model.batch_norm sets it to 0: the statistics of one batch stay in the layer."""
         layer = normaliser(channels)
         layer.momentum = 0.0
         x = random(6, 8, 5, channels, offset=2.0)
-        layers.batch_norm(layer, x)
+        fast_layers.batch_norm(layer, x)
         np.testing.assert_allclose(layer.moving_mean, np.mean(x, (0, 1, 2)), rtol=1e-5)
         np.testing.assert_allclose(layer.moving_variance, np.var(x, (0, 1, 2)), rtol=1e-5)
 
@@ -148,7 +148,7 @@ class TestBatchNorm:
         # Means of 4096 values of 40: their sum is beyond float16, and bfloat16 would stop counting.
         x = tf.cast(random(16, 16, 16, channels, offset=40.0), dtype)
         weights = [layer.gamma.value, layer.beta.value]
-        y, *gradients = with_gradients(lambda x: layers.batch_norm(layer, x), x, weights)
+        y, *gradients = with_gradients(lambda x: fast_layers.batch_norm(layer, x), x, weights)
         assert y.dtype == dtype
         assert gradients[0].dtype == dtype
         exact = normaliser(channels, "float64")
@@ -162,7 +162,7 @@ class TestBatchNorm:
     def test_takes_any_batch(self, channels):
         layer, exact = normaliser(channels), normaliser(channels, "float64")
         function = tf.function(
-            lambda x: layers.batch_norm(layer, x),
+            lambda x: fast_layers.batch_norm(layer, x),
             input_signature=[tf.TensorSpec((None, 4, 4, channels), tf.float32)],
         )
         for count in (1, 3):

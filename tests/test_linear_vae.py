@@ -8,15 +8,17 @@ import pytest
 import stores
 from scipy.optimize import minimize
 
-from svae import evaluation, principal_components
-from svae.datasets.store import Store, scale
+from svae.datasets.store import Store
 from svae.errors import UserError
-from svae.files import write_json
-from svae.linear_vae import DRAWS, draw, score
-from svae.principal_components import fit, training_images
+from svae.jobs.files import write_json
+from svae.pixels import scale
+from svae.scores import principal_components
+from svae.scores.linear_vae import DRAWS, draw, score
+from svae.scores.principal_components import fit, training_images
+from svae.scores.spectrum import ACTIVE_VARIANCE, Spectrum, expectation, linear_vae, load
+from svae.scores.store_score import parzen_of
 from svae.settings.parzen import ParzenSettings
-from svae.spectrum import ACTIVE_VARIANCE, Spectrum, expectation, linear_vae, load
-from svae.store_score import parzen_of
+from svae.training import terms as evaluation
 
 EIGENVALUES = np.array([4.0, 2.0, 0.9, 0.3, 0.1])
 SETTINGS = ParzenSettings("disjoint", "auto", "auto", -1.0, 0.5, 6, False)

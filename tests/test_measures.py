@@ -10,13 +10,15 @@ from builders import ELBO, to_x
 from sklearn.neighbors import NearestNeighbors
 from test_training import SHAPE, TINY, make_store, train
 
-from svae import batch_norm, bound, measures, memorisation, pictures, wasserstein
 from svae.datasets.store import Store
 from svae.datasets.subset import subset
 from svae.errors import UserError
-from svae.measures import measure
-from svae.runs import load_model
-from svae.sampling import sample
+from svae.model import batch_norm
+from svae.model.saved import load_model
+from svae.sampling import examples
+from svae.sampling.prior import sample
+from svae.scores import bound, measures, memorisation, wasserstein
+from svae.scores.measures import measure
 from svae.settings.evaluation import EvaluationSettings
 from svae.settings.sampling import SamplingSettings
 
@@ -121,7 +123,7 @@ def test_pictures(found, parts):
     levels = 127.5 * (samples["samples"][:] + 1)
     assert np.abs(shown["samples"] - levels).max() <= 0.51
     # Rows lead from an even test image to the next one, by way of the middle of their latents.
-    assert shown["interpolations"].shape == (pictures.ROWS, pictures.STEPS, *SHAPE)
+    assert shown["interpolations"].shape == (examples.ROWS, examples.STEPS, *SHAPE)
     for row, steps in enumerate(shown["interpolations"]):
         np.testing.assert_array_equal(
             shown["interpolated"][row], images["test"][2 * row : 2 * row + 2]

@@ -9,10 +9,10 @@ import pytest
 from scipy import ndimage
 from sklearn.neighbors import NearestNeighbors
 
-from svae import memorisation
-from svae.datasets.store import scale
 from svae.errors import UserError
-from svae.memorisation import nearest, shares, subset
+from svae.pixels import scale
+from svae.scores import memorisation
+from svae.scores.memorisation import nearest, shares, subset
 
 SHAPE = (12, 12, 1)
 

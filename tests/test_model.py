@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 from builders import SHAPE, make_images, make_model, step, to_x
 
-from svae import draws
-from svae.model import DROPOUT, NOISE, draw_key
-from svae.training_step import TrainingStep
+from svae.model import keyed_random
+from svae.model.vae import DROPOUT, NOISE, draw_key
+from svae.training.step import TrainingStep
 
 VARIANTS = ["vanilla", "naive", "mvn", "low_rank"]
 D = int(np.prod(SHAPE))
@@ -48,7 +48,7 @@ def test_padding_changes_nothing_but_what_the_networks_see():
     loc, log_var = whole.encode(
         black_frame(x, -1.0), batch_statistics=True, dropout_seed=dropout_key
     )
-    noise = draws.normal(loc.shape, noise_key)
+    noise = keyed_random.normal(loc.shape, noise_key)
     decoded = whole.decode(loc + tf.exp(log_var / 2) * noise, batch_statistics=True)
     errors = np.square(x - decoded.numpy()[:, 2:-2, 2:-2])
     found = step(TrainingStep(padded, 1, 0.3), tf.constant(images))

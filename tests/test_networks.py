@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from svae.errors import UserError
-from svae.geometry import fitting_latent_sizes
-from svae.networks import Decoder, Encoder
+from svae.model.geometry import fitting_latent_sizes
+from svae.model.networks import Decoder, Encoder
 
 FITTING = [
     (image, d, stem)

@@ -7,9 +7,9 @@ from builders import ELBO, SHAPE, make_images, make_model, make_step, to_x
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
-from svae import draws, objectives, posteriors
-from svae.config import published_weight
-from svae.model import DROPOUT, NOISE, draw_key
+from svae.config.resolve import published_weight
+from svae.model import keyed_random
+from svae.model.vae import DROPOUT, NOISE, draw_key, objectives, posteriors
 
 D = int(np.prod(SHAPE))
 PI = np.pi
@@ -106,7 +106,7 @@ def gradients_of(loss, model, images):
         loc, log_var = model.encode(
             x, batch_statistics=True, dropout_seed=draw_key(model.seed, DROPOUT, first)
         )
-        noise = draws.normal(loc.shape, draw_key(model.seed, NOISE, first))
+        noise = keyed_random.normal(loc.shape, draw_key(model.seed, NOISE, first))
         decoded = model.decode(loc + tf.sqrt(tf.exp(log_var)) * noise, batch_statistics=True)
         kl = 0.5 * (loc**2 + tf.exp(log_var) - log_var - 1)
         value = loss((x - decoded) ** 2, kl)

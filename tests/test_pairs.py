@@ -7,8 +7,8 @@ import pytest
 import scipy.stats
 
 from svae.errors import UserError
-from svae.pairs import all_pairs, paired_difference, read_scores
-from svae.seeds import by_variant
+from svae.report.paired_differences import all_pairs, paired_difference, read_scores
+from svae.report.seeds import by_variant
 
 NAMES = ["naive", "vanilla", "own"]
 

@@ -12,12 +12,12 @@ import tensorflow as tf
 from sklearn.datasets import load_sample_images
 from sklearn.neighbors import KernelDensity
 
-from svae import kernel_density
-from svae.datasets.store import scale
 from svae.errors import UserError
-from svae.kernel_density import log_likelihoods
-from svae.parzen import ParzenResult, bits_per_dim, choose_sigma, score, sigma_grid
-from svae.squared_distances import Samples, by_products
+from svae.pixels import scale
+from svae.scores import kernel_density
+from svae.scores.kernel_density import log_likelihoods
+from svae.scores.parzen import ParzenResult, bits_per_dim, choose_sigma, score, sigma_grid
+from svae.scores.squared_distances import Samples, by_products
 
 TOLERANCE = 0.01  # nats per image
 SIGMAS = sigma_grid()

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from svae.datasets.store import scale
-from svae.pixels import to_bytes
+from svae.pixels import scale, to_bytes
 
 BYTES = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
 

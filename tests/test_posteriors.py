@@ -6,7 +6,7 @@ import tensorflow as tf
 from builders import gaussian_kl
 from scipy.stats import matrix_normal, multivariate_normal
 
-from svae.posteriors import (
+from svae.model.posteriors import (
     POSTERIORS,
     Options,
     kl,

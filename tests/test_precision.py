@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from builders import ELBO, to_x
 
-from svae.model import SpatialVAE
+from svae.model.vae import SpatialVAE
 
 # Bits behind the point: the precision of one operation. A network's is some times coarser.
 EPSILON = {"float32": 2.0**-23, "mixed_bfloat16": 2.0**-8, "mixed_float16": 2.0**-11}

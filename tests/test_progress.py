@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from svae.progress import Progress, Terminal
+from svae.training.progress import Progress, Terminal
 
 RECORD = {
     "train_sse_per_image": 10.0,
@@ -26,7 +26,7 @@ RECORD = {
 HOLDER = """
 import sys, time
 from pathlib import Path
-from svae.progress import Terminal
+from svae.training.progress import Terminal
 held = Terminal(Path(sys.argv[1]))
 if held:
     print("held", flush=True)

@@ -10,7 +10,7 @@ import pytest
 from builders import make_images
 from stores import write
 
-from svae.files import read_json
+from svae.jobs.files import read_json
 
 # 3 epochs of 20 steps of the default network, with dropout, batch norm and shuffling. A checkpoint
 # as often as steps allow. `kill`: where the process kills itself, and how often it passes there
@@ -18,11 +18,12 @@ from svae.files import read_json
 TRAIN = """
 import os, signal, sys
 from pathlib import Path
-from svae import devices
+from svae.jobs import devices
 devices.set_up(None, 1)
 import numpy as np
-from svae import batch_norm, checkpoints, evaluation, loop, training
-from svae.logs import log_to
+from svae.model import batch_norm
+from svae.training import checkpoints, terms, loop, train as training
+from svae.jobs.logs import log_to
 from svae.settings.services import Services
 from svae.settings.training import TrainingSettings
 
@@ -49,7 +50,7 @@ if where == "save":
 if where == "step":
     loop.tf.constant = killed_within(loop.tf.constant)
 if where == "validation":
-    evaluation.Evaluator.__call__ = killed_within(evaluation.Evaluator.__call__)
+    terms.Evaluator.__call__ = killed_within(terms.Evaluator.__call__)
 if where == "statistics":
     batch_norm.reestimate = killed_within(batch_norm.reestimate)
 settings = TrainingSettings(
@@ -188,7 +189,7 @@ def test_while_there_is_nothing_to_save_it_just_stops():
     code = """
 import os, signal, sys, time
 from svae.errors import Stopped
-from svae.stopping import stop_request
+from svae.training.stopping import stop_request
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 try:
     with stop_request() as request:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from test_training import SHAPE, make_store, train
 
-from svae.runs import load_model
-from svae.sampling import redrawn, sample
+from svae.model.saved import load_model
+from svae.sampling.prior import redrawn, sample
 from svae.settings.sampling import SamplingSettings
 
 
@@ -38,7 +38,7 @@ def test_latents_are_standard_normal(run, tmp_path, monkeypatch):
     model, record = load_model(run)
     model.image_shape = (3, 3, 4)
     model.decode = lambda z, batch_statistics: z
-    monkeypatch.setattr("svae.sampling.load_model", lambda folder: (model, record))
+    monkeypatch.setattr("svae.sampling.prior.load_model", lambda folder: (model, record))
     z, _ = drawn(run, tmp_path / "z.h5", n=4000, batch_size=1000)
     assert abs(z.mean()) < 4 / np.sqrt(z.size)
     assert abs(z.var() - 1) < 4 * np.sqrt(2 / z.size)
@@ -88,7 +88,7 @@ def test_a_failed_sampling_leaves_no_file(run, tmp_path, monkeypatch):
         raise RuntimeError("broken")
 
     model.decode = fail
-    monkeypatch.setattr("svae.sampling.load_model", lambda folder: (model, record))
+    monkeypatch.setattr("svae.sampling.prior.load_model", lambda folder: (model, record))
     with pytest.raises(RuntimeError):
         drawn(run, tmp_path / "samples.h5")
     assert list(tmp_path.iterdir()) == []

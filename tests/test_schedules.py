@@ -3,7 +3,7 @@
 import keras
 import pytest
 
-from svae.schedules import LearningRate, warmup
+from svae.training.schedules import LearningRate, warmup
 
 
 def test_warm_up_rises_linearly_to_one():

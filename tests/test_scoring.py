@@ -8,11 +8,12 @@ import pytest
 import stores
 from builders import make_images
 
-from svae import parzen, scoring
-from svae.datasets.store import Store, scale
+from svae.datasets.store import Store
 from svae.errors import UserError
-from svae.files import write_json
-from svae.scoring import CONTEXT, score
+from svae.jobs.files import write_json
+from svae.pixels import scale
+from svae.scores import parzen, scoring
+from svae.scores.scoring import CONTEXT, score
 from svae.settings.parzen import ParzenSettings
 from svae.settings.sampling import SamplingSettings
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from svae import set_aside
 from svae.errors import UserError
-from svae.files import read_json, write_json
-from svae.set_aside import SetAside, folder_for
+from svae.jobs import set_aside
+from svae.jobs.files import read_json, write_json
+from svae.jobs.set_aside import SetAside, folder_for
 
 SMALL, LARGE = {"settings": {"size": 32}, "code": "a"}, {"settings": {"size": 64}, "code": "a"}
 STORE, RUN = Path("data/waves.h5"), Path("runs/waves/mvn/seed-0")

@@ -9,11 +9,11 @@ from builders import ELBO
 from histories import make_record
 from test_training import TINY, make_store, same, train, weights
 
-from svae import loop, spikes
 from svae.errors import UserError
-from svae.files import read_json
-from svae.history import read_history
-from svae.spikes import SETTLED, SPIKE, described, spike_of
+from svae.jobs.files import read_json
+from svae.training import loop, spikes
+from svae.training.history import read_history
+from svae.training.spikes import SETTLED, SPIKE, described, spike_of
 
 
 def record(step, sse, kl, split="valid", **changes):

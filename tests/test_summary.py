@@ -10,7 +10,7 @@ import scipy.stats
 from reports import ATTRIBUTES, LICENSE, NO_VARIANCE, make_arguments
 
 from svae.errors import UserError
-from svae.summary import summarise
+from svae.report.summary import summarise
 
 
 def write(folder, names, seeds=(0,), attributes=ATTRIBUTES, **changes):

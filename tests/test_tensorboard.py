@@ -14,7 +14,7 @@ from histories import make_record
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
 
-from svae.tensorboard import TensorBoard
+from svae.training.tensorboard import TensorBoard
 
 SAMPLES, RECONSTRUCTIONS = "pictures/samples", "pictures/reconstructions"
 D = 32 * 32 * 3
@@ -255,11 +255,11 @@ import logging, os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 import visible
-from svae import devices
+from svae.jobs import devices
 devices.set_up(None, 1)
 from builders import make_images, make_model
 from histories import make_record
-from svae.tensorboard import TensorBoard
+from svae.training.tensorboard import TensorBoard
 
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 folder, records = Path(sys.argv[1]), []

@@ -13,17 +13,21 @@ import pytest
 import stores
 from builders import ELBO, make_images, settings
 
-from svae import batch_norm, set_aside, training, training_step
 from svae.datasets import store
 from svae.datasets.feed import Feed
 from svae.errors import UserError
-from svae.files import read_json
-from svae.history import read_history
-from svae.loop import Loop
-from svae.runs import RunFolder, load_model
-from svae.set_aside import SetAside
+from svae.jobs import set_aside
+from svae.jobs.files import read_json
+from svae.jobs.set_aside import SetAside
+from svae.model import batch_norm
+from svae.model.saved import load_model
 from svae.settings.services import Services
-from svae.training_step import TrainingStep
+from svae.training import step as training_step
+from svae.training import train as training
+from svae.training.history import read_history
+from svae.training.loop import Loop
+from svae.training.run_folder import RunFolder
+from svae.training.step import TrainingStep
 
 SHAPE = (32, 32, 1)
 TINY = settings(batch_size=8, epochs=2, dropout=0.5, kl_warmup_epochs=1.5)
@@ -155,7 +159,7 @@ def test_a_training_cut_short_before_its_record_ends_as_if_it_was_not(
 
 HOLDER = """
 import sys, time
-from svae.runs import RunFolder
+from svae.training.run_folder import RunFolder
 with RunFolder(sys.argv[1]).only_writer():
     print("held", flush=True)
     time.sleep(60)

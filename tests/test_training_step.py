@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 from builders import ELBO, SHAPE, make_images, make_step, step
 
-from svae.objectives import LOG_VARIANCE_FLOOR
-from svae.posteriors import POSTERIORS
-from svae.training_step import saturation_penalty
+from svae.model.objectives import LOG_VARIANCE_FLOOR
+from svae.model.posteriors import POSTERIORS
+from svae.training.step import saturation_penalty
 
 D = math.prod(SHAPE)
 

@@ -9,10 +9,10 @@ import pytest
 from scipy import ndimage, stats
 from scipy.special import gamma
 
-from svae import wasserstein
-from svae.datasets.store import scale
 from svae.errors import UserError
-from svae.wasserstein import (
+from svae.pixels import scale
+from svae.scores import wasserstein
+from svae.scores.wasserstein import (
     compare,
     directions,
     distance,

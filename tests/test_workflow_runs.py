@@ -126,7 +126,7 @@ def test_a_setting_and_back_again_trains_and_converts_nothing(tmp_path):
 
     def listed(*arguments):
         done = subprocess.run(
-            [sys.executable, "-m", "svae.set_aside", *arguments],
+            [sys.executable, "-m", "svae.jobs.set_aside", *arguments],
             cwd=tmp_path,
             capture_output=True,
             text=True,

@@ -1,5 +1,5 @@
 """The GPUs of the machine, looked for before the process of the tests hides them from itself."""
 
-from svae.devices import visible_gpus
+from svae.jobs.devices import visible_gpus
 
 GPUS = visible_gpus()

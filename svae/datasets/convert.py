@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from svae.datasets.catalogue import Dataset, SourceFile, catalogue
-from svae.datasets.pictures import Recipe
+from svae.datasets.formats.decoding import Recipe
 from svae.datasets.readers import BrokenImage, Raw
 from svae.datasets.store_writer import Writer
 from svae.datasets.workers import Prepared, prepared
-from svae.disk import full_disk_explained, remove_leftovers, scratch_folder
 from svae.errors import UserError
-from svae.files import file_hash
-from svae.provenance import software
+from svae.jobs.disk import full_disk_explained, remove_leftovers, scratch_folder
+from svae.jobs.files import file_hash
+from svae.jobs.provenance import software
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def convert(
     published = [source for source in entry.files if source.role in files and source.known_hash]
     notes = _differences(published, files, hashes)
 
-    reader = importlib.import_module(f"svae.datasets.{dataset}")
+    reader = importlib.import_module(f"svae.datasets.readers.{dataset}")
     recipe = Recipe(crop, size, channels or entry.channels)
     output = Path(output)
     remove_leftovers(output)

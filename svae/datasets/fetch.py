@@ -29,7 +29,7 @@ from svae.datasets.verify import (
     way_out,
 )
 from svae.errors import UserError
-from svae.files import read_json
+from svae.jobs.files import read_json
 
 log = logging.getLogger(__name__)
 

@@ -74,11 +74,6 @@ class Store:
         self._file.close()
 
 
-def scale(images: np.ndarray) -> np.ndarray:
-    """The scale of training: uint8 images of any shape to float32 x = image / 127.5 - 1."""
-    return images.astype(np.float32) / np.float32(127.5) - np.float32(1)
-
-
 _REMAKE = "delete it and run the pipeline again, which converts the data set anew."
 
 

@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 
 from svae.datasets.store import SPLITS, encode
-from svae.disk import LateErrors, full_disk_explained
-from svae.files import replacing
+from svae.jobs.disk import LateErrors, full_disk_explained
+from svae.jobs.files import replacing
 
 # A chunk is what one random access reads: at most so many bytes, 16 images of 64x64x3. Left
 # uncompressed, because photographs shrink little and reading is then as fast as the disk.

@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 
 from svae.errors import UserError
-from svae.files import file_hash
+from svae.jobs.files import file_hash
 
 _START_BYTES = 1 << 16  # of a file that may be a page
 

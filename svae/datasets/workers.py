@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from svae.datasets.pictures import Recipe, prepare
+from svae.datasets.formats.decoding import Recipe, prepare
 from svae.datasets.readers import BrokenImage, Picture
 from svae.errors import UserError
 

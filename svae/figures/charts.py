@@ -19,7 +19,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocato
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from svae.figures.style import RING, blank, line, save, sign, text_width
-from svae.pairs import Pair
+from svae.report.paired_differences import Pair
 
 WIDTH = 2000  # of a chart, in pixels
 TITLE, AXIS = 70, 130  # above the axes, and below them without their legend, in pixels

@@ -73,7 +73,7 @@ def contact_sheet(
     splits: name -> the images to show, uint8 (shown, height, width, channel) with one or three
     channels, and how many images the split has. They stand in rows of `columns`; nothing is
     stretched, and each pixel of an image covers the same whole number of the figure's. Title,
-    above, and caption, below, are broken into lines that fit; see svae.contact_sheet.
+    above, and caption, below, are broken into lines that fit; see svae.report.draw_contact_sheet.
     """
     save(_sheet(splits, title, caption, columns), target)
 

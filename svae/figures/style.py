@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-from svae.files import replacing
+from svae.jobs.files import replacing
 
 DPI = 200
 LETTER = 18  # the width of a letter of font size 10, in pixels; few are wider

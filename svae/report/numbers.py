@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from svae.files import read_json
-from svae.pairs import paired_difference
-from svae.spikes import DOMINATED
+from svae.jobs.files import read_json
+from svae.report.paired_differences import paired_difference
+from svae.training.spikes import DOMINATED
 
 CONFIDENCE = 0.95
 NOTHING = "-"  # in the place of a number that there is not

@@ -9,14 +9,14 @@ from typing import Any
 import jinja2
 import yaml
 
-from svae.files import replacing
+from svae.jobs.files import replacing
 from svae.report import tables
 from svae.report.answer import answer, warnings
+from svae.report.captions import pictures
 from svae.report.numbers import RULES, Code, Number, half_width
-from svae.report.pictures import pictures
 from svae.report.study import Files, Study, read
 
-TEMPLATES = Path(__file__).parents[1] / "templates"
+TEMPLATES = Path(__file__).with_name("templates")
 TEMPLATE = "report.html.j2"
 
 PathLike = Path | str
@@ -41,7 +41,7 @@ def write(
 
     attributes: of the store (`svae.datasets.store.Store.attributes`). license: terms of use of the
     images, as in the catalogue. config: the configuration that ran. figures: PNG files by name,
-    such as `sigma_curves`: see `svae.report.pictures`; those that are missing are left out.
+    such as `sigma_curves`: see `svae.report.captions`; those that are missing are left out.
     samples: PNG files by variant.
     commit, changed: as `commit_of` gives them.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from svae.errors import UserError
 from svae.report.numbers import PAIRED_MEAN, Document, Source, half_width, number
-from svae.seeds import by_variant
+from svae.report.seeds import by_variant
 
 # The variant that differences are taken to, where it is there; else the first one.
 REFERENCE = "vanilla"

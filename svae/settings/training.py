@@ -26,7 +26,7 @@ class TrainingSettings:
     learning_rate: float  # of Adam, the largest one of the schedule
     learning_rate_schedule: str  # constant or cosine (to 0 at the last step)
     learning_rate_warmup_epochs: float  # the learning rate rises linearly from 0 over these
-    saturation_penalty: float  # of pre-tanh activations beyond 3, see svae.training_step; 0: none
+    saturation_penalty: float  # of pre-tanh activations beyond 3, see svae.training.step; 0: none
     gradient_clip_norm: float | None  # gradients are scaled down to this global norm; None: never
     on_spike: str  # rollback, stop or ignore: after an epoch far worse than the best before it
     weights: str  # last or best: of which epoch the final weights are

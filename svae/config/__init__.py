@@ -1,0 +1,1 @@
+"""The configuration: read, checked, and resolved into the settings of each stage. No TensorFlow."""

@@ -1,0 +1,1 @@
+"""Reading untrusted files: archives, LMDB, MATLAB and pickle files, encoded images."""

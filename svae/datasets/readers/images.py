@@ -1,0 +1,61 @@
+"""The user's own images: JPEG, PNG and WebP files in a folder, a zip or a tar archive."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from svae.datasets.formats.archives import members
+from svae.datasets.readers import Picture, Raw
+from svae.datasets.splits import by_name
+from svae.errors import UserError
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+_FRACTIONS = {"train": 0.8, "valid": 0.1, "test": 0.1}
+
+SPLIT_RULE = (
+    "by the SHA-256 of the file name with its folders inside the folder or archive: 80 % train, "
+    "10 % valid, 10 % test; images that are added later move none"
+)
+
+
+def read(raw: Raw) -> Iterator[Picture]:
+    """Every image as the bytes of its file, sorted by name or, from a tar archive, in its order.
+
+    The names are those inside the folder or archive. A folder around all of them stays part of
+    the names, and so of the split: a folder `faces`, and an archive that holds `faces/...`, are
+    split differently.
+
+    Args:
+        raw: `archive`, a folder, a zip or a tar archive. Files of other suffixes are passed over,
+            with one warning that counts them.
+
+    Raises:
+        UserError: no such image, or an archive that is damaged or not harmless.
+    """
+    archive = raw.files["archive"]
+    others = Counter()
+
+    def wanted(name: str) -> bool:
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix not in SUFFIXES:
+            others[suffix] += 1
+        return suffix in SUFFIXES
+
+    found = False
+    for name, content in members(archive, wanted, raw.limits["archive"]):
+        found = True
+        yield Picture(by_name(name, _FRACTIONS), name, content)
+    if not found:
+        raise UserError(
+            f"{archive} holds no image: give a folder, a zip or a tar archive with files that end "
+            f"in {', '.join(SUFFIXES)} in config.yaml under `sources.images.archive`."
+        )
+    if others:
+        counts = ", ".join(
+            f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(others.items())
+        )
+        log.warning("%s: passed over %s; read are %s", archive, counts, ", ".join(SUFFIXES))

@@ -1,0 +1,89 @@
+"""MNIST, 70,000 digits, from its two official files of images.
+
+Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits"; their page
+describes the IDX format: big-endian 32-bit numbers 2051, images, rows and columns, then the pixels,
+row by row, 255 being ink.
+"""
+
+import contextlib
+import gzip
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+
+from svae.datasets.formats.archives import damaged
+from svae.datasets.readers import Picture, Raw
+from svae.datasets.splits import SEED, shuffled
+from svae.errors import UserError
+
+SPLIT_RULE = (
+    f"test: the official test images; the training images in a fixed shuffle (seed {SEED}): the "
+    "last tenth valid, the others train"
+)
+
+_SIDE = 28
+_PIXELS = _SIDE * _SIDE
+_HEADER = struct.Struct(">4I")
+_IMAGES = 2051
+_GZIP = b"\x1f\x8b"
+
+
+def read(raw: Raw) -> Iterator[Picture]:
+    """Every digit, uint8 (28, 28, 1): train, valid, test.
+
+    Args:
+        raw: files `train_images` and `test_images`, compressed by gzip or not.
+
+    Raises:
+        UserError: not such a file, or a damaged one, or one that unpacks to more than its limit.
+    """
+    training, test = (_images(raw, role) for role in ("train_images", "test_images"))
+    order = shuffled(len(training))
+    valid = max(1, len(training) // 10)
+    for split, role, images, numbers in (
+        ("train", "train_images", training, order[:-valid]),
+        ("valid", "train_images", training, order[-valid:]),
+        ("test", "test_images", test, range(len(test))),
+    ):
+        for number in numbers:
+            yield Picture(split, f"{raw.files[role].name}, image {number}", images[number])
+
+
+def _images(raw: Raw, role: str) -> np.ndarray:
+    """The images of one file: uint8 (n, 28, 28, 1)."""
+    path = raw.files[role]
+    with damaged(path, "MNIST file"), path.open("rb") as file:
+        compressed = file.read(len(_GZIP)) == _GZIP
+        file.seek(0)
+        with gzip.open(file) if compressed else contextlib.nullcontext(file) as content:
+            pixels, problem = _pixels(content, raw.limits[role])
+    if problem:
+        raise UserError(
+            f"{path} is no official file of MNIST images: {problem}. Delete it and fetch it again, "
+            f"or give another copy in config.yaml under `sources.mnist.{role}`."
+        )
+    return np.frombuffer(pixels, np.uint8).reshape(-1, _SIDE, _SIDE, 1)
+
+
+def _pixels(content: BinaryIO, limit: int) -> tuple[bytes, str]:
+    """The pixels, and what is wrong with them; reads no more than the header may promise."""
+    header = content.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        return b"", f"it holds {len(header)} bytes, less than a header"
+    kind, count, height, width = _HEADER.unpack(header)
+    if kind != _IMAGES:
+        return b"", f"it begins with the number {kind} where files of images have {_IMAGES}"
+    if (height, width) != (_SIDE, _SIDE):
+        return b"", f"its images have {height}x{width} pixels, not {_SIDE}x{_SIDE}"
+    size = count * _PIXELS
+    if not 0 < size <= limit:
+        return b"", f"it promises {count} images; it may hold 1 to {limit // _PIXELS}"
+    pixels = content.read(size)
+    if len(pixels) < size:
+        return b"", f"it promises {count} images and holds {len(pixels) // _PIXELS}"
+    # Asking for more also makes gzip compare its checksum.
+    if content.read(1):
+        return b"", f"it promises {count} images and holds more"
+    return pixels, ""

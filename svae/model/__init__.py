@@ -1,0 +1,1 @@
+"""The model: posteriors, objectives, networks, and SpatialVAE, which joins them."""

@@ -1,0 +1,84 @@
+"""Batch-norm statistics, estimated over the training set with the weights at rest.
+
+Moving averages lag behind weights that move, and remember the dropout of training. After training
+each layer's mean and variance are taken anew over one pass, layers below using the statistics of
+the batch, dropout off: mean = E[m_B], variance = E[v_B + m_B^2] - mean^2 over batches B (Wu and
+Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3).
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from svae.model.vae import EVALUATION, SpatialVAE, scaled
+
+
+def layers(model: SpatialVAE) -> list[keras.layers.BatchNormalization]:
+    return [block.batch_norm for part in (model.encoder, model.decoder) for block in part.blocks]
+
+
+@contextlib.contextmanager
+def statistics_of_means(
+    model: SpatialVAE, batches: Iterable[np.ndarray], check: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Within it, the statistics are those of posterior means; arguments as for `reestimate`.
+
+    Most latent entries carry nothing: their posterior is the prior, of variance 1, and their mean
+    is constant. What a decoder makes of means has other statistics than what it makes of samples,
+    and normalised by those of samples the reconstructions of means are worse, not better, than
+    those of samples (docs/training.md).
+    """
+    variables = [v for norm in layers(model) for v in (norm.moving_mean, norm.moving_variance)]
+    before = [variable.numpy() for variable in variables]
+    try:
+        reestimate(model, batches, check, sampled=False)
+        yield
+    finally:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+
+
+def reestimate(
+    model: SpatialVAE,
+    batches: Iterable[np.ndarray],
+    check: Callable[[], None] = lambda: None,
+    sampled: bool = True,
+) -> None:
+    """Set the moving statistics of every batch-norm layer from uint8 batches of training images.
+
+    The decoder is fed posterior samples, as in training, or without `sampled` their means;
+    generation feeds it prior samples, whose statistics differ where posterior and prior do. `check`
+    is called before each batch, and stops the pass by raising.
+    """
+    norms = layers(model)
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0  # so that a pass leaves the statistics of its batch in the layer
+
+    @tf.function(reduce_retracing=True)
+    def run(images: tf.Tensor, index: tf.Tensor) -> None:
+        loc, log_var = model.encode(scaled(images), batch_statistics=True)
+        z = model.draw(loc, log_var, EVALUATION, index) if sampled else loc
+        model.decode(z, batch_statistics=True)
+
+    count = 0
+    means = [0.0] * len(norms)
+    squares = [0.0] * len(norms)
+    try:
+        for index, images in enumerate(batches):
+            check()
+            run(tf.constant(images), tf.constant(index))
+            for i, norm in enumerate(norms):
+                mean = np.asarray(norm.moving_mean, np.float64)
+                means[i] += mean
+                squares[i] += np.asarray(norm.moving_variance, np.float64) + mean**2
+            count += 1
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    for norm, mean, square in zip(norms, means, squares, strict=True):
+        norm.moving_mean.assign(mean / count)
+        norm.moving_variance.assign(square / count - (mean / count) ** 2)

@@ -1,0 +1,50 @@
+"""The training objectives, per image and in sums: functions of the mean SSE and the mean KL.
+
+    weighted   SSE + w KL
+    elbo       the negative evidence lower bound, in nats, for a Gaussian decoder of variance v:
+                   0.5 D log(2 pi v) + SSE / (2 v) + beta KL
+
+SSE is the sum over an image's D pixel values (on [-1, 1]) of the squared error, KL the sum over its
+latent entries in nats. The published code takes means of both, mean(SSE / D) + mean(KL / L) over L
+latent entries; per image that is (SSE + (D / L) KL) / D, so its weight is w = D / L (see
+svae.config.resolve.published_weight). The optimizer sees every objective divided by D, which makes
+the published gradient exact.
+
+With decoder_variance `optimal`, v = mean squared error of the batch (Rybkin, Daniilidis, Levine
+2021, "Simple and effective VAE training with calibrated decoders"), so that the gradient of the SSE
+term is that of 0.5 D log MSE. A weight w equals a unit-beta variance v = w / 2, or beta = w / 2 at
+v = 1.
+"""
+
+import math
+
+import tensorflow as tf
+
+LOG_VARIANCE_FLOOR = -6.0  # of a learned variance: a standard deviation of 0.05 on [-1, 1]
+
+
+def weighted(sse: tf.Tensor, kl: tf.Tensor, weight: tf.Tensor | float) -> tf.Tensor:
+    """SSE + w KL, in squared pixel units of [-1, 1]."""
+    return sse + weight * kl
+
+
+def negative_elbo(
+    sse: tf.Tensor,
+    kl: tf.Tensor,
+    log_variance: tf.Tensor | float,
+    dimension: int,
+    beta: tf.Tensor | float,
+) -> tf.Tensor:
+    """The negative evidence lower bound in nats (at beta = 1), for v = exp(log_variance)."""
+    log_normaliser = 0.5 * dimension * (math.log(2.0 * math.pi) + log_variance)
+    return log_normaliser + 0.5 * sse * tf.exp(-log_variance) + beta * kl
+
+
+def optimal_log_variance(sse: tf.Tensor, dimension: int) -> tf.Tensor:
+    """log MSE: the log variance at which the ELBO is largest for this SSE."""
+    return tf.math.log(sse / dimension)
+
+
+def equivalent_weight(variance: float, beta: float) -> float:
+    """The w at which SSE + w KL is proportional to the ELBO's SSE / (2 v) + beta KL: 2 v beta."""
+    return 2.0 * variance * beta

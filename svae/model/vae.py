@@ -1,0 +1,157 @@
+"""SpatialVAE: posterior, networks and objective joined in one keras.Model."""
+
+import math
+from dataclasses import replace
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from svae.model import keyed_random, objectives, posteriors
+from svae.model.networks import Decoder, Encoder
+from svae.pixels import to_x
+from svae.settings.training import TrainingSettings
+
+# Streams of random numbers that never meet: each draw's key is (seed, stream) and its counter.
+NOISE, DROPOUT, EVALUATION, SATURATION = 0, 1, 2, 3
+
+
+def draw_key(seed: int, stream: int, counter: tf.Tensor | int) -> tf.Tensor:
+    """The seed of one stateless draw, two int64: a function of its place alone, so that a training
+    that goes on after a stop draws what it would have drawn without the stop."""
+    counter = tf.cast(counter, tf.int64)  # 0 of another type would be another place
+    return tf.random.experimental.stateless_fold_in(tf.constant([seed, stream]), counter)
+
+
+def scaled(images: tf.Tensor) -> tf.Tensor:
+    """uint8 images -> x, float32: svae.pixels.scale in TensorFlow."""
+    return to_x(tf.cast(images, tf.float32))
+
+
+def per_image(terms: tf.Tensor) -> tf.Tensor:
+    """Sums over all but the first axis: (batch, a, b, c) -> (batch,)."""
+    return tf.reduce_sum(terms, axis=[1, 2, 3])
+
+
+class SpatialVAE(keras.Model):
+    """A VAE whose latent is N feature maps of d x d.
+
+    `image_shape`: (height, width, channel) of the data; `padding`: pixels of black (-1) on each
+    side that the networks see around an image and that nothing else does: every reconstruction,
+    sample and sum over pixels is of the image alone. `dimension` D = height * width * channel.
+
+    `settings.precision` is that of the networks. What `encode` and `decode` give is float32, and so
+    is all arithmetic of posterior and objective.
+    """
+
+    def __init__(
+        self, image_shape: tuple[int, int, int], padding: int, settings: TrainingSettings, seed: int
+    ):
+        super().__init__()
+        height, width, channels = image_shape
+        side = height + 2 * padding
+        stem = posteriors.POSTERIORS[settings.posterior].stem
+        self.image_shape = image_shape
+        self.padding = padding
+        self.settings = settings
+        self.seed = seed
+        self.dimension = height * width * channels
+        self.latent_shape = (settings.latent_size, settings.latent_size, settings.latent_maps)
+        outputs = posteriors.output_count(
+            settings.posterior, settings.latent_size, settings.latent_maps
+        )
+        keras.utils.set_random_seed(seed)
+        self.encoder = Encoder(
+            outputs, settings.dropout, settings.precision, settings.initialization
+        )
+        self.decoder = Decoder(side, channels, settings.latent_size, stem, settings.precision)
+        # Log of the decoder's variance. Not in trainable_variables: learned, it has its own rate.
+        variance = settings.decoder_variance
+        start = math.log(variance) if isinstance(variance, int | float) else 0.0
+        self.log_variance = self.add_weight(
+            name="log_variance",
+            shape=(),
+            initializer=keras.initializers.Constant(start),
+            trainable=False,
+        )
+        self(tf.zeros((1, *image_shape)))  # makes the weights
+
+    def encode(
+        self, x: tf.Tensor, batch_statistics: bool = False, dropout_seed: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """x (batch, height, width, channel) in [-1, 1] -> loc, log_var, both (batch, d, d, N)."""
+        p = self.padding
+        if p:
+            x = tf.pad(x, [[0, 0], [p, p], [p, p], [0, 0]], constant_values=-1.0)
+        outputs = self.encoder(x, batch_statistics=batch_statistics, dropout_seed=dropout_seed)
+        d, _, n = self.latent_shape
+        outputs = tf.cast(outputs, tf.float32)
+        options = posteriors.Options(
+            self.settings.log_var_limit, self.settings.low_rank_start or "published"
+        )
+        return posteriors.parameters(self.settings.posterior, outputs, d, n, options)
+
+    def decode(self, z: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
+        """z (batch, d, d, N) -> decoder means (batch, height, width, channel) in [-1, 1]."""
+        return tf.tanh(self.preactivation(z, batch_statistics=batch_statistics))
+
+    def preactivation(self, z: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
+        """What `decode` takes the tanh of: (batch, height, width, channel), float32."""
+        a = tf.cast(self.decoder(z, batch_statistics=batch_statistics), tf.float32)
+        p = self.padding
+        return a[:, p:-p, p:-p, :] if p else a
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Reconstruction from the posterior mean."""
+        return self.decode(self.encode(x)[0])
+
+    def draw(
+        self, loc: tf.Tensor, log_var: tf.Tensor, stream: int, counter: tf.Tensor
+    ) -> tf.Tensor:
+        """One posterior sample an image, (batch, d, d, N), by the noise of this place."""
+        noise = keyed_random.normal(tf.shape(loc), draw_key(self.seed, stream, counter))
+        return posteriors.sample(loc, log_var, noise)
+
+    def objective(
+        self,
+        sse: tf.Tensor,
+        kl: tf.Tensor,
+        log_variance: tf.Tensor | float,
+        factor: tf.Tensor | float = 1.0,
+    ) -> tf.Tensor:
+        """The objective from mean SSE and mean KL per image; `factor` is the warm-up's."""
+        settings = self.settings
+        if settings.objective == "weighted":
+            return objectives.weighted(sse, kl, factor * settings.kl_weight)
+        return objectives.negative_elbo(
+            sse, kl, log_variance, self.dimension, factor * settings.beta
+        )
+
+    def in_float32(self) -> "SpatialVAE":
+        """A model with the same weights that computes in float32."""
+        precise = replace(self.settings, precision="float32")
+        twin = SpatialVAE(self.image_shape, self.padding, precise, self.seed)
+        twin.set_weights(self.get_weights())
+        return twin
+
+    def equivalent_weight(self) -> float:
+        """w of SSE + w KL, or under the ELBO the w that its variance and beta amount to now."""
+        if self.settings.objective == "weighted":
+            return self.settings.kl_weight
+        return objectives.equivalent_weight(self.decoder_variance(), self.settings.beta)
+
+    def kl_weights(self) -> dict[str, float | None]:
+        """The KL weight and what it equals, as every history line and result shows them."""
+        w = self.equivalent_weight()
+        return {
+            "kl_weight": w,
+            "equivalent_variance_at_unit_beta": w / 2,
+            "equivalent_beta_at_unit_variance": w / 2,
+            "decoder_variance": self.decoder_variance(),
+        }
+
+    def decoder_variance(self) -> float | None:
+        """The Gaussian decoder's variance on [-1, 1] pixels; None for the weighted objective."""
+        if self.settings.objective == "weighted":
+            return None
+        return float(np.exp(keras.ops.convert_to_numpy(self.log_variance)))

@@ -1,0 +1,75 @@
+"""The picture of the training curves of all variants."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from svae.figures.curves import Panel, training_curves
+from svae.jobs.files import read_json
+from svae.training.history import objectives, read_history
+
+WEIGHTED = "objective: SSE + w KL\n(squared pixel units per image)"
+ELBO = "objective: negative ELBO\n(nats per image)"
+MSE = "MSE per pixel\n(pixels on [-1, 1])"
+KL = "KL\n(nats per image)"
+MAPS = "active latent maps"
+RATE = "learning rate"
+
+
+def draw(variants: Sequence[str], records: Sequence[Path | str], target: Path | str) -> None:
+    """Write the picture, as a PNG. `records`: the run.json of each variant; its history lies
+    beside it. Objectives of different units have panels of their own."""
+    panels: dict[str, Panel] = {
+        WEIGHTED: Panel(wide=True),
+        ELBO: Panel(),
+        MSE: Panel(wide=True),
+        KL: Panel(from_zero=True),
+        MAPS: Panel(from_zero=True),
+        RATE: Panel(from_zero=True),
+    }
+    chosen = {}
+    for variant, path in zip(variants, records, strict=True):
+        run = read_json(path)
+        label = _label(variant, run)
+        for axis, curves in _curves(run, read_history(Path(path).parent)).items():
+            panels[axis].curves[label] = curves
+        if run["weights_of_epoch"] < run["epochs_trained"]:
+            chosen[label] = run["weights_of_epoch"]
+    shown = {axis: panel for axis, panel in panels.items() if panel.curves}
+    # The runs of one picture are of one data set and seed.
+    title = f"{run['dataset']}: training of each variant (seed {run['seed']})"
+    training_curves(shown, chosen, title, target)
+
+
+def _label(variant: str, run: dict[str, Any]) -> str:
+    """The variant; under the weighted objective with its w, on which the objective's height
+    depends."""
+    return variant if run["objective"] == "elbo" else f"{variant} (w = {run['kl_weight']:.3g})"
+
+
+def _curves(
+    run: dict[str, Any], history: list[dict[str, Any]]
+) -> dict[str, dict[str, list[float]]]:
+    """Axis -> training, validation or both -> a value an epoch."""
+    dimension = run["dimension"]
+    losses = [objectives(record, dimension) for record in history]
+
+    def values(key: str) -> list[float]:
+        return [record[key] for record in history]
+
+    return {
+        ELBO if run["objective"] == "elbo" else WEIGHTED: {
+            "training": [loss["train"] for loss in losses],
+            "validation": [loss["valid"] for loss in losses],
+        },
+        MSE: {
+            "training": [sse / dimension for sse in values("train_sse_per_image")],
+            "validation": values("valid_mse_per_pixel"),
+        },
+        KL: {
+            "training": values("train_kl_nats_per_image"),
+            "validation": values("valid_kl_nats_per_image"),
+        },
+        MAPS: {"validation": values("valid_active_maps")},
+        RATE: {"training": values("learning_rate")},
+    }

@@ -1,0 +1,43 @@
+"""Several seeds: lists of paths with one for each variant and seed, and one score from several."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+from svae.jobs.files import read_json, write_json
+
+
+def by_variant(variants: Sequence[str], paths: Sequence[Path | str]) -> dict[str, list[Path | str]]:
+    """Variant -> its paths, one a seed, out of a list in the order of
+
+        for variant in variants: for seed in seeds
+
+    ValueError if the paths cannot be shared out equally.
+    """
+    seeds, rest = divmod(len(paths), len(variants))
+    if rest or not seeds:
+        raise ValueError(f"{len(paths)} paths for {len(variants)} variants")
+    return {
+        variant: list(paths[index * seeds : (index + 1) * seeds])
+        for index, variant in enumerate(variants)
+    }
+
+
+def combine(scores: Sequence[Path | str], target: Path | str) -> None:
+    """Write the first of the parzen.json `scores`, one a seed, with the spread over all of them.
+
+    Added are, in nats per image: `log_likelihood_by_seed`, their mean `log_likelihood_mean`, and
+    `log_likelihood_standard_deviation` over the seeds (n - 1; null for one seed).
+    """
+    first, *others = (read_json(path) for path in scores)
+    values = {str(score["seed"]): score["log_likelihood"] for score in (first, *others)}
+    spread = stdev(values.values()) if others else None
+    write_json(
+        target,
+        {
+            **first,
+            "log_likelihood_by_seed": values,
+            "log_likelihood_mean": mean(values.values()),
+            "log_likelihood_standard_deviation": spread,
+        },
+    )

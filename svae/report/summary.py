@@ -1,0 +1,241 @@
+"""The table of all variants, as CSV with every column, and as Markdown to read.
+
+Both are made of what the page is made of (svae.report): the same numbers, tables and warnings.
+"""
+
+import csv as csv_module
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from svae.jobs.files import replacing
+from svae.report import tables
+from svae.report.answer import answer, warnings
+from svae.report.numbers import (
+    PAIRED_ERROR,
+    PAIRED_MEAN,
+    PAIRED_SPREAD,
+    SPREAD,
+    STANDARD_ERROR,
+    Code,
+    Document,
+    Number,
+    Piece,
+    Pieces,
+    largest,
+    mean,
+    number,
+)
+from svae.report.study import Files, Study, read
+
+# Column -> key, of which the mean over the seeds is taken.
+SCORE = {
+    "bits_per_dim": "bits_per_dim",
+    "sigma": "sigma",
+    "spread_over_fresh_draws_nats": "fresh_draws.standard_deviation",
+    "n_samples": "n_samples",
+    "n_valid": "n_valid",
+    "n_test": "n_test",
+}
+RECORD = {
+    "kl_weight": "kl_weight",
+    "equivalent_variance_at_unit_beta": "equivalent_variance_at_unit_beta",
+    "equivalent_beta_at_unit_variance": "equivalent_beta_at_unit_variance",
+    "decoder_variance": "decoder_variance",
+    "test_kl_nats": "test.kl_nats_per_image",
+    "test_kl_median_nats": "test.kl_nats_median",
+    "test_sse": "test.sse_per_image",
+    "test_sse_posterior_mean": "test.sse_per_image_posterior_mean",
+    "test_mse_per_pixel": "test.mse_per_pixel",
+    "test_elbo_nats": "test.elbo_nats_per_image",
+    "active_entries": "test.active_entries",
+    "latent_entries": "test.latent_entries",
+    "active_maps": "test.active_maps",
+    "latent_maps": "test.latent_maps",
+    "saturated_share_of_reconstructions": "test.saturated_share",
+    "saturated_share_of_samples": "samples.saturated_share",
+    "parameters": "parameters",
+    "training_seconds": "training_seconds",
+    "epochs": "epochs",
+    "epochs_trained": "epochs_trained",
+    "weights_of_epoch": "weights_of_epoch",
+}
+EVALUATION = {
+    "importance_weighted_bound_nats": "importance_weighted_bound.log_likelihood",
+    "importance_weighted_bound_standard_error_nats": "importance_weighted_bound.standard_error",
+    "effective_sample_size": "importance_weighted_bound.effective_sample_size",
+    "sliced_wasserstein": "sliced_wasserstein.distance_mean",
+    "sliced_wasserstein_floor": "sliced_wasserstein.floor_mean",
+    "memorisation_share_of_samples": "memorisation.share_of_samples",
+    "memorisation_share_of_test_images": "memorisation.share_of_test_images",
+}
+LINEAR = {
+    "linear_vae_log_likelihood_nats": "parzen.log_likelihood",
+    "linear_vae_kl_nats": "kl_nats_per_image",
+    "linear_vae_active_entries": "active_entries",
+}
+# Of the first seed, as it stands there.
+TEXTS = ("objective", "protocol", "dataset", "dataset_checksum")
+
+
+def summarise(
+    files: Files,
+    attributes: Mapping[str, Any],
+    license: str,
+    csv: Path | str,
+    markdown: Path | str,
+    pairs: Path | str,
+) -> None:
+    """Write a row a variant to `csv`, a row a pair of variants to `pairs`, and all of it in words
+    and tables to `markdown`.
+
+    attributes: of the store. license: terms of use of its images. Differences are to `vanilla`, or
+    to the first variant where there is none of that name. Of several seeds, numbers are means.
+    UserError if scores cannot be paired.
+    """
+    study = read(attributes["title"], files)
+    _write_csv([_row(study, name) for name in study.variants], csv)
+    _write_csv([_pair(study, *pair) for pair in study.pairs], pairs)
+    with replacing(markdown) as temporary:
+        temporary.write_text(_markdown(study, attributes, license), encoding="utf-8")
+
+
+def _row(study: Study, name: str) -> dict[str, Any]:
+    scores, records = study.scores(name), study.records(name)
+    both = study.per_image(name, study.reference)
+    first = records[0]
+    return {
+        "variant": name,
+        "posterior": first.get("settings.posterior"),
+        "log_likelihood_nats": mean(scores, "log_likelihood", ".1f"),
+        "standard_error_nats": number(STANDARD_ERROR, study.per_image(name), ".1f"),
+        "seeds": " ".join(map(str, study.seeds)),
+        "spread_over_seeds_nats": _spread(scores, "log_likelihood"),
+        "reference": study.reference,
+        "paired_difference_nats": number(PAIRED_MEAN, both, ".1f"),
+        "paired_standard_error_nats": number(PAIRED_ERROR, both, ".1f"),
+        **_means(scores, SCORE),
+        "sigma_at_grid_edge": any(score.get("sigma_at_grid_edge") for score in scores),
+        **_means(records, RECORD),
+        "test_kl_largest_nats": largest(records, "test.kl_nats_largest", ".6g"),
+        "spikes": sum(len(record.get("spikes") or []) for record in records),
+        **_means(study.evaluations(name), EVALUATION),
+        **_means(study.linear_vaes(name), LINEAR),
+        **{key: scores[0].get(key) for key in TEXTS},
+        "warnings": "; ".join(
+            dict.fromkeys(text for record in records for text in record.get("warnings") or [])
+        ),
+    }
+
+
+def _pair(study: Study, first: str, second: str) -> dict[str, Any]:
+    sources = study.per_image(first, second)
+    spread = number(PAIRED_SPREAD, sources, ".1f") if study.several else None
+    return {
+        "variant": first,
+        "less": second,
+        "difference_nats": number(PAIRED_MEAN, sources, ".1f"),
+        "standard_error_nats": number(PAIRED_ERROR, sources, ".1f"),
+        "spread_over_seeds_nats": spread,
+        "established": bool(study.established(first, second)),
+    }
+
+
+def _means(documents: Sequence[Document], columns: Mapping[str, str]) -> dict[str, Piece]:
+    return {column: mean(documents, key, ".6g") for column, key in columns.items()}
+
+
+def _spread(documents: Sequence[Document], key: str) -> Piece | None:
+    if len(documents) == 1:
+        return None
+    return number(SPREAD, [document.source(key) for document in documents], ".1f")
+
+
+def _write_csv(rows: Sequence[Mapping[str, Any]], target: Path | str) -> None:
+    """Numbers in full; an empty field where there is none."""
+    text = io.StringIO()
+    if rows:
+        writer = csv_module.DictWriter(text, rows[0], lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({column: _field(value) for column, value in row.items()})
+    with replacing(target) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+def _field(value: Any) -> Any:
+    if isinstance(value, Number):
+        whole = value.rule == "value" and isinstance(value.sources[0].value, int)
+        return int(value.value) if whole else value.value
+    return "" if value in ("-", None) else value
+
+
+def _markdown(study: Study, attributes: Mapping[str, Any], license: str) -> str:
+    blocks = [f"# {_text([study.title])}", _text(answer(study))]
+    blocks += [f"**Warning:** {_text(warning)}" for warning in warnings(study, attributes)]
+    blocks += ["## Scores", _text(tables.protocol(study)), *_table(tables.scores(study))]
+    blocks += _table(tables.each_seed(study))
+    blocks.append(_what_errors_cover(study))
+    blocks += [*_table(tables.pairs(study)), *_table(tables.terms(study))]
+    blocks.append(
+        "w: weight of the KL in SSE + w KL; it equals a decoder variance of w / 2 at beta = 1, or "
+        "beta = w / 2 at variance 1. KL, SSE and MSE are per test image; an entry is active if its "
+        "posterior mean varies over the test images by more than 0.01, a map if any of its entries "
+        "is."
+    )
+    blocks += ["## Beside the Parzen score", *_table(tables.beside(study))]
+    for names, reason in tables.refusals(study):
+        blocks.append(
+            f"The importance-weighted bound is refused for "
+            f"{_text(_listed(names))}: {_text([reason])}."
+        )
+    blocks += ["## Sanity rows", *_table(tables.sanity(study))]
+    blocks += [_text(tables.sanity_reading(study)).strip(), *_table(tables.predicted(study))]
+    blocks.append(f"Licence or terms of use of the images: {_text([license])}.")
+    blocks.append(f"Data checksum (SHA-256 of the pixels): `{attributes['checksum']}`.")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _what_errors_cover(study: Study) -> str:
+    text = (
+        "±: one standard error over test images, that of paired differences too: it covers the "
+        "choice of test images alone. Samples drawn anew and trainings with other seeds add a "
+        "spread of their own. "
+    )
+    if study.several:
+        return text + "Numbers are means over seeds, those in brackets their spread over seeds."
+    return text + "With one seed, differences between variants are not yet established."
+
+
+def _listed(names: Sequence[str]) -> Pieces:
+    return [piece for name in names for piece in (", ", Code(name))][1:]
+
+
+def _text(pieces: Pieces) -> str:
+    """Pieces as Markdown on one line, fit for the cell of a table."""
+    parts = []
+    for piece in pieces:
+        if isinstance(piece, Code):
+            parts.append(f"`{piece.text}`")
+        elif isinstance(piece, Number):
+            parts.append(piece.text)
+        else:
+            parts.append(piece.replace("|", r"\|"))
+    return " ".join("".join(parts).split())
+
+
+def _table(shown: tables.Table | None) -> list[str]:
+    """A caption and the rows, or nothing."""
+    if shown is None:
+        return []
+    lines = [
+        "| " + " | ".join(map(_line, shown["columns"])) + " |",
+        "|" + " --- |" * len(shown["columns"]),
+        *("| " + " | ".join(_text(cell) for cell in row) + " |" for row in shown["rows"]),
+    ]
+    return [f"**{_line(shown['caption'])}**", "\n".join(lines)]
+
+
+def _line(text: str) -> str:
+    return _text([text])

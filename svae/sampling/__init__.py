@@ -1,0 +1,1 @@
+"""Samples from the prior, and the examples that the report shows of a model."""

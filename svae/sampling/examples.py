@@ -1,0 +1,77 @@
+"""What pictures show of one finished run: reconstructions, interpolations, samples, neighbours.
+
+pictures.h5 holds uint8 images (.., height, width, channel):
+
+originals        the first test images
+reconstructions  of these, decoded from the means of their posteriors
+interpolated     (rows, 2): the two test images at the ends of each row
+interpolations   (rows, steps): decoded at equal steps from one mean of a posterior to the other
+samples          the first samples
+neighbours       of the first of these, the nearest training images; `neighbour_distances`, float64,
+                 Euclidean, of pixels on [-1, 1]
+
+Batch norm uses, where means are decoded, the statistics of means over random training images, and
+elsewhere the moving statistics, as in sampling.
+"""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import tensorflow as tf
+
+from svae.datasets.store import Store
+from svae.datasets.subset import subset
+from svae.jobs.files import replacing
+from svae.model import batch_norm
+from svae.model.vae import SpatialVAE
+from svae.pixels import scale, to_bytes
+
+SHOWN = 10  # test images, and samples with a neighbour
+ROWS, STEPS = 3, 9  # of interpolations; the steps include both ends
+SAMPLES = 64
+STATISTICS, BATCH = 2000, 100  # training images for the statistics of means, at most; at a time
+
+
+def make(
+    model: SpatialVAE,
+    store: Store,
+    samples: np.ndarray | h5py.Dataset,
+    neighbours: np.ndarray,
+    distances: np.ndarray,
+    target: Path | str,
+) -> None:
+    """Write pictures.h5 of a model.
+
+    samples: float32 on [-1, 1], its own; neighbours: uint8, the nearest training image of each of
+    the first of them, at these distances.
+    """
+    originals = store.images("test", SHOWN)
+    loc, _ = model.encode(tf.constant(scale(originals)))
+    # From the first to the second, from the third to the fourth: rows share no image.
+    rows = min(ROWS, len(originals) // 2)
+    ends = [loc[0 : 2 * rows : 2], loc[1 : 2 * rows : 2]]
+    shares = np.linspace(0, 1, STEPS, dtype=np.float32)
+    between = tf.stack([(1 - share) * ends[0] + share * ends[1] for share in shares], axis=1)
+    path = tf.reshape(between, [-1, *model.latent_shape])
+    shape = store.shape
+    train = store.split("train")
+    chosen = subset(train, min(STATISTICS, len(train)), np.random.default_rng(0))
+    batches = np.array_split(chosen, -(-len(chosen) // BATCH))
+    with batch_norm.statistics_of_means(model, batches):
+        reconstructions, interpolations = (
+            to_bytes(model.decode(latents).numpy()) for latents in (loc, path)
+        )
+    content = {
+        "originals": originals,
+        "reconstructions": reconstructions,
+        "interpolated": originals[: 2 * rows].reshape(rows, 2, *shape),
+        "interpolations": interpolations.reshape(rows, STEPS, *shape),
+        "samples": to_bytes(samples[:SAMPLES]),
+        "neighbours": neighbours,
+        "neighbour_distances": distances,
+    }
+    with replacing(target) as temporary, h5py.File(temporary, "w") as file:
+        for name, values in content.items():
+            file[name] = values
+        file.attrs["title"] = store.attributes["title"]

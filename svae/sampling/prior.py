@@ -1,0 +1,77 @@
+"""Prior samples of a finished run."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+import tensorflow as tf
+
+from svae.jobs.files import replacing
+from svae.jobs.provenance import software
+from svae.model.saved import load_model
+from svae.model.vae import SpatialVAE
+from svae.sampling.file import NAME
+from svae.settings.sampling import SamplingSettings
+
+log = logging.getLogger(__name__)
+
+
+def sample(folder: Path | str, target: Path | str, settings: SamplingSettings) -> None:
+    """Decoder means for z ~ N(0, I) from the run in `folder`, into the h5 file `target`.
+
+    Data set `samples`: float32 (n_samples, height, width, channel) in [-1, 1], not quantised and
+    without the decoder's noise; attributes: their provenance. z comes from one stream of the run's
+    seed, so that the first n samples do not depend on how many are drawn.
+    """
+    model, record = load_model(folder)
+    with replacing(target) as temporary, h5py.File(temporary, "w") as file:
+        shape = (settings.n_samples, *model.image_shape)
+        samples = file.create_dataset(NAME, shape, np.float32)
+        fill(samples, model, settings, stream=[record["seed"], 1])
+        file.attrs.update(
+            {
+                "variant": record["variant"],
+                "dataset": record["dataset"],
+                "dataset_checksum": record["dataset_checksum"],
+                "weights_sha256": record["weights_sha256"],
+                "seed": record["seed"],
+                "prior": "z ~ N(0, I)",
+                "pixel_range": [-1.0, 1.0],
+                "batch_norm": settings.batch_norm,
+                **{f"software_{k}": v for k, v in software("tensorflow", "keras").items()},
+            }
+        )
+    log.info("%s: %d samples", record["variant"], settings.n_samples)
+
+
+def redrawn(folder: Path | str, settings: SamplingSettings, times: int) -> Iterator[np.ndarray]:
+    """Further sets of samples of the run in `folder`, each from a stream of its own: float32
+    (n_samples, height, width, channel), overwritten by the next."""
+    if not times:
+        return
+    model, record = load_model(folder)
+    samples = np.empty((settings.n_samples, *model.image_shape), np.float32)
+    for time in range(times):
+        fill(samples, model, settings, stream=[record["seed"], 1, 1 + time])
+        yield samples
+
+
+def fill(
+    samples: np.ndarray | h5py.Dataset,
+    model: SpatialVAE,
+    settings: SamplingSettings,
+    stream: Sequence[int],
+) -> None:
+    """Write decoder means for z ~ N(0, I) into `samples`, float32 (n_samples, height, width,
+    channel). `stream` seeds z."""
+    batch_statistics = settings.batch_norm == "batch"
+    decode = tf.function(
+        lambda z: model.decode(z, batch_statistics=batch_statistics), reduce_retracing=True
+    )
+    draw = np.random.default_rng(stream)
+    for start in range(0, settings.n_samples, settings.batch_size):
+        count = min(settings.batch_size, settings.n_samples - start)
+        z = draw.standard_normal((count, *model.latent_shape), np.float32)
+        samples[start : start + count] = decode(tf.constant(z)).numpy()

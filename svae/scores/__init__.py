@@ -1,0 +1,1 @@
+"""What is measured of a run, of its samples, or of a data set without any network."""

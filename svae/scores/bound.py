@@ -1,0 +1,275 @@
+"""The importance-weighted bound on log p(x), with q(z | x) as the proposal.
+
+    log p(x) >= E[log 1/k sum_j w_j],   w_j = p(x | z_j) p(z_j) / q(z_j | x),   z_j ~ q(z | x)
+
+(Burda, Grosse, Salakhutdinov 2016, "Importance Weighted Autoencoders", arXiv 1509.00519, eq. 8). At
+k = 1 it is the ELBO; it rises with k, to log p(x) as k grows.
+
+p(x | z) is a Gaussian of one scalar variance around the decoder's mean, with its full normaliser,
+for pixels on [-1, 1]. A density of pixels that can take 256 values only has no upper limit, so the
+bytes u are dequantised, each with uniform noise of the width of a step (Theis, van den Oord, Bethge
+2016): x = (u + U - 0.5) / 127.5 - 1, U ~ Uniform[0, 1), drawn once an image.
+
+The networks compute in float32, all that follows in float64. An image's noise, of its pixels and of
+its latents, is a function of the seed and the image's number alone: neither the number of images
+nor how many are computed at once decides it, and the first weights of a larger k are those of a
+smaller one.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+import tensorflow as tf
+
+from svae.errors import UserError
+from svae.model.vae import SpatialVAE
+from svae.pixels import bits_per_dim, to_x
+
+Encode = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""x (n, ...) -> loc, log_var of the posterior, both (n, *latent)."""
+Decode = Callable[[np.ndarray], np.ndarray]
+"""z (n, *latent) -> means of p(x | z), (n, ...)."""
+
+# Streams of numpy's generators beside 1, that of the prior samples (svae.sampling.prior).
+_PIXELS, _POSTERIOR = 2, 3
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """Estimates image by image, in nats, for a density of pixels on [-1, 1]."""
+
+    per_image: np.ndarray
+    """float64 (n,): log of the mean of k weights."""
+    elbo: np.ndarray
+    """float64 (n,): mean of the same k log weights."""
+    effective_sample_size: np.ndarray
+    """float64 (n,), from 1 to k: see `effective_sample_size`. Near 1, one weight decides all, and
+    the bound lies far below log p(x)."""
+    k: int
+    by_k: tuple[float, ...] | None
+    """Means over the images of `nested_log_means`, for 1, 2, 4 .. k; None if k is no power of 2."""
+
+
+def importance_weighted_bound(
+    model: SpatialVAE,
+    images: np.ndarray | h5py.Dataset,
+    k: int,
+    log_variance: float,
+    seed: int,
+    batch: int,
+) -> Bound:
+    """The bound of a model, with moving batch-norm statistics and without dropout.
+
+    images: uint8 (n, height, width, channel), read slice by slice; log_variance: of the decoder, on
+    [-1, 1] pixels, see `variance_of`; batch: latents decoded at once, more or fewer than k.
+
+    UserError for fewer than 2 images, which have no standard error, and as `estimate`.
+    """
+    if len(images) < 2:
+        raise UserError(
+            f"the importance-weighted bound: {len(images)} images, but a standard error needs at "
+            f"least 2; take more images"
+        )
+    encode = tf.function(model.encode, reduce_retracing=True)
+    decode = tf.function(model.decode, reduce_retracing=True)
+
+    def encoded(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        loc, log_var = encode(tf.constant(x))
+        return loc.numpy(), log_var.numpy()
+
+    def decoded(z: np.ndarray) -> np.ndarray:
+        return decode(tf.constant(z, tf.float32)).numpy()
+
+    return estimate(encoded, decoded, Dequantised(images, seed), k, log_variance, seed, batch)
+
+
+def estimate(
+    encode: Encode,
+    decode: Decode,
+    x: "np.ndarray | Dequantised",
+    k: int,
+    log_variance: float,
+    seed: int,
+    batch: int,
+) -> Bound:
+    """The bound of any encoder and decoder, prior N(0, I), for x (n, ...), sliced as [a:b].
+
+    At most `batch` latents and means are held at a time, beside k weights of each image that is at
+    work. UserError for k or batch below 1, and for weights that are not finite.
+    """
+    for name, value in (("k", k), ("batch", batch)):
+        if value < 1:
+            raise UserError(f"the importance-weighted bound: {name} is {value}; make it 1 or more")
+    n, together = x.shape[0], max(1, batch // k)
+    per_image, elbo, sizes = np.empty(n), np.empty(n), np.empty(n)
+    power = k & (k - 1) == 0
+    nested = np.zeros(k.bit_length())
+    for start in range(0, n, together):
+        rows = slice(start, min(start + together, n))
+        log_w = _log_weights_of(encode, decode, x[rows], start, k, log_variance, seed, batch)
+        finite = np.isfinite(log_w).all(axis=1)
+        if not finite.all():
+            raise UserError(
+                f"the importance-weighted bound: weights of image {start + int(np.argmin(finite))} "
+                f"are NaN or infinite; the training may have diverged, train again with a smaller "
+                f"learning_rate"
+            )
+        per_image[rows] = log_mean_exp(log_w)
+        elbo[rows] = log_w.mean(axis=1)
+        sizes[rows] = effective_sample_size(log_w)
+        if power:
+            nested += nested_log_means(log_w).sum(axis=0)
+    by_k = tuple((nested / n).tolist()) if power else None
+    return Bound(per_image, elbo, sizes, k, by_k)
+
+
+def _log_weights_of(
+    encode: Encode,
+    decode: Decode,
+    x: np.ndarray,
+    first: int,
+    k: int,
+    log_variance: float,
+    seed: int,
+    batch: int,
+) -> np.ndarray:
+    """float64 (n, k) for the images x (n, ...), of which the first has the number `first`."""
+    loc, log_var = (np.asarray(part, np.float64) for part in encode(x))
+    draws = [_generator(seed, _POSTERIOR, first + i) for i in range(len(x))]
+    columns = []
+    for start in range(0, k, batch):
+        count = min(batch, k - start)
+        noise = np.stack([draw.standard_normal((count, *loc.shape[1:])) for draw in draws])
+        columns.append(log_weights(decode, x, loc, log_var, noise, log_variance))
+    return np.concatenate(columns, axis=1)
+
+
+def log_weights(
+    decode: Decode,
+    x: np.ndarray,
+    loc: np.ndarray,
+    log_var: np.ndarray,
+    noise: np.ndarray,
+    log_variance: float,
+) -> np.ndarray:
+    """log p(x | z) + log p(z) - log q(z | x) at z = loc + exp(log_var / 2) noise: float64 (n, k).
+
+    x (n, ...); loc, log_var (n, *latent); noise (n, k, *latent). n k latents are decoded at once.
+    """
+    n, k = noise.shape[:2]
+    z = loc[:, None] + np.exp(0.5 * log_var)[:, None] * noise
+    mean = decode(z.reshape(n * k, *z.shape[2:])).reshape(n, k, -1)
+    error = (x.reshape(n, 1, -1) - mean).astype(np.float64, copy=False)
+    sse = np.einsum("nkd,nkd->nk", error, error)
+    dimension = error.shape[2]
+    log_likelihood = -0.5 * (
+        dimension * (math.log(2.0 * math.pi) + log_variance) + sse * math.exp(-log_variance)
+    )
+    # log p(z) - log q(z | x): both are normal, and their log(2 pi) cancel. (z - loc)^2 / variance
+    # is the noise squared, exactly, also where a small variance is lost in z.
+    ratio = 0.5 * (np.square(noise) + log_var[:, None] - np.square(z))
+    return log_likelihood + ratio.reshape(n, k, -1).sum(axis=2)
+
+
+def log_mean_exp(log_w: np.ndarray) -> np.ndarray:
+    """log 1/k sum_j exp(log w_j): (n, k) -> (n,)."""
+    largest = log_w.max(axis=1)
+    return largest + np.log(np.exp(log_w - largest[:, None]).mean(axis=1))
+
+
+def effective_sample_size(log_w: np.ndarray) -> np.ndarray:
+    """(sum w)^2 / sum w^2: (n, k) -> (n,). k where all weights are equal, which they are when q is
+    the exact posterior; 1 where one exceeds all others by far."""
+    w = np.exp(log_w - log_w.max(axis=1, keepdims=True))
+    return np.square(w.sum(axis=1)) / np.square(w).sum(axis=1)
+
+
+def nested_log_means(log_w: np.ndarray) -> np.ndarray:
+    """The bound at 1, 2, 4 .. 2^m from the same 2^m weights: (n, 2^m) -> (n, m + 1).
+
+    Entry j is the average, over the groups of 2^j neighbours, of the log of a group's mean weight:
+    at j = 0 the mean log weight, at j = m the log mean weight. Each group is a pair of groups of
+    the entry before, so that by Jensen's inequality a row never decreases, whatever the weights.
+    """
+    means = [log_w.mean(axis=1)]
+    while log_w.shape[1] > 1:
+        log_w = np.logaddexp(log_w[:, 0::2], log_w[:, 1::2]) - math.log(2.0)
+        means.append(log_w.mean(axis=1))
+    return np.stack(means, axis=1)
+
+
+class Dequantised:
+    """uint8 images as float32 x = (u + U - 0.5) / 127.5 - 1, computed where they are sliced [a:b].
+
+    U, uniform on [0, 1), is a function of the seed and the image's number.
+    """
+
+    def __init__(self, images: np.ndarray | h5py.Dataset, seed: int):
+        self._images, self._seed = images, seed
+        self.shape = images.shape
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        numbers = range(*rows.indices(self.shape[0]))
+        noise = [_generator(self._seed, _PIXELS, i).random(self.shape[1:]) for i in numbers]
+        return to_x(self._images[rows] + np.stack(noise) - 0.5).astype(np.float32)
+
+
+def _generator(seed: int, stream: int, image: int) -> np.random.Generator:
+    return np.random.default_rng([seed, stream, image])
+
+
+def variance_of(model: SpatialVAE, given: float | None) -> tuple[float | None, str]:
+    """The decoder's variance on [-1, 1] pixels and where it is from, or None and why there is none.
+
+    given: the configuration's evaluation.decoder_variance, which comes first; None: that of the
+    training, which an ELBO has. UserError if the given one is no variance.
+    """
+    if given is not None:
+        if not (math.isfinite(given) and given > 0):
+            raise UserError(f"evaluation.decoder_variance: is {given}; give a number above 0")
+        return float(given), "evaluation.decoder_variance"
+    variance = model.decoder_variance()
+    if variance is not None:
+        return variance, "training"
+    w = model.settings.kl_weight
+    return None, (
+        f"SSE + w KL has no decoder variance of its own, so that log p(x) is not defined; set "
+        f"evaluation.decoder_variance to a number, such as w / 2 = {w / 2:.4g}, which makes "
+        f"SSE + w KL proportional to the ELBO"
+    )
+
+
+def summary(
+    bound: Bound, dimension: int, variance: float, variance_from: str, seed: int
+) -> dict[str, Any]:
+    """The bound as JSON takes it; its terms are means over the images, in nats per image.
+
+    dimension: D of an image; variance, variance_from: as from `variance_of`. The standard error is
+    over images alone.
+    """
+    n = bound.per_image.size
+    mean = float(bound.per_image.mean())
+    curve = None
+    if bound.by_k is not None:
+        ks = [2**j for j in range(len(bound.by_k))]
+        curve = {"k": ks, "log_likelihood": list(bound.by_k)}
+    return {
+        "log_likelihood": mean,
+        "standard_error": float(bound.per_image.std(ddof=1) / math.sqrt(n)),
+        "bits_per_dim": bits_per_dim(mean, dimension),
+        "elbo": float(bound.elbo.mean()),
+        "k": bound.k,
+        "n_images": n,
+        "bound_by_k": curve,
+        "effective_sample_size": float(bound.effective_sample_size.mean()),
+        "effective_sample_size_smallest": float(bound.effective_sample_size.min()),
+        "decoder_variance": variance,
+        "variance_from": variance_from,
+        "noise_seed": seed,
+        "unit": "nats per image, for a density of pixels on [-1, 1]",
+        "pixels": "bytes dequantised with uniform noise",
+    }

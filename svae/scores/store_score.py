@@ -1,0 +1,105 @@
+"""The Parzen-window score of any samples on the images of a store.
+
+Knows nothing of models, so that an edit of one scores no sanity row anew.
+"""
+
+import logging
+from dataclasses import asdict
+from typing import Any
+
+import h5py
+import numpy as np
+
+from svae.datasets.store import Store
+from svae.pixels import PIXEL_RANGE
+from svae.scores import parzen
+from svae.settings.parzen import ParzenSettings
+
+log = logging.getLogger(__name__)
+
+# The field's protocol (Goodfellow et al. 2014), as far as the data set has the images.
+MOST_VALID, MOST_TEST = 1000, 10_000
+
+# What a score carries over from the record of its run.
+CONTEXT = (
+    "variant",
+    "dataset",
+    "dataset_checksum",
+    "seed",
+    "objective",
+    "epochs",
+    "kl_weight",
+    "equivalent_variance_at_unit_beta",
+    "equivalent_beta_at_unit_variance",
+    "decoder_variance",
+    "parameters",
+    "training_seconds",
+)
+
+
+def parzen_of(
+    samples: np.ndarray | h5py.Dataset, store: Store, settings: ParzenSettings, name: str
+) -> parzen.ParzenResult:
+    """The score of samples on the images of a store; `name` says in the log whose they are.
+
+    samples: float32 (n, height, width, channel), pixels on [-1, 1]. UserError if there are fewer
+    images than asked for.
+    """
+    sigmas = parzen.sigma_grid(
+        settings.sigma_log10_min, settings.sigma_log10_max, settings.sigma_count
+    )
+    n_valid, n_test = _counts(settings, store)
+    read = n_test
+    if settings.protocol == "paper":
+        read = max(n_test, n_valid * settings.sigma_count)
+    result = parzen.score(
+        samples,
+        store.images("valid", n_valid),
+        store.images("test", read),
+        sigmas,
+        settings.protocol,
+        n_valid,
+        n_test,
+        refine=settings.refine,
+    )
+    if result.sigma_at_grid_edge:
+        log.warning(
+            "%s: sigma %.3g lies at the edge of its grid: the score is a lower bound; "
+            "widen parzen.sigma_log10_min or parzen.sigma_log10_max",
+            name,
+            result.sigma,
+        )
+    log.info(
+        "%s: %.1f +- %.1f nats per image (%s, sigma %.3f, %d samples, %d test images)",
+        name,
+        result.log_likelihood,
+        result.standard_error,
+        result.protocol,
+        result.sigma,
+        result.n_samples,
+        result.n_test,
+    )
+    return result
+
+
+def fields(result: parzen.ParzenResult) -> dict[str, Any]:
+    """A score as JSON has it, with its unit; without the scores of single images."""
+    content = asdict(result)
+    del content["per_image"]
+    return {
+        **content,
+        "unit": "nats per image, for a density of pixels on [-1, 1]",
+        "pixel_range": list(PIXEL_RANGE),
+    }
+
+
+def _counts(settings: ParzenSettings, store: Store) -> tuple[int, int]:
+    """The numbers of images that choose sigma and that are scored; auto is as many as usual."""
+    valid, test = store.count("valid"), store.count("test")
+    if settings.protocol == "paper":
+        valid = test // settings.sigma_count
+    n_valid, n_test = settings.n_valid, settings.n_test
+    return (
+        min(MOST_VALID, valid) if n_valid == "auto" else n_valid,
+        min(MOST_TEST, test) if n_test == "auto" else n_test,
+    )

@@ -1,0 +1,260 @@
+"""The sliced Wasserstein distance between two sets of images, over a Laplacian pyramid.
+
+Karras, Aila, Laine, Lehtinen 2018, "Progressive Growing of GANs for Improved Quality, Stability,
+and Variation", arXiv 1710.10196, section 5. No trained network judges the images. Each is split
+into levels of detail, from the full resolution down; of each level, 7x7 neighbourhoods of pixels at
+random places form a cloud of points; and two clouds are compared by the one-dimensional Wasserstein
+distances of their projections onto random directions, on average. Distances at the first level are
+of fine structure, at the last of large shapes.
+
+As in the source, the neighbourhoods of each set are normalised by the set's own mean and standard
+deviation, colour channel by colour channel: the distance compares structure, and does not see
+that a level of one set has less contrast than that of the other. Distances are in those standard
+deviations, times 1000.
+
+A distance of finite sets is above 0 even if both are of one source. So it stands beside the floor,
+the distance of real images from other real images, as many of them: it grows as the number falls.
+"""
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from threadpoolctl import threadpool_limits
+
+from svae.errors import UserError
+from svae.pixels import scale
+
+Images = np.ndarray | h5py.Dataset
+"""(n, height, width, channel): uint8, or floats on [-1, 1]; read slice by slice."""
+
+NEIGHBOURHOOD = 7  # pixels a side
+PER_IMAGE = 128  # neighbourhoods of an image, at each level
+# Of a set, so that two sets of 7x7x3 neighbourhoods take at most 620 MB: of more than 4,096 images
+# each gives fewer.
+MOST_NEIGHBOURHOODS = 2**19
+DIRECTIONS = 512
+SMALLEST_LEVEL = 14  # pixels a side; the source ends at 16, where 32x32 images end, too
+UNIT = "standard deviations of the pixels of a level, times 1000"
+
+# Burt and Adelson 1983, "The Laplacian Pyramid as a Compact Image Code": in each direction.
+_FILTER = np.array([1, 4, 6, 4, 1], np.float32) / 16
+# Of a level, in pixel units of [-1, 1]: below it there is nothing but the rounding of float32.
+_LEAST_CONTRAST = 1e-5
+_BLOCK = 32  # images: their pyramid fits into the cache
+_SLICE = 32  # directions
+
+
+def compare(
+    samples: Images, test: Images, train: Images, seed: int, threads: int = 1
+) -> dict[str, Any]:
+    """Distance of samples from test images and, as its floor, of training images from them.
+
+    All three sets have the same number of images. threads: projections that are sorted side by
+    side; they decide nothing of the result. UserError as `distance`.
+    """
+    _check({"samples": samples, "test images": test, "training images": train})
+    n, height, width = test.shape[:3]
+    found, floor = zip(
+        *(
+            _distances(level, test, (samples, train), seed, threads)
+            for level in range(len(level_sides(min(height, width))))
+        ),
+        strict=True,
+    )
+    return {
+        "levels": level_sides(height)[: len(found)],
+        "distance": list(found),
+        "floor": list(floor),
+        "distance_mean": float(np.mean(found)),
+        "floor_mean": float(np.mean(floor)),
+        "n_images": n,
+        "neighbourhoods_per_image": _per_image(n),
+        "directions": DIRECTIONS,
+        "seed": seed,
+        "unit": UNIT,
+    }
+
+
+def distance(x: Images, y: Images, seed: int, threads: int = 1) -> list[float]:
+    """The distance at each level, from the full resolution down.
+
+    Symmetric, and 0 for a set and itself: the places of neighbourhoods and the directions are
+    functions of the seed, the level and the number of an image. UserError for unequal numbers or
+    shapes, images of less than 7 pixels a side, and pixels that are not finite.
+    """
+    _check({"the first set": x, "the second set": y})
+    levels = len(level_sides(min(x.shape[1:3])))
+    return [_distances(level, x, (y,), seed, threads)[0] for level in range(levels)]
+
+
+def _distances(
+    level: int, reference: Images, others: tuple[Images, ...], seed: int, threads: int
+) -> list[float]:
+    """Distance of each of the others from the reference at one level, one after the other."""
+    points = _points(reference, level, seed)
+    axes = directions(points.shape[1], DIRECTIONS, np.random.default_rng([seed, level, 1]))
+    # One other set at a time is held beside the reference.
+    return [
+        1000.0 * sliced_wasserstein(points, _points(other, level, seed), axes, threads)
+        for other in others
+    ]
+
+
+def level_sides(side: int) -> list[int]:
+    """Sides of the pyramid's levels: `side`, halved as long as 14 pixels are left."""
+    sides = [side]
+    while -(-sides[-1] // 2) >= SMALLEST_LEVEL:
+        sides.append(-(-sides[-1] // 2))
+    return sides
+
+
+def pyramid(images: np.ndarray) -> list[np.ndarray]:
+    """float32 (n, height, width, channel) -> the Laplacian pyramid's levels, (n, h, w, channel).
+
+    Each level is what its image loses by being halved, image - up(down(image)); the last one is the
+    image that is left. Adding `up` of each level to the one before restores the images.
+    """
+    levels = []
+    for _ in level_sides(min(images.shape[1:3]))[1:]:
+        smaller = down(images)
+        levels.append(images - up(smaller, images.shape[1:3]))
+        images = smaller
+    return [*levels, images]
+
+
+def down(images: np.ndarray) -> np.ndarray:
+    """Smoothed, and every second pixel of that: (n, h, w, c) -> (n, ceil(h/2), ceil(w/2), c)."""
+    for axis in (1, 2):
+        images = _smoothed(images, axis, step=2)
+    return images
+
+
+def up(images: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Zeros put between the pixels, up to `shape`, and smoothed with 4 times the filter."""
+    for axis, size in zip((1, 2), shape, strict=True):
+        spread = np.zeros((*images.shape[:axis], size, *images.shape[axis + 1 :]), images.dtype)
+        spread[(slice(None),) * axis + (slice(None, None, 2),)] = images
+        images = 2 * _smoothed(spread, axis, step=1)
+    return images
+
+
+def _smoothed(images: np.ndarray, axis: int, step: int) -> np.ndarray:
+    """The filter along an axis, with a mirror at its ends, at every `step`-th pixel."""
+    size = images.shape[axis]
+    padding = [(0, 0)] * images.ndim
+    padding[axis] = (2, 2)
+    padded = np.pad(images, padding, mode="reflect")
+    before = (slice(None),) * axis
+    parts = (w * padded[(*before, slice(k, k + size, step))] for k, w in enumerate(_FILTER))
+    return sum(parts)
+
+
+def _per_image(n: int) -> int:
+    """Neighbourhoods of each of n images."""
+    return min(PER_IMAGE, max(1, MOST_NEIGHBOURHOODS // n))
+
+
+def _points(images: Images, level: int, seed: int) -> np.ndarray:
+    """The normalised neighbourhoods of one level of all images, float32 (n * per image, p)."""
+    n, height, width, channels = images.shape
+    for _ in range(level):
+        height, width = -(-height // 2), -(-width // 2)
+    count = _per_image(n)
+    side = NEIGHBOURHOOD
+    draw = np.random.default_rng([seed, level, 0])
+    tops = draw.integers(0, height - side + 1, (n, count))
+    lefts = draw.integers(0, width - side + 1, (n, count))
+    cloud = np.empty((n, count, channels, side, side), np.float32)
+    for start in range(0, n, _BLOCK):
+        rows = slice(start, min(start + _BLOCK, n))
+        details = pyramid(_pixels(images[rows], start))[level]
+        cloud[rows] = neighbourhoods(details, tops[rows], lefts[rows])
+    return normalised(cloud).reshape(n * count, -1)
+
+
+def neighbourhoods(images: np.ndarray, tops: np.ndarray, lefts: np.ndarray) -> np.ndarray:
+    """The 7x7 pixels at each place: images (n, h, w, c), places (n, m) -> (n, m, c, 7, 7)."""
+    windows = sliding_window_view(images, (NEIGHBOURHOOD, NEIGHBOURHOOD), axis=(1, 2))
+    return windows[np.arange(len(images))[:, None], tops, lefts]
+
+
+def normalised(cloud: np.ndarray) -> np.ndarray:
+    """(n, m, channel, 7, 7), each channel made of mean 0 and standard deviation 1, in place.
+
+    A channel without contrast, such as a level of blank images, is left at 0 throughout: its
+    standard deviation is not made 1.
+    """
+    for channel in range(cloud.shape[2]):
+        values = cloud[:, :, channel]
+        values -= values.mean(dtype=np.float64).astype(np.float32)
+        deviation = math.sqrt(np.square(values).mean(dtype=np.float64))
+        if deviation > _LEAST_CONTRAST:
+            values /= np.float32(deviation)
+    return cloud
+
+
+def directions(size: int, count: int, draw: np.random.Generator) -> np.ndarray:
+    """Unit vectors, uniform on the sphere: float32 (size, count)."""
+    vectors = draw.standard_normal((size, count))
+    return (vectors / np.linalg.norm(vectors, axis=0)).astype(np.float32)
+
+
+def sliced_wasserstein(
+    a: np.ndarray, b: np.ndarray, directions: np.ndarray, threads: int = 1
+) -> float:
+    """Mean over the directions of the first Wasserstein distance of the projections.
+
+    a, b: (n, p), as many points of each; directions: (p, count), unit columns. In one dimension the
+    distance of n points from n others is the mean of |a_i - b_i| in sorted order.
+    """
+    if a.shape != b.shape:
+        raise UserError(
+            f"the sliced Wasserstein distance: one set has the shape {a.shape}, the other "
+            f"{b.shape}; take as many of each"
+        )
+
+    def mean_over(first: int) -> float:
+        axes = np.ascontiguousarray(directions[:, first : first + _SLICE].T)
+        projected = [axes @ points.T for points in (a, b)]
+        for values in projected:
+            values.sort(axis=1)
+        difference = np.subtract(*projected, out=projected[0])
+        return float(np.abs(difference, out=difference).mean(axis=1, dtype=np.float64).sum())
+
+    count = directions.shape[1]
+    # Each slice is computed by one thread alone, so that their number decides no last digit.
+    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(mean_over, range(0, count, _SLICE))) / count
+
+
+def _pixels(images: np.ndarray, first: int) -> np.ndarray:
+    """float32 on [-1, 1], all finite."""
+    x = scale(images) if images.dtype == np.uint8 else np.asarray(images, np.float32)
+    finite = np.isfinite(x).all(axis=(1, 2, 3))
+    if not finite.all():
+        raise UserError(
+            f"the sliced Wasserstein distance: image {first + int(np.argmin(finite))} of a set has "
+            f"pixels that are NaN or infinite; the training may have diverged, or the file is "
+            f"damaged: make it again"
+        )
+    return x
+
+
+def _check(sets: dict[str, Images]) -> None:
+    shapes = {name: images.shape for name, images in sets.items()}
+    listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+    if len(set(shapes.values())) > 1:
+        raise UserError(
+            f"the sliced Wasserstein distance needs sets of one shape, as many images in each, but "
+            f"these are {listed}; take the same number of each"
+        )
+    shape = next(iter(shapes.values()))
+    if shape[0] < 1 or min(shape[1:3]) < NEIGHBOURHOOD:
+        raise UserError(
+            f"the sliced Wasserstein distance needs images of at least {NEIGHBOURHOOD} pixels a "
+            f"side, but these are {listed}; leave it out for this data set"
+        )

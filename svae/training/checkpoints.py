@@ -1,0 +1,129 @@
+"""Checkpoints: all that a stopped training needs to go on as if it had not been stopped.
+
+One file each, checkpoints/step-000000120.npz: every variable of the training step, and as JSON the
+step, the history and what the begun epoch has summed up. Nothing else lasts from step to step: the
+order of the images and every random draw are functions of seed, epoch and step.
+"""
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import keras
+import numpy as np
+
+from svae.errors import UserError
+from svae.jobs.disk import full_disk_explained
+from svae.jobs.files import replacing
+
+log = logging.getLogger(__name__)
+
+KEPT = 2
+_NAME = re.compile(r"step-\d{9,}\.npz")
+
+
+@dataclass
+class State:
+    """Where a training is."""
+
+    step: int = 0  # steps taken
+    records: list[dict[str, Any]] = field(default_factory=list)  # of the epochs that are finished
+    # Sums over the steps of the begun epoch: of their terms, and of the seconds that they took.
+    sums: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("loss", "sse", "kl", "penalty"), 0.0)
+    )
+    seconds: float = 0.0
+    # The step of the begun epoch with the largest loss, counted from 1, and that loss.
+    worst_step: int = 0
+    worst_loss: float = 0.0
+    spikes: list[dict[str, Any]] = field(default_factory=list)  # that were rolled back
+
+
+class Checkpoints:
+    """The last two checkpoints of a run, in `folder`, and that of the last whole epoch."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def save(
+        self, state: State, variables: Iterable[keras.Variable], epoch_start: int | None = None
+    ) -> Path:
+        """Write a checkpoint, then delete those before the last one, but for that of the step
+        `epoch_start`, to which a training goes back after a spike.
+
+        UserError if a value is not finite, so that whoever goes on finds none that is lost, or if
+        the disk is full; the checkpoints that are there stay.
+        """
+        arrays = {f"{i:04}": np.asarray(value) for i, value in enumerate(variables)}
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise UserError(
+                f"step {state.step}: a weight is not finite any more; {self.way_back()}"
+            )
+        target = self.folder / f"step-{state.step:09}.npz"
+        text = np.frombuffer(json.dumps(asdict(state), allow_nan=False).encode(), np.uint8)
+        with (
+            full_disk_explained(target),
+            replacing(target) as temporary,
+            temporary.open("wb") as file,
+        ):
+            np.savez(file, state=text, **arrays)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut could leave two empty files
+        for path in self._newest_first()[KEPT:]:
+            if _step(path) != epoch_start:
+                path.unlink()
+        return target
+
+    def drop_after(self, step: int) -> None:
+        """Delete the checkpoints of later steps."""
+        for path in self._newest_first():
+            if _step(path) > step:
+                path.unlink()
+
+    def restore(self, variables: Iterable[keras.Variable]) -> State | None:
+        """Set the variables from the newest checkpoint that is whole; None if there is none."""
+        variables = list(variables)
+        for path in self._newest_first():
+            try:
+                state, values = _read(path, [variable.shape for variable in variables])
+            except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile) as error:
+                log.warning("%s is damaged and passed over: %s", path, error)
+                continue
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+            return state
+        return None
+
+    def newest(self) -> Path | None:
+        return next(iter(self._newest_first()), None)
+
+    def way_back(self) -> str:
+        """For messages: the last good checkpoint."""
+        newest = self.newest()
+        return f"the last good checkpoint is {newest}" if newest else "there is no checkpoint yet"
+
+    def _newest_first(self) -> list[Path]:
+        if not self.folder.is_dir():
+            return []
+        paths = [path for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
+        return sorted(paths, key=_step, reverse=True)
+
+
+def _step(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
+
+
+def _read(path: Path, shapes: list[tuple[int, ...]]) -> tuple[State, list[np.ndarray]]:
+    """The content of a checkpoint, whose members have checksums of their bytes."""
+    with np.load(path, allow_pickle=False) as file:
+        state = State(**json.loads(file["state"].tobytes()))
+        values = [file[f"{i:04}"] for i in range(len(file.files) - 1)]
+    if [value.shape for value in values] != shapes:
+        raise ValueError("its arrays are those of another model")
+    return state, values

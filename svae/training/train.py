@@ -1,0 +1,239 @@
+"""Training of one variant, from an h5 store to a finished run folder."""
+
+import contextlib
+import logging
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from svae.datasets.feed import Feed
+from svae.datasets.store import Store
+from svae.errors import UserError
+from svae.jobs.disk import full_disk_explained
+from svae.jobs.files import file_hash
+from svae.jobs.provenance import software
+from svae.jobs.set_aside import SetAside
+from svae.model import batch_norm
+from svae.model.vae import SpatialVAE
+from svae.pixels import HALF_RANGE
+from svae.scores.spectrum import Spectrum, expectation, load
+from svae.settings.services import Services
+from svae.settings.training import TrainingSettings
+from svae.training.checkpoints import State
+from svae.training.diagnosis import warnings_of_run
+from svae.training.history import best_epoch
+from svae.training.initialization import start_outputs
+from svae.training.loop import Loop
+from svae.training.progress import Progress, Terminal
+from svae.training.run_folder import RunFolder, identity, save_weights
+from svae.training.step import TrainingStep
+from svae.training.stopping import StopRequest, stop_request
+from svae.training.tensorboard import PICTURE_IMAGES, TensorBoard
+from svae.training.terms import Evaluator
+
+log = logging.getLogger(__name__)
+
+_BLOCK = 256  # images
+
+
+def train(
+    store_path: Path | str,
+    folder: Path | str,
+    settings: TrainingSettings,
+    services: Services,
+    *,
+    variant: str,
+    seed: int,
+    code: str,
+    device: str,
+    lock_folder: Path | str,
+    aside_folder: Path | str,
+    spectrum: Path | None = None,
+) -> None:
+    """Train a variant and write `folder`/run.json, last of all files of the run folder.
+
+    `code`: fingerprint of this stage's modules; `device`: the line that says where it runs, both
+    recorded; `lock_folder`: where trainings tell each other that they run; `aside_folder`: where
+    other runs of this folder are set aside; `spectrum`: of the training images
+    (svae.scores.spectrum), to compare the run with a linear VAE. The result is a function of the
+    store's pixels, the settings (threads included), the seed and the code. Any other run in the
+    folder is set aside. A folder that holds this very run, or one that was set aside and does, is
+    brought back: an earlier part of it is continued, and a finished run is neither trained nor
+    evaluated again. The store stays open meanwhile; its images take `settings.image_memory_mb`,
+    whatever their number.
+
+    SIGTERM, SIGINT and SIGHUP save a checkpoint and end in `Stopped`. UserError: fewer training
+    images than a batch, a loss that is no longer finite, a full disk, another process that trains
+    in the folder, or a spectrum of other images.
+    """
+    run, aside = RunFolder(folder), SetAside(folder, aside_folder)
+    with (
+        stop_request() as request,
+        run.only_writer(),
+        full_disk_explained(run.record),
+        Store(store_path) as store,
+    ):
+        count = store.count("train")
+        if count < settings.batch_size:
+            raise UserError(
+                f"training.batch_size is {settings.batch_size}, but {store_path} has {count} "
+                f"training images; lower it"
+            )
+        # Before the training, so that a file that is broken costs no training.
+        fitted = None if spectrum is None else load(spectrum)
+        if fitted is not None and fitted.dataset_checksum != store.checksum:
+            raise UserError(
+                f"{spectrum} is of other images than {store_path}; delete it, run snakemake"
+            )
+        _train(
+            store,
+            run,
+            aside,
+            settings,
+            services,
+            variant,
+            seed,
+            code,
+            device,
+            Path(lock_folder),
+            fitted,
+            None if spectrum is None else file_hash(spectrum),
+            request,
+        )
+
+
+def _train(
+    store: Store,
+    run: RunFolder,
+    aside: SetAside,
+    settings: TrainingSettings,
+    services: Services,
+    variant: str,
+    seed: int,
+    code: str,
+    device: str,
+    lock_folder: Path,
+    spectrum: Spectrum | None,
+    spectrum_hash: str | None,
+    request: StopRequest,
+) -> None:
+    goes_on = run.prepare(identity(settings, seed, store.checksum, code), aside)
+    known = {
+        "variant": variant,
+        "dataset": store.attributes["dataset"],
+        "padding": store.padding,
+        "spectrum_sha256": spectrum_hash,
+    }
+    if goes_on and run.finished_before({**known, "settings": asdict(settings)}):
+        log.info("%s: this run was finished before; nothing is trained", variant)
+        return
+    log.info("%s: %s", variant, device)
+    images = store.split("train")
+    feed = Feed(images, settings.batch_size, seed, settings.image_memory_mb * 10**6)
+    model = SpatialVAE(store.shape, store.padding, settings, seed)
+    # Nothing else is worth a pass over the images.
+    learned = settings.decoder_variance == "learned"
+    take_step = TrainingStep(model, feed.steps, _data_variance(images) if learned else math.nan)
+    state = run.checkpoints.restore(take_step.variables) if goes_on else None
+    if state is None:
+        state = State()
+        if settings.initialization == "data":
+            start_outputs(model, images)
+    else:
+        done = len(state.records)
+        begun = state.step - done * feed.steps
+        where = f"step {begun} of epoch {done + 1}" if begun else f"epoch {done}"
+        log.info("%s: goes on behind %s", variant, where)
+    run.write_history(state.records)
+
+    evaluator = Evaluator(model, check=request.check)
+    with contextlib.closing(Terminal(lock_folder)) as terminal:
+        batch = settings.batch_size
+        shown = store.images("valid", PICTURE_IMAGES)
+        callbacks = [
+            Progress(variant, settings.epochs, feed.steps, batch, state.records, terminal),
+            TensorBoard(run.tensorboard, state.records, services.picture_epochs, shown),
+        ]
+        loop = Loop(run, store, feed, take_step, evaluator, state, services, request, callbacks)
+        loop.run()
+
+    records = state.records
+    best = best_epoch(records, model.dimension)
+    if settings.takes_best:
+        model.load_weights(run.best_weights)
+    # What is recorded of the finished run is of the model that `runs.load_model` gives.
+    model = model.in_float32()
+    final = _finish(model, Evaluator(model, check=request.check), store, feed)
+    save_weights(model, run.weights)
+    record = {
+        "variant": variant,
+        "seed": seed,
+        "dataset": store.attributes["dataset"],
+        "dataset_checksum": store.checksum,
+        "image_shape": list(store.shape),
+        "padding": store.padding,
+        "dimension": model.dimension,
+        "settings": asdict(settings),
+        "objective": settings.objective,
+        **model.kl_weights(),
+        "parameters": sum(math.prod(weight.shape) for weight in model.trainable_variables),
+        "epochs": settings.epochs,
+        "epochs_trained": len(records),
+        "early_stopped": len(records) < settings.epochs,
+        "best_epoch": best,
+        "weights_of_epoch": best if settings.takes_best else len(records),
+        "spikes": state.spikes,
+        "steps": state.step,
+        "warnings": [],
+        "training_seconds": sum(line["seconds"] for line in records),
+        "device": device,
+        "threads": settings.threads,
+        "batch_norm": "moving statistics, re-estimated over the training images after training",
+        **final,
+        "linear_vae": None,
+        "weights_sha256": file_hash(run.weights),
+        "spectrum_sha256": spectrum_hash,
+        "code": code,
+        "software": software("tensorflow", "keras", "numpy", "h5py"),
+    }
+    if spectrum is not None:
+        entries = final["test"]["latent_entries"]
+        record["linear_vae"] = expectation(spectrum, model.equivalent_weight(), entries)
+    record["warnings"] = warnings_of_run(record, records, settings)
+    for warning in record["warnings"]:
+        if warning not in loop.warned:
+            log.warning("warning: %s", warning)
+    run.finish(record)
+
+
+def _data_variance(images: h5py.Dataset) -> float:
+    """Variance of all pixels on [-1, 1]; from whole numbers, so that the blocks do not matter."""
+    total = squares = 0
+    for start in range(0, len(images), _BLOCK):
+        block = images[start : start + _BLOCK]
+        total += int(block.sum(dtype=np.int64))
+        squares += int(np.square(block, dtype=np.uint16).sum(dtype=np.int64))
+    count = math.prod(images.shape)
+    return (squares * count - total**2) / (count * HALF_RANGE) ** 2
+
+
+def _finish(model: SpatialVAE, evaluator: Evaluator, store: Store, feed: Feed) -> dict[str, Any]:
+    """Re-estimate the batch-norm statistics, then take the terms of every split."""
+    # Shuffled, in an order that no epoch had: batches of a file sorted by class are of one class.
+    order = [model.settings.epochs]
+    batch_norm.reestimate(model, feed.batches(order), evaluator.check)
+    terms = {"train": evaluator(store.split("train"))}
+    if model.settings.decoder_variance == "optimal":
+        model.log_variance.assign(math.log(terms["train"]["mse_per_pixel"]))
+    terms |= {split: evaluator(store.split(split)) for split in ("valid", "test")}
+    samples = evaluator.saturated_samples()
+    with batch_norm.statistics_of_means(model, feed.batches(order), evaluator.check):
+        for split in terms:
+            sse = evaluator.sse_of_means(store.split(split))
+            terms[split]["sse_per_image_posterior_mean"] = sse
+    found = {split: {**value, **evaluator.objective(value)} for split, value in terms.items()}
+    return {**found, "samples": samples}
