@@ -27,7 +27,7 @@ def workflow(tmp_path):
     datasets = tmp_path / "svae/datasets"
     with (datasets / "sources.yaml").open("a") as table:
         table.write(f"\n{entry}")
-    (datasets / f"{name}.py").write_text(reader)
+    (datasets / "readers" / f"{name}.py").write_text(reader)
     workflow.configure(yaml.safe_load(configuration))
     return workflow
 

@@ -7,7 +7,7 @@ svae.figures.style.line; with several seeds the first one's run has the markers.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,7 +19,6 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocato
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from svae.figures.style import RING, blank, line, save, sign, text_width
-from svae.report.paired_differences import Pair
 
 WIDTH = 2000  # of a chart, in pixels
 TITLE, AXIS = 70, 130  # above the axes, and below them without their legend, in pixels
@@ -79,6 +78,16 @@ class Scored:
     standard_error: float
     """Over test images."""
     linear_log_likelihood: float
+
+
+class Pair(Protocol):
+    """How much higher the first scores than the second; svae.report.paired_differences has one."""
+
+    first: str
+    second: str
+    difference: float
+    standard_error: float
+    spread_over_seeds: float | None
 
 
 def sigma_curves(
