@@ -5,9 +5,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-import yaml
-
-from svae.config import resolve as configuration
+from svae.config.resolve import resolve
+from svae.config.yaml_file import config_file
 from svae.jobs.devices import no_gpu, visible_gpus
 from svae.errors import UserError
 from svae.jobs.files import file_hash, folder_listing
@@ -29,11 +28,10 @@ def or_stop(function, *arguments):
         sys.exit(f"Error in the configuration{files}:\n{error}")
 
 
-configfile: or_stop(configuration.config_file, Path.cwd(), CLONE)
+configfile: or_stop(config_file, Path.cwd(), CLONE)
 
 
-SCHEMA = yaml.safe_load((CLONE / "rules/schemas/config.schema.yaml").read_text())
-CONFIG = or_stop(configuration.resolve, config, SCHEMA, Path.cwd())
+CONFIG = or_stop(resolve, config, Path.cwd())
 DATASET = CONFIG.dataset.name
 RUN = f"runs/{DATASET}/{{variant}}/seed-{{seed}}"
 JOB = f"{DATASET}_{{variant}}_seed-{{seed}}"
@@ -72,7 +70,7 @@ def addresses(wildcards, threads):
         "urls": source.urls,
         "size": source.bytes,
         "by_hand": CONFIG.dataset.by_hand,
-        **asdict(CONFIG.fetching),
+        **asdict(CONFIG.fetch),
     }
 
 
@@ -134,7 +132,7 @@ def first(pattern):
 
 def compared(pattern):
     """The files of the runs that the comparison figure shows: of all seeds, or of the first."""
-    return every(pattern) if CONFIG.figure_seeds == "all" else first(pattern)
+    return every(pattern) if CONFIG.figure.seeds == "all" else first(pattern)
 
 
 def shown(path, category, caption=None):

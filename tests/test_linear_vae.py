@@ -21,7 +21,7 @@ from svae.settings.parzen import ParzenSettings
 from svae.training import terms as evaluation
 
 EIGENVALUES = np.array([4.0, 2.0, 0.9, 0.3, 0.1])
-SETTINGS = ParzenSettings("disjoint", "auto", "auto", -1.0, 0.5, 6, False)
+SETTINGS = ParzenSettings(sigma_log10_max=0.5, sigma_count=6)
 
 
 def make_spectrum(eigenvalues=EIGENVALUES, dimension=5, kept=None, seed=0):

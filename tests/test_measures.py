@@ -22,9 +22,7 @@ from svae.scores.measures import measure
 from svae.settings.evaluation import EvaluationSettings
 from svae.settings.sampling import SamplingSettings
 
-SETTINGS = EvaluationSettings(
-    importance_samples=4, bound_images="auto", decoder_variance=None, distance_images=8
-)
+SETTINGS = EvaluationSettings(importance_samples=4, distance_images=8)
 
 
 @pytest.fixture(scope="module", params=["weighted", "elbo"])
@@ -34,7 +32,7 @@ def folder(request, tmp_path_factory):
     data = make_store(folder / "waves.h5", test=12)
     changes = {**ELBO, "decoder_variance": "optimal"} if request.param == "elbo" else {}
     train(data, folder / "run", dataclasses.replace(TINY, epochs=1, **changes))
-    settings = SamplingSettings(n_samples=20, batch_size=10, batch_norm="moving")
+    settings = SamplingSettings(n_samples=20, batch_size=10)
     sample(folder / "run", folder / "samples.h5", settings)
     return folder
 

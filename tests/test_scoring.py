@@ -1,6 +1,7 @@
 """A score from files: the right images, the run's context, and refusals."""
 
 import json
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -17,8 +18,8 @@ from svae.scores.scoring import CONTEXT, score
 from svae.settings.parzen import ParzenSettings
 from svae.settings.sampling import SamplingSettings
 
-SETTINGS = ParzenSettings("disjoint", "auto", "auto", -1.0, 0.5, 6, refine=False)
-SAMPLING = SamplingSettings(n_samples=15, batch_size=5, batch_norm="moving")
+SETTINGS = ParzenSettings(sigma_log10_max=0.5, sigma_count=6)
+SAMPLING = SamplingSettings(n_samples=15, batch_size=5)
 TERMS = {"sse_per_image": 1.5, "kl_nats_per_image": 2.5, "active_entries": 3, "active_maps": 2}
 
 
@@ -75,7 +76,8 @@ def brute_force(images, samples, sigma):
     ],
 )
 def test_score_against_brute_force(files, protocol, asked, n_valid, n_test):
-    result, per_image = scored(files, ParzenSettings(protocol, *asked, -1.0, 0.5, 6, False))
+    settings = replace(SETTINGS, protocol=protocol, n_valid=asked[0], n_test=asked[1])
+    result, per_image = scored(files, settings)
     with Store(files / "data.h5") as data, h5py.File(files / "samples.h5") as file:
         samples = file["samples"][:]
         valid, test = scale(data.images("valid")), scale(data.images("test"))
@@ -103,7 +105,8 @@ def test_score_against_brute_force(files, protocol, asked, n_valid, n_test):
 
 
 def test_sigma_at_the_edge_is_said(files, caplog):
-    result, _ = scored(files, ParzenSettings("disjoint", 12, 30, -4.0, -3.0, 3, False))
+    settings = replace(SETTINGS, sigma_log10_min=-4.0, sigma_log10_max=-3.0, sigma_count=3)
+    result, _ = scored(files, settings)
     assert result["sigma_at_grid_edge"] and "edge of its grid" in caplog.text
     assert parzen.sigma_grid(-4, -3, 3)[-1] == result["sigma"]
 
@@ -120,9 +123,9 @@ def test_samples_of_another_run_are_refused(files, key):
 @pytest.mark.parametrize(
     ("settings", "key"),
     [
-        (ParzenSettings("disjoint", 13, 30, -1, 0, 6, False), r"parzen\.n_valid"),
-        (ParzenSettings("disjoint", 12, 31, -1, 0, 6, False), r"parzen\.n_test"),
-        (ParzenSettings("paper", 6, 30, -1, 0, 6, False), r"parzen\.n_valid"),
+        (replace(SETTINGS, n_valid=13), r"parzen\.n_valid"),
+        (replace(SETTINGS, n_test=31), r"parzen\.n_test"),
+        (replace(SETTINGS, protocol="paper", n_valid=6), r"parzen\.n_valid"),
     ],
 )
 def test_more_images_than_there_are(files, settings, key):
