@@ -49,11 +49,11 @@ def model_of(run: RunFolder, record: dict[str, Any]) -> SpatialVAE:
 
 def layers_of(model: SpatialVAE, images: np.ndarray) -> list[dict[str, Any]]:
     """The largest activation after each block of the decoder; the last is what the tanh takes."""
-    loc, log_var = model.encode(scaled(tf.constant(images)))
+    posterior = model.encode(scaled(tf.constant(images)))
     latents = {
-        "validation images": model.draw(loc, log_var, EVALUATION, tf.constant(0)),
-        "prior samples": keyed_random.normal(
-            (IMAGES, *model.latent_shape), draw_key(model.seed, SATURATION, 0)
+        "validation images": model.sample_posterior(posterior, EVALUATION, tf.constant(0)),
+        "prior samples": model.prior.sample(
+            keyed_random.normal((IMAGES, *model.latent_shape), draw_key(model.seed, SATURATION, 0))
         ),
     }
     rows = []

@@ -112,7 +112,7 @@ def test_pictures(found, parts):
     _, shown = found
     x = to_x(images["test"][:10])
     # Means are decoded with the statistics of means.
-    loc = model.encode(x)[0].numpy()
+    loc = model.encode(x).mean.numpy()
     with batch_norm.statistics_of_means(model, [images["train"][:]]):
         decoded = 127.5 * (model.decode(loc).numpy() + 1)
         ends = loc[0:2], loc[2:4], loc[4:6]

@@ -60,8 +60,8 @@ def reestimate(
 
     @tf.function(reduce_retracing=True)
     def run(images: tf.Tensor, index: tf.Tensor) -> None:
-        loc, log_var = model.encode(scaled(images), batch_statistics=True)
-        z = model.draw(loc, log_var, EVALUATION, index) if sampled else loc
+        posterior = model.encode(scaled(images), batch_statistics=True)
+        z = model.sample_posterior(posterior, EVALUATION, index) if sampled else posterior.mean
         model.decode(z, batch_statistics=True)
 
     count = 0

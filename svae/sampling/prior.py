@@ -37,7 +37,7 @@ def sample(folder: Path | str, target: Path | str, settings: SamplingSettings) -
                 "dataset_checksum": record["dataset_checksum"],
                 "weights_sha256": record["weights_sha256"],
                 "seed": record["seed"],
-                "prior": "z ~ N(0, I)",
+                "prior": model.prior.description,
                 "pixel_range": [-1.0, 1.0],
                 "batch_norm": settings.batch_norm,
                 **{f"software_{k}": v for k, v in software("tensorflow", "keras").items()},
@@ -73,5 +73,6 @@ def fill(
     draw = np.random.default_rng(stream)
     for start in range(0, settings.n_samples, settings.batch_size):
         count = min(settings.batch_size, settings.n_samples - start)
-        z = draw.standard_normal((count, *model.latent_shape), np.float32)
-        samples[start : start + count] = decode(tf.constant(z)).numpy()
+        noise = draw.standard_normal((count, *model.latent_shape), np.float32)
+        z = model.prior.sample(tf.constant(noise))
+        samples[start : start + count] = decode(z).numpy()

@@ -5,14 +5,13 @@ import math
 import keras
 import tensorflow as tf
 
+from svae.model import objectives
 from svae.model.vae import (
     DROPOUT,
     NOISE,
     SpatialVAE,
     draw_key,
-    objectives,
     per_image,
-    posteriors,
     scaled,
 )
 from svae.training.adam import Adam
@@ -95,13 +94,13 @@ class TrainingStep:
         learned = settings.decoder_variance == "learned"
         x = scaled(images)
         with tf.GradientTape() as tape:
-            loc, log_var = model.encode(
+            posterior = model.encode(
                 x, batch_statistics=True, dropout_seed=draw_key(model.seed, DROPOUT, step)
             )
-            z = model.draw(loc, log_var, NOISE, step)
+            z = model.sample_posterior(posterior, NOISE, step)
             a = model.preactivation(z, batch_statistics=True)
             sse = tf.reduce_mean(per_image(tf.square(x - tf.tanh(a))))
-            kl = tf.reduce_mean(per_image(posteriors.kl(loc, log_var)))
+            kl = tf.reduce_mean(tf.reduce_sum(posterior.kl(), axis=1))
             if learned:
                 tape.watch(model.log_variance.value)
             if settings.decoder_variance == "optimal":

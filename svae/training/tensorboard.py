@@ -138,8 +138,8 @@ class TensorBoard(keras.callbacks.Callback):
         model, step = self.model, len(self.records)
         # The stream of svae.sampling.prior.
         draw = np.random.default_rng([model.seed, 1])
-        z = draw.standard_normal((_SAMPLES, *model.latent_shape), np.float32)
-        output = to_bytes(model.decode(tf.constant(z)).numpy())
+        noise = draw.standard_normal((_SAMPLES, *model.latent_shape), np.float32)
+        output = to_bytes(model.decode(model.prior.sample(tf.constant(noise))).numpy())
         with self.writers["validation"].as_default():
             tf.summary.image(_SAMPLES_TAG, _grid(output), step)
             tf.summary.image(_RECONSTRUCTIONS_TAG, self._reconstructions(), step)
