@@ -17,7 +17,8 @@ from common import SETTINGS
 
 from svae.datasets.store import Store
 from svae.model.posteriors import POSTERIORS
-from svae.model.vae import NOISE, SpatialVAE, per_image, scaled
+from svae.model.vae import SpatialVAE, per_image, scaled
+from svae.streams import Stream
 from svae.training.initialization import start_outputs
 
 IMAGES = 200
@@ -36,7 +37,7 @@ def start_of(name: str, initialization: str, images: np.ndarray) -> dict[str, fl
     if initialization == "data":
         start_outputs(model, images)
     posterior = model.encode(x, batch_statistics=True)
-    z = model.sample_posterior(posterior, NOISE, tf.constant(0))
+    z = model.sample_posterior(posterior, Stream.TRAINING_LATENTS, 0)
     a = model.preactivation(z, batch_statistics=True)
     return {
         "posterior": name,

@@ -6,7 +6,7 @@ import tensorflow as tf
 from builders import make_images, make_model, to_x
 
 from svae.model import batch_norm, keyed_random
-from svae.model.vae import EVALUATION, draw_key
+from svae.streams import Stream
 
 
 @pytest.fixture
@@ -39,7 +39,9 @@ def batch_statistics(model, images, index):
     outputs = features.reshape(len(images), -1) @ model.encoder.outputs.kernel.numpy()
     outputs += model.encoder.outputs.bias.numpy()
     mu, nu, log_omega, log_psi = np.split(outputs.reshape(-1, 12, 4), 4, axis=1)
-    noise = keyed_random.normal((len(images), 3, 3, 4), draw_key(1, EVALUATION, index))
+    noise = keyed_random.normal(
+        (len(images), 3, 3, 4), keyed_random.key(1, Stream.EVALUATION_LATENTS, index)
+    )
     scale = np.exp(log_omega[:, :, None] / 2 + log_psi[:, None] / 2)
     decoder, _ = statistics_of(model.decoder, mu[:, :, None] * nu[:, None] + scale * noise)
     return encoder + decoder
@@ -72,7 +74,7 @@ def test_moving_statistics_then_do_what_the_batch_would(model):
     statistics = [w.numpy() for w in model.non_trainable_variables]
     x = to_x(images)
     moving = model.encode(x)
-    noise = keyed_random.normal((6, 3, 3, 4), draw_key(1, EVALUATION, 0))
+    noise = keyed_random.normal((6, 3, 3, 4), keyed_random.key(1, Stream.EVALUATION_LATENTS, 0))
     z = moving.sample(noise)
     decoded = model.decode(z)
     for before, after in zip(statistics, model.non_trainable_variables, strict=True):

@@ -26,6 +26,7 @@ from svae.scores.bound import (
     summary,
     variance_of,
 )
+from svae.streams import Stream, generator
 
 LATENTS, PIXELS, VARIANCE = 3, 8, 0.25
 LOG_VARIANCE = math.log(VARIANCE)
@@ -276,10 +277,10 @@ def slow_log_weights(model, images, k, variance, seed):
         posterior = model.encode(x[None])
         loc = posterior.mean.numpy()[0].astype(np.float64)
         deviation = np.sqrt(posterior.variance.numpy()[0].astype(np.float64))
-        draw = np.random.default_rng([seed, 3, i])
+        rng = generator(seed, Stream.BOUND_LATENTS, i)
         row = []
         for _ in range(k):
-            z = loc + deviation * draw.standard_normal(loc.shape)
+            z = loc + deviation * rng.standard_normal(loc.shape)
             mean = model.decode(z[None].astype(np.float32)).numpy()[0].astype(np.float64)
             log_likelihood = stats.norm.logpdf(x, mean, math.sqrt(variance)).sum()
             log_prior = stats.norm.logpdf(z).sum()

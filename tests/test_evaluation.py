@@ -14,7 +14,7 @@ from scipy.stats import norm
 
 from svae.model import batch_norm, keyed_random
 from svae.model.posteriors import Naive
-from svae.model.vae import EVALUATION, SATURATION, draw_key
+from svae.streams import Stream
 from svae.training import terms as evaluation
 from svae.training.terms import Evaluator
 
@@ -35,7 +35,7 @@ def slow_terms(model, images, batch):
         posterior = model.encode(x[None])
         loc, variance = posterior.mean.numpy(), posterior.variance.numpy()
         count = min(batch, len(images) - i // batch * batch)
-        key = draw_key(model.seed, EVALUATION, i // batch)
+        key = keyed_random.key(model.seed, Stream.EVALUATION_LATENTS, i // batch)
         noise = keyed_random.normal((count, *model.latent_shape), key)[i % batch]
         z = loc + np.sqrt(variance) * noise
         decoded = model.decode(z)[0].numpy()
@@ -232,7 +232,8 @@ def test_saturated_pixels_of_samples_are_those_in_grey_surroundings():
     model = saturating(0.05)
     found = Evaluator(model).saturated_samples(30)
     assert found["n_samples"] == 30
-    z = keyed_random.normal((30, *model.latent_shape), draw_key(model.seed, SATURATION, 0))
+    key = keyed_random.key(model.seed, Stream.SATURATION_LATENTS, 0)
+    z = keyed_random.normal((30, *model.latent_shape), key)
     a = model.preactivation(z).numpy()
     y, count = np.tanh(a), 0
     for n, i, j, c in zip(*np.nonzero(abs(a) > 4), strict=True):

@@ -6,7 +6,7 @@ import tensorflow as tf
 from builders import SHAPE, make_images, make_model, step, to_x
 
 from svae.model import keyed_random
-from svae.model.vae import DROPOUT, NOISE, draw_key
+from svae.streams import Stream
 from svae.training.step import TrainingStep
 
 VARIANTS = ["vanilla", "naive", "mvn", "low_rank"]
@@ -45,7 +45,9 @@ def test_padding_changes_nothing_but_what_the_networks_see():
     assert padded(x).shape == (8, 28, 28, 1)
 
     # the sums of a training step are over the image's own pixels
-    noise_key, dropout_key = (draw_key(1, stream, 0) for stream in (NOISE, DROPOUT))
+    noise_key, dropout_key = (
+        keyed_random.key(1, stream, 0) for stream in (Stream.TRAINING_LATENTS, Stream.DROPOUT)
+    )
     posterior = whole.encode(black_frame(x, -1.0), batch_statistics=True, dropout_seed=dropout_key)
     z = posterior.sample(keyed_random.normal(posterior.mean.shape, noise_key))
     decoded = whole.decode(z, batch_statistics=True)
@@ -58,14 +60,3 @@ def test_the_weighted_objective_has_no_variance():
     model = make_model(kl_weight=7.0)
     assert model.decoder_variance() is None
     assert model.equivalent_weight() == 7.0
-
-
-def test_draws_are_a_function_of_seed_stream_and_step():
-    keys = {
-        tuple(draw_key(seed, stream, step).numpy())
-        for seed in (1, 2)
-        for stream in (0, 1, 2)
-        for step in range(20)
-    }
-    assert len(keys) == 2 * 3 * 20
-    np.testing.assert_array_equal(draw_key(1, 0, 5), draw_key(1, 0, tf.constant(5)))

@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from svae.config.resolve import published_weight
 from svae.model import keyed_random, objectives
-from svae.model.vae import DROPOUT, NOISE, draw_key
+from svae.streams import Stream
 
 D = int(np.prod(SHAPE))
 PI = np.pi
@@ -104,10 +104,14 @@ def gradients_of(loss, model, images):
     x, first = tf.constant(to_x(images)), 0
     with tf.GradientTape() as tape:
         posterior = model.encode(
-            x, batch_statistics=True, dropout_seed=draw_key(model.seed, DROPOUT, first)
+            x,
+            batch_statistics=True,
+            dropout_seed=keyed_random.key(model.seed, Stream.DROPOUT, first),
         )
         loc, variance = posterior.mean, posterior.variance
-        noise = keyed_random.normal(loc.shape, draw_key(model.seed, NOISE, first))
+        noise = keyed_random.normal(
+            loc.shape, keyed_random.key(model.seed, Stream.TRAINING_LATENTS, first)
+        )
         decoded = model.decode(loc + tf.sqrt(variance) * noise, batch_statistics=True)
         kl = 0.5 * (loc**2 + variance - tf.math.log(variance) - 1)
         value = loss((x - decoded) ** 2, kl)

@@ -13,7 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from svae.model.vae import EVALUATION, SpatialVAE, scaled
+from svae.model.vae import SpatialVAE, scaled
+from svae.streams import Stream
 
 
 def layers(model: SpatialVAE) -> list[keras.layers.BatchNormalization]:
@@ -61,7 +62,9 @@ def reestimate(
     @tf.function(reduce_retracing=True)
     def run(images: tf.Tensor, index: tf.Tensor) -> None:
         posterior = model.encode(scaled(images), batch_statistics=True)
-        z = model.sample_posterior(posterior, EVALUATION, index) if sampled else posterior.mean
+        z = posterior.mean
+        if sampled:
+            z = model.sample_posterior(posterior, Stream.EVALUATION_LATENTS, index)
         model.decode(z, batch_statistics=True)
 
     count = 0

@@ -13,16 +13,7 @@ from svae.model.posteriors import POSTERIORS, Options, Posterior
 from svae.model.priors import StandardNormal
 from svae.pixels import to_x
 from svae.settings.training import TrainingSettings
-
-# Streams of random numbers that never meet: each draw's key is (seed, stream) and its counter.
-NOISE, DROPOUT, EVALUATION, SATURATION = 0, 1, 2, 3
-
-
-def draw_key(seed: int, stream: int, counter: tf.Tensor | int) -> tf.Tensor:
-    """The seed of one stateless draw, two int64: a function of its place alone, so that a training
-    that goes on after a stop draws what it would have drawn without the stop."""
-    counter = tf.cast(counter, tf.int64)  # 0 of another type would be another place
-    return tf.random.experimental.stateless_fold_in(tf.constant([seed, stream]), counter)
+from svae.streams import Stream
 
 
 def scaled(images: tf.Tensor) -> tf.Tensor:
@@ -117,10 +108,13 @@ class SpatialVAE(keras.Model):
         """Reconstruction from the posterior mean."""
         return self.decode(self.encode(x).mean)
 
-    def sample_posterior(self, posterior: Posterior, stream: int, counter: tf.Tensor) -> tf.Tensor:
+    def sample_posterior(
+        self, posterior: Posterior, stream: Stream, counter: tf.Tensor | int
+    ) -> tf.Tensor:
         """One posterior sample per image, (batch, d, d, N), with the noise of this place."""
         shape = tf.shape(posterior.mean)
-        return posterior.sample(keyed_random.normal(shape, draw_key(self.seed, stream, counter)))
+        key = keyed_random.key(self.seed, stream, counter)
+        return posterior.sample(keyed_random.normal(shape, key))
 
     def objective(
         self,

@@ -26,6 +26,7 @@ from svae.jobs.files import replacing
 from svae.model import batch_norm
 from svae.model.vae import SpatialVAE
 from svae.pixels import scale, to_bytes
+from svae.streams import Stream, generator
 
 SHOWN = 10  # test images, and samples with a neighbour
 ROWS, STEPS = 3, 9  # of interpolations; the steps include both ends
@@ -56,7 +57,8 @@ def make(
     path = tf.reshape(between, [-1, *model.latent_shape])
     shape = store.shape
     train = store.split("train")
-    chosen = subset(train, min(STATISTICS, len(train)), np.random.default_rng(0))
+    rng = generator(0, Stream.MEANS_STATISTICS)
+    chosen = subset(train, min(STATISTICS, len(train)), rng)
     batches = np.array_split(chosen, -(-len(chosen) // BATCH))
     with batch_norm.statistics_of_means(model, batches):
         reconstructions, interpolations = (

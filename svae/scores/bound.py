@@ -31,14 +31,12 @@ from svae.model.posteriors import Posterior
 from svae.model.priors import StandardNormal
 from svae.model.vae import SpatialVAE
 from svae.pixels import bits_per_dim, to_x
+from svae.streams import Stream, generator
 
 Encode = Callable[[np.ndarray], Posterior]
 """x (n, ...) -> q(z | x), in float64."""
 Decode = Callable[[np.ndarray], np.ndarray]
 """z (n, d, d, N) -> means of p(x | z), (n, ...)."""
-
-# Streams of numpy's generators beside 1, that of the prior samples (svae.sampling.prior).
-_PIXELS, _POSTERIOR = 2, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +144,7 @@ def _log_weights_of(
     """float64 (n, k) for the images x (n, ...), of which the first has the number `first`."""
     posterior = encode(x)
     latent_shape = tuple(posterior.mean.shape[1:])
-    generators = [_generator(seed, _POSTERIOR, first + i) for i in range(len(x))]
+    generators = [generator(seed, Stream.BOUND_LATENTS, first + i) for i in range(len(x))]
     columns = []
     for start in range(0, k, batch):
         shape = (min(batch, k - start), *latent_shape)
@@ -219,12 +217,9 @@ class Dequantised:
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         numbers = range(*rows.indices(self.shape[0]))
-        noise = [_generator(self._seed, _PIXELS, i).random(self.shape[1:]) for i in numbers]
+        rngs = (generator(self._seed, Stream.BOUND_PIXELS, i) for i in numbers)
+        noise = [rng.random(self.shape[1:]) for rng in rngs]
         return to_x(self._images[rows] + np.stack(noise) - 0.5).astype(np.float32)
-
-
-def _generator(seed: int, stream: int, image: int) -> np.random.Generator:
-    return np.random.default_rng([seed, stream, image])
 
 
 def variance_of(model: SpatialVAE, given: float | None) -> tuple[float | None, str]:

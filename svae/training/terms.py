@@ -8,14 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from svae.model import keyed_random, objectives
-from svae.model.vae import (
-    EVALUATION,
-    SATURATION,
-    SpatialVAE,
-    draw_key,
-    per_image,
-    scaled,
-)
+from svae.model.vae import SpatialVAE, per_image, scaled
+from svae.streams import Stream
 
 # Burda, Grosse, Salakhutdinov 2016: the posterior mean of an active unit varies more than this.
 ACTIVE_VARIANCE = 0.01
@@ -40,7 +34,8 @@ class Evaluator:
         model = self.model
         x = scaled(images)
         posterior = model.encode(x)
-        a = model.preactivation(model.sample_posterior(posterior, EVALUATION, index))
+        z = model.sample_posterior(posterior, Stream.EVALUATION_LATENTS, index)
+        a = model.preactivation(z)
         sampled = per_image(tf.square(x - tf.tanh(a)))
         mean = per_image(tf.square(x - model.decode(posterior.mean)))
         saturated = per_image(tf.cast((abs(a) > SATURATED) & (abs(x) < GREY), tf.float32))
@@ -127,7 +122,8 @@ class Evaluator:
         for index, start in enumerate(range(0, count, BATCH)):
             self.check()
             shape = (min(BATCH, count - start), *model.latent_shape)
-            noise = keyed_random.normal(shape, draw_key(model.seed, SATURATION, index))
+            key = keyed_random.key(model.seed, Stream.SATURATION_LATENTS, index)
+            noise = keyed_random.normal(shape, key)
             found += float(self._lonely(model.prior.sample(noise)))
         return {"n_samples": count, "saturated_share": found / count / model.dimension}
 

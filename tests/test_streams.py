@@ -1,0 +1,126 @@
+"""No two streams of random numbers start from the same state."""
+
+import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from svae.datasets import splits
+from svae.model import keyed_random
+from svae.streams import Stream, generator, words
+
+REPOSITORY = Path(__file__).parents[1]
+# Small numbers, which meet members and counts of indices, and the largest ones.
+NUMBERS = [0, 1, 2, 3, splits.SEED, 2**32 - 1]
+INDICES = [found for count in range(4) for found in itertools.product(NUMBERS, repeat=count)]
+
+
+def state(seed, stream, *indices):
+    return str(generator(seed, stream, *indices).bit_generator.state["state"])
+
+
+def test_no_two_members_give_the_same_generator_whatever_their_indices():
+    """All members and seeds with up to two indices; the last numbers of three."""
+    few = [found for found in INDICES if len(found) < 3]
+    starts = {
+        state(seed, stream, *indices)
+        for seed, stream, indices in itertools.product(NUMBERS, Stream, few)
+    }
+    assert len(starts) == len(NUMBERS) * len(Stream) * len(few)
+    assert str(np.random.PCG64(splits.SEED).state["state"]) not in starts
+
+
+def test_entropies_differ_also_with_zeros_after_them():
+    """SeedSequence takes the words of a list as they are, with zeros after the last one, and mixes
+    them. So the lists must differ in a word, and no word may be one that it would split."""
+    members = [*Stream]
+    longest = max(map(len, INDICES)) + 3
+    found = [
+        words(seed, stream, indices)
+        for seed, stream, indices in itertools.product(NUMBERS, members, INDICES)
+    ]
+    padded = {tuple(each + [0] * (longest - len(each))) for each in found}
+    assert len(padded) == len(found)
+    assert all(0 <= word < 2**32 for each in found for word in each)
+
+
+def test_what_numpy_does_not_tell_apart():
+    """Why the number of indices is one of the words, and why none is 2^32."""
+
+    def start(*entropy):
+        return np.random.SeedSequence(entropy).generate_state(4).tolist()
+
+    assert start(7, 1) == start(7, 1, 0)
+    assert start(2**32, 1) == start(0, 1, 1)
+    stream = Stream.PRIOR_LATENTS
+    assert len({state(7, stream), state(7, stream, 0), state(7, stream, 0, 0)}) == 3
+
+
+@pytest.mark.parametrize("wrong", [(-1,), (2**32,), (0, -1), (0, 0, 2**32)])
+def test_numbers_that_do_not_fit_into_a_word_are_refused(wrong):
+    seed, *indices = wrong
+    with pytest.raises(ValueError, match=r"DROPOUT.*2\^32"):
+        generator(seed, Stream.DROPOUT, *indices)
+
+
+def test_no_two_members_give_the_same_key_whatever_the_counter():
+    counters = [*range(50), 2**31, 2**40]
+    keys = {
+        tuple(keyed_random.key(seed, stream, counter).numpy().tolist())
+        for seed, stream, counter in itertools.product([0, 1, 2], Stream, counters)
+    }
+    assert len(keys) == 3 * len(Stream) * len(counters)
+    of_tensor = keyed_random.key(1, Stream.DROPOUT, tf.constant(5))
+    np.testing.assert_array_equal(of_tensor, keyed_random.key(1, Stream.DROPOUT, 5))
+
+
+def test_keys_are_those_that_weights_were_trained_with():
+    for number, stream in enumerate(
+        [Stream.TRAINING_LATENTS, Stream.DROPOUT, Stream.EVALUATION_LATENTS]
+    ):
+        expected = tf.random.experimental.stateless_fold_in([5, number], tf.constant(7, tf.int64))
+        np.testing.assert_array_equal(keyed_random.key(5, stream, 7), expected)
+
+
+def test_the_numbers_of_members_stay():
+    numbers = [stream.value for stream in Stream]
+    assert numbers == list(range(len(numbers)))
+    first = {
+        "DROPOUT": 1,
+        "EPOCH_ORDER": 4,
+        "PRIOR_LATENTS": 6,
+        "BOUND_LATENTS": 10,
+        "GAUSSIAN": 22,
+    }
+    assert {name: Stream[name].value for name in first} == first
+
+
+def test_nothing_else_makes_random_numbers():
+    """Generators and keys are made in one place each; splits and Keras have seeds of their own."""
+    makers = re.compile(r"np\.random\.\w+\(|default_rng\(|stateless_fold_in\(|set_random_seed\(")
+    found = {
+        str(path.relative_to(REPOSITORY / "svae"))
+        for path in (REPOSITORY / "svae").rglob("*.py")
+        if makers.search(path.read_text())
+    }
+    assert found == {"streams.py", "model/keyed_random.py", "model/vae.py", "datasets/splits.py"}
+
+
+def test_every_member_is_used():
+    texts = "\n".join(
+        path.read_text() for path in (REPOSITORY / "svae").rglob("*.py") if path.stem != "streams"
+    )
+    assert {stream.name for stream in Stream} == set(re.findall(r"Stream\.([A-Z_]+)\b", texts))
+
+
+def test_streams_are_light():
+    code = "import sys, svae.streams; print('numpy' in sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY
+    )
+    assert run.stdout.strip() == "False", run.stderr
