@@ -17,10 +17,11 @@ from svae.model import batch_norm
 from svae.model.saved import load_model
 from svae.sampling import examples
 from svae.sampling.prior import sample
-from svae.scores import bound, measures, memorisation, wasserstein
+from svae.scores import bound, memorisation, wasserstein
 from svae.scores.measures import measure
 from svae.settings.evaluation import EvaluationSettings
 from svae.settings.sampling import SamplingSettings
+from svae.streams import Stream, generator
 
 SETTINGS = EvaluationSettings(importance_samples=4, distance_images=8)
 
@@ -88,8 +89,8 @@ def test_distance_of_equal_numbers(found, parts):
     value = found[0]["sliced_wasserstein"]
     assert value["n_images"] == 8 and value["levels"] == [32, 16]
     rng = {
-        name: np.random.default_rng([0, stream])
-        for name, stream in (("test", measures._TEST), ("train", measures._TRAIN))
+        "test": generator(0, Stream.WASSERSTEIN_TEST),
+        "train": generator(0, Stream.WASSERSTEIN_TRAIN),
     }
     test, train = (subset(images[name], 8, rng[name]) for name in ("test", "train"))
     assert value["distance"] == wasserstein.distance(samples["samples"][:8], test, 0)
@@ -110,7 +111,7 @@ def test_pictures(found, parts):
     _, shown = found
     x = to_x(images["test"][:10])
     # Means are decoded with the statistics of means.
-    loc = model.encode(x)[0].numpy()
+    loc = model.encode(x).mean.numpy()
     with batch_norm.statistics_of_means(model, [images["train"][:]]):
         decoded = 127.5 * (model.decode(loc).numpy() + 1)
         ends = loc[0:2], loc[2:4], loc[4:6]

@@ -13,16 +13,13 @@ from svae.scores.principal_components import most_images
 from svae.scores.spectrum import Spectrum, linear_vae, load, used_eigenvalues
 from svae.scores.store_score import fields, parzen_of
 from svae.settings.parzen import ParzenSettings
-
-DRAWS = 4  # a stream of random numbers, next to those of svae.scores.principal_components
+from svae.streams import Stream, generator
 
 # What the record of the prediction carries over from the record of its run.
 CONTEXT = ("variant", "dataset", "dataset_checksum", "seed", "objective", "kl_weight")
 
 
-def draw(
-    spectrum: Spectrum, w: float, latent_entries: int, n: int, seed: int | list[int]
-) -> np.ndarray:
+def sample(spectrum: Spectrum, w: float, latent_entries: int, n: int, seed: int) -> np.ndarray:
     """Decoder means mean + sum_i sqrt(lambda_i - v) u_i z_i for z ~ N(0, I): float32 (n, D).
 
     Clipped nowhere; the first samples do not depend on n. UserError as
@@ -30,7 +27,8 @@ def draw(
     """
     used = used_eigenvalues(spectrum, w, latent_entries)
     decoder = np.sqrt(used - w / 2).astype(np.float32)[:, None] * spectrum.components[: len(used)]
-    z = np.random.default_rng(seed).standard_normal((n, len(used)), np.float32)
+    rng = generator(seed, Stream.LINEAR_VAE_LATENTS)
+    z = rng.standard_normal((n, len(used)), np.float32)
     samples = z @ decoder
     samples += spectrum.mean
     return samples
@@ -63,7 +61,7 @@ def score(
             if checksum != store.checksum:
                 raise UserError(f"{path} is of other images than {data}; delete it, run snakemake")
         count = min(n_samples, most_images(store))
-        samples = draw(fitted, w, latent_entries, count, [run["seed"], DRAWS])
+        samples = sample(fitted, w, latent_entries, count, run["seed"])
         name = f"linear VAE beside {run['variant']}"
         result = parzen_of(samples.reshape(-1, *store.shape), store, settings, name)
     write_json(

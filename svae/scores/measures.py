@@ -18,6 +18,7 @@ from svae.sampling import examples
 from svae.sampling.file import samples_of
 from svae.scores import bound, memorisation, wasserstein
 from svae.settings.evaluation import EvaluationSettings
+from svae.streams import Stream, generator
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,6 @@ BOUND_IMAGES = 500  # test images of the bound under `auto`
 JUDGED = 10_000  # samples, and test images, at most, whose nearest images are looked for
 LATENTS = 100  # decoded at once
 NOISE_SEED = 0  # of the noise of the bound: the same images for every run
-# Streams of numpy's generators, behind a run's seed.
-_TRAIN, _TEST = 11, 12
 
 
 def measure(
@@ -97,7 +96,7 @@ def _distances(
     train, test = store.split("train"), store.split("test")
     count = min(settings.distance_images, len(drawn), len(train), len(test))
     chosen = (
-        subset(images, count, np.random.default_rng([seed, stream]))
-        for images, stream in ((test, _TEST), (train, _TRAIN))
+        subset(images, count, generator(seed, stream))
+        for images, stream in ((test, Stream.WASSERSTEIN_TEST), (train, Stream.WASSERSTEIN_TRAIN))
     )
     return wasserstein.compare(drawn[:count], *chosen, seed, threads)

@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 from svae.datasets.subset import subset
 from svae.errors import UserError
 from svae.pixels import scale
+from svae.streams import Stream, generator
 
 Images = np.ndarray | h5py.Dataset
 """(n, height, width, channel): uint8, or floats on [-1, 1]; read slice by slice."""
@@ -49,8 +50,8 @@ def shares(
     """
     count = min(train.shape[0], held_out.shape[0], MOST_REFERENCE)
     references = [
-        subset(images, count, np.random.default_rng([seed, stream]))
-        for stream, images in enumerate((train, held_out))
+        subset(train, count, generator(seed, Stream.MEMORISATION_TRAIN)),
+        subset(held_out, count, generator(seed, Stream.MEMORISATION_HELD_OUT)),
     ]
     result: dict[str, Any] = {}
     for name, images in (("samples", samples), ("test_images", test)):
