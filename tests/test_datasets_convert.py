@@ -155,16 +155,16 @@ def test_another_file_than_the_checksum_says_is_refused(archive, output, existin
             "cifar10",
             {"archive": "/"},
             {},
-            r"sources\.cifar10\.archive: there is no file /;.*fetched",
+            r"sources\.cifar10\.archive: there is no file /;.*download",
         ),
-        ("cifar10", {}, {}, r"sources\.cifar10\.archive: no file is given"),
+        ("cifar10", {}, {}, r"sources\.cifar10\.archive: no path is given"),
         ("cifar10", {"labels": "x"}, {}, r"sources\.cifar10: .* called labels"),
         ("mnist_5k", {"archive": "x"}, {}, r"sources\.mnist_5k: .* called archive"),
         ("mnist_5k", {}, {"sha256": {"archive": "a"}}, r"sources\.mnist_5k: .* called archive"),
-        ("store", {}, {}, r"no data set 'store'; choose one of .*mnist_5k"),
+        ("store", {}, {}, r"no data set 'store'; use one of .*mnist_5k"),
         ("../cifar10", {}, {}, r"no data set '\.\./cifar10'"),
         ("svhn", {"train": "/absent/a", "test": "/absent/b"}, {}, r"svhn\.train: .* /absent/a"),
-        ("svhn", {"train": __file__}, {}, r"svhn\.test: no file is given"),
+        ("svhn", {"train": __file__}, {}, r"svhn\.test: no path is given"),
         ("images", {"archive": "/absent"}, {}, r"images\.archive: .* /absent; correct the path\.$"),
         (
             "images",
@@ -180,7 +180,7 @@ def test_another_file_than_the_checksum_says_is_refused(archive, output, existin
         ),
         ("mnist_5k", {}, {"options": {"split": "paper"}}, r"conversion\.split: .* leaving it out"),
         # This file is no longer needed then; the other one still is.
-        ("celeba", {}, {"options": {"split": "paper"}}, r"celeba\.archive: no file"),
+        ("celeba", {}, {"options": {"split": "paper"}}, r"celeba\.archive: no path"),
     ],
 )
 def test_a_wrong_request_is_explained(output, name, files, settings, message):
@@ -380,7 +380,7 @@ def damaged(tmp_path_factory):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_broken_image_stops_the_conversion(damaged, output, processes):
-    message = rf"{damaged}: the image 00007\.png cannot be used: .*`on_broken_image: skip`"
+    message = rf"{damaged}: image 00007\.png cannot be used: .*`on_broken_image: skip`"
     with pytest.raises(UserError, match=message):
         convert.convert("images", {"archive": damaged}, output, **SETTINGS, processes=processes)
     assert list(output.parent.iterdir()) == []
@@ -404,7 +404,7 @@ def test_broken_images_can_be_left_out(damaged, output, reference, processes, ca
         assert store.attributes == attributes
     lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     for name, line in zip(names, lines, strict=False):
-        assert f"image {name} is left out" in line
+        assert f"skipped image {name}: " in line
     assert len(lines) == 4 and "3 broken images were left out" in lines[-1]
     kept = {image.tobytes() for split in read_all(output).values() for image in split}
     whole = {image.tobytes() for split in reference.values() for image in split}
@@ -420,13 +420,15 @@ def test_many_broken_images_have_few_lines(tmp_path, output, caplog):
     lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(lines) == 11 and "30 broken images" in lines[-1]
     all_broken = write_zip(tmp_path / "all.zip", 40, dict.fromkeys(range(40), b"no image"))
-    with pytest.raises(UserError, match=r"0 images.*; 40 broken ones were left out"):
+    with pytest.raises(UserError, match=r"0 images.*; 40 broken ones were skipped"):
         convert.convert("images", {"archive": all_broken}, output, **settings)
 
 
 def test_images_of_different_shapes(tmp_path, output):
     archive = write_zip(tmp_path / "mixed.zip", 200, {150: png(0, 30, 24)})
-    message = r"image 00150\.png becomes 30x24 pixels, .* 24x24 pixels: give conversion\.size"
+    message = (
+        r"image 00150\.png would be stored with 30x24 pixels, .* 24x24 pixels: set conversion\.size"
+    )
     for on_broken_image in ("stop", "skip"):
         with pytest.raises(UserError, match=message):
             convert.convert("images", {"archive": archive}, output, on_broken_image=on_broken_image)
