@@ -68,8 +68,8 @@ def test_the_published_split_needs_more_images(tmp_path, count):
 @pytest.mark.parametrize(
     ("there", "listed", "message"),
     [
-        (range(1, 8), range(1, 13), r"a\.zip lacks 5 of the .*partition.txt names.* 000008\.jpg"),
-        (range(2, 13), range(1, 13), r"a\.zip lacks 1 of the .*partition.txt names.* 000001\.jpg"),
+        (range(1, 8), range(1, 13), r"a\.zip lacks 5 of the .*partition.txt lists.* 000008\.jpg"),
+        (range(2, 13), range(1, 13), r"a\.zip lacks 1 of the .*partition.txt lists.* 000001\.jpg"),
         (range(1, 13), range(1, 11), r"partition.txt has no line for 2 of .*a\.zip.* 000011\.jpg"),
         (range(1, 13), range(10, 15), r"a\.zip lacks 2 of the .* 000013\.jpg"),
     ],

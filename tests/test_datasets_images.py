@@ -61,7 +61,8 @@ def test_everything_else_is_passed_over_with_one_line(tmp_path, kind, caplog):
         assert [picture.name for picture in read(path)] == ["a.jpg"]
     (record,) = caplog.records
     assert record.getMessage() == (
-        f"{path}: skipped 1 without a suffix, 1 .tiff, 2 .txt; only .jpg, .jpeg, .png, .webp are read"
+        f"{path}: skipped 1 without a suffix, 1 .tiff, 2 .txt; only .jpg, .jpeg, .png, .webp "
+        "are read"
     )
 
 
