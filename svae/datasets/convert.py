@@ -52,7 +52,7 @@ def convert(
     Args:
         dataset: a name in sources.yaml; the module of that name in `readers` reads it.
         files: path of each source file, or of a folder where one is allowed, by role.
-        output: the HDF5 file to write, whole or not at all.
+        output: the HDF5 file, written atomically.
         sha256: checksum (hexadecimal) that the user gave for their own file, by role.
         crop, size, channels: see `formats.decoding.Recipe`; channels None: as published.
         options: choice for each of the data set's options; default: the first choice.
