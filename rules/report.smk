@@ -1,4 +1,4 @@
-# All files of all runs that the tables and the page are made of.
+# The files of all runs from which the tables and the page are made.
 STUDY = {
     "records": every(f"{RUN}/run.json"),
     "scores": every(f"{RUN}/parzen.json"),
@@ -32,7 +32,7 @@ rule comparison:
         "../scripts/comparison.py"
 
 
-# The pictures of the models of each variant's first seed.
+# Pictures from the model of each variant's first seed.
 rule grids:
     input:
         pictures=first(f"{RUN}/pictures.h5"),
@@ -52,7 +52,7 @@ rule grids:
         "../scripts/grids.py"
 
 
-# The histories lie beside the records, and are as old.
+# The histories are next to the records, and have the same age.
 rule training_curves:
     input:
         records=first(f"{RUN}/run.json"),

@@ -26,7 +26,7 @@ rule parzen:
         "../scripts/parzen.py"
 
 
-# Scores stay with their runs, so that another data set and back again costs a copy.
+# Scores stay with their runs, so that changing the data set and back costs only a copy.
 rule result:
     input:
         lambda wildcards: expand(f"{RUN}/parzen.json", seed=CONFIG.seeds, variant=wildcards.variant),
@@ -42,7 +42,7 @@ rule result:
         "../scripts/result.py"
 
 
-# What is measured of a run beside its Parzen score, and the pictures of its model.
+# Measures of a run other than its Parzen score, and the pictures of its model.
 rule evaluate:
     input:
         data=f"data/{DATASET}.h5",
@@ -69,7 +69,7 @@ rule evaluate:
         "../scripts/evaluate.py"
 
 
-# Scores that need no network: training images, centroids, blur and a Gaussian in place of samples.
+# Scores without a network: training images, centroids, blur and a Gaussian instead of samples.
 rule baselines:
     input:
         data=f"data/{DATASET}.h5",
@@ -95,7 +95,7 @@ rule baselines:
         "../scripts/baselines.py"
 
 
-# A linear VAE at its optimum, which is known in closed form, at the KL weight of this run.
+# A linear VAE at its optimum, which is known in closed form, with the KL weight of this run.
 rule linear_vae:
     input:
         data=f"data/{DATASET}.h5",
@@ -115,6 +115,6 @@ rule linear_vae:
         threads=threads,
         code=fingerprint("svae.scores.linear_vae", "svae.jobs.devices"),
     message:
-        "Scoring the linear VAE beside {wildcards.variant}"
+        "Scoring the linear VAE for {wildcards.variant}"
     script:
         "../scripts/linear_vae.py"

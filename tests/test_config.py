@@ -619,8 +619,15 @@ def test_what_an_editor_accepts(content, accepted):
 def literal(module, name):
     """The names in a constant of a module that is too heavy to import here."""
     for node in ast.parse((CLONE / "svae" / module).read_text()).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
-            value = node.value
+        match node:
+            case (
+                ast.Assign(targets=[target], value=value)
+                | ast.AnnAssign(target=target, value=value)
+            ):
+                found = ast.unparse(target) == name
+            case _:
+                found = False
+        if found:
             parts = value.keys if isinstance(value, ast.Dict) else value.elts
             return [part.value for part in parts]
     raise AssertionError(f"{module} has no {name}")

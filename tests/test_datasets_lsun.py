@@ -308,7 +308,7 @@ def overflow(mdb):
         (lambda mdb, meta, root: put(mdb, meta + 20, "I", 2), "LMDB file of format 1"),
         (lambda mdb, meta, root: put(mdb, meta + 128, "Q", 1 << 63), "cannot be read"),
         (lambda mdb, meta, root: put(mdb, meta + 128, "Q", (1 << 51) - 1), "cannot be read"),
-        (lambda mdb, meta, root: put(mdb, nodes(mdb, root)[0] + 4, "H", 1), "cut short"),
+        (lambda mdb, meta, root: put(mdb, nodes(mdb, root)[0] + 4, "H", 1), "is truncated"),
         (lambda mdb, meta, root: put(mdb, first_leaf(mdb, root), "Q", 9), "is damaged"),
         (lambda mdb, meta, root: put(mdb, first_leaf(mdb, root) + 10, "H", 1), "is damaged"),
         (lambda mdb, meta, root: put(mdb, first_leaf(mdb, root) + 12, "H", 65000), "is damaged"),
@@ -374,7 +374,7 @@ def test_another_zip_archive_is_refused(tmp_path, make_raw, names, problem):
 
 def test_an_archive_over_its_limit_is_refused(make_raw):
     raw = make_raw(limit=PAGE)
-    with pytest.raises(UserError, match=f"more than {PAGE} bytes"):
+    with pytest.raises(UserError, match=f"more than the limit of {PAGE}"):
         list(lsun.read(raw))
 
 

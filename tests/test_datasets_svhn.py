@@ -252,7 +252,7 @@ def test_more_images_than_the_limit_are_refused(make_raw):
         ({"shape": (32, 32, 3, -9)}, r"shape \(32, 32, 3, -9\)"),
         ({"shape": (2,) * 33}, "a part of 132 bytes"),
         ({"name": b"X" * 65}, "a part of 65 bytes"),
-        ({"more": bytes(8)}, "holds more than its shape says"),
+        ({"more": bytes(8)}, "has more pixels than its shape"),
         ({"kind": 9 | 0x0800}, "class 2057"),
     ],
 )
@@ -274,7 +274,7 @@ def test_pixels_that_differ_from_their_checksum_are_refused(make_raw):
     [
         ({}, "at most"),
         ({"shape": (32, 32, 3, 9)}, "as many as its shape says"),
-        ({"shape": (32, 32, 3, 9), "size": 9 * 3072}, "holds more than its shape says"),
+        ({"shape": (32, 32, 3, 9), "size": 9 * 3072}, "has more pixels than its shape"),
         ({"name": bytes(1 << 26)}, "a part of"),
     ],
 )

@@ -171,7 +171,7 @@ def test_a_run_folder_has_one_writer(data, tmp_path):
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match=r"another process still trains in .*run"):
+        with pytest.raises(UserError, match=r"another process is still training in .*run"):
             train(data, tmp_path / "run")
         assert not (tmp_path / "run").exists()
         other.kill()

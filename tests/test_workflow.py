@@ -217,7 +217,7 @@ def test_a_spectrum_made_again_takes_no_step(finished, tmp_path):
     os.utime(spectrum)
     assert workflow.planned(f"{run}/run.json") == {"train": 1}
     workflow.run("--cores", "2", "--", f"{run}/run.json")
-    assert record() == before and "was finished before" in log.read_text()
+    assert record() == before and "is already finished" in log.read_text()
     with np.load(spectrum) as file:
         content = {**file}
     np.savez(spectrum, **{**content, "eigenvalues": 2 * content["eigenvalues"]})

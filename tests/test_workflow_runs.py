@@ -52,7 +52,7 @@ def test_changed_settings_and_data_sets(tmp_path):
     workflow.configure({"training": {"epochs": 2}})
     workflow.run(str(run.relative_to(tmp_path) / "run.json"))
     assert (
-        "goes on behind epoch 1"
+        "resuming after epoch 1"
         in (tmp_path / "logs/train_mnist_5k_low_rank_seed-0.log").read_text()
     )
     assert len((run / "history.jsonl").read_text().splitlines()) == 2
@@ -248,7 +248,7 @@ def test_device_gpu_with_one_that_tensorflow_lacks_fails_the_training(small, tmp
     done = small.run("--cores", "2", RECORDS[0], check=False, **environment)
     assert done.returncode != 0
     log = (small.folder / "logs/train_mnist_5k_vanilla_seed-0.log").read_text()
-    assert "GPU GPU-fake-0 is there, but TensorFlow cannot use it" in log
+    assert "TensorFlow cannot use GPU GPU-fake-0" in log
     assert "Traceback" not in log
     assert not list((small.folder / "runs").rglob("identity.json"))
 

@@ -1,11 +1,11 @@
-"""Keras' Adam, each variable's update in one operation instead of a dozen."""
+"""Keras' Adam, with one operation per variable instead of a dozen."""
 
 import keras
 import tensorflow as tf
 
 
 class Adam(keras.optimizers.Adam):
-    """The same update and the same variables; amsgrad is not for this one.
+    """Adam with the same update and the same variables as Keras'; without amsgrad.
 
         m <- m + (1 - beta_1) (g - m),   v <- v + (1 - beta_2) (g^2 - v)
         x <- x - rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)
