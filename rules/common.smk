@@ -12,10 +12,6 @@ from svae.errors import UserError
 from svae.jobs.files import file_hash, folder_listing
 from svae.jobs.fingerprint import fingerprint
 
-# Snakemake imports pandas, where it is installed, to look for tables among the params of a rule,
-# which costs more than all that this file does; there are none.
-sys.modules.setdefault("pandas", None)
-
 CLONE = Path(workflow.basedir)
 
 
@@ -24,7 +20,7 @@ def or_stop(function, *arguments):
     try:
         return function(*arguments)
     except UserError as error:
-        files = f" ({', '.join(map(str, workflow.configfiles))})" if workflow.configfiles else ""
+        files = f" ({', '.join(map(str, config_files()))})" if config_files() else ""
         sys.exit(f"Error in the configuration{files}:\n{error}")
 
 
@@ -46,13 +42,13 @@ RAW = {
 # A folder is no input, since its own time does not tell what happens inside; its listing does.
 LISTINGS = {role: folder_listing(path) for role, path in RAW.items() if Path(path).is_dir()}
 # On a cluster the GPUs of the machine that submits the jobs mean nothing.
-HERE = workflow.resource_settings.nodes is None and not workflow.remote_exec
+HERE = jobs_run_here()
 GPUS = visible_gpus() if HERE and CONFIG.device != "cpu" else []
 ON_GPU = CONFIG.device == "gpu" or bool(GPUS)
 
 # On a machine with GPUs one training takes one; elsewhere nothing is serialised.
-if GPUS and "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", len(GPUS))
+if GPUS:
+    limit_resource("gpu", len(GPUS))
 
 
 wildcard_constraints:
