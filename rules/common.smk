@@ -12,10 +12,6 @@ from svae.errors import UserError
 from svae.jobs.files import file_hash, folder_listing
 from svae.jobs.fingerprint import fingerprint
 
-# Snakemake imports pandas, if installed, to look for tables among the params of a rule. There are
-# none, and the import takes longer than everything else in this file.
-sys.modules.setdefault("pandas", None)
-
 CLONE = Path(workflow.basedir)
 
 
@@ -24,7 +20,7 @@ def or_stop(function, *arguments):
     try:
         return function(*arguments)
     except UserError as error:
-        files = f" ({', '.join(map(str, workflow.configfiles))})" if workflow.configfiles else ""
+        files = f" ({', '.join(map(str, config_files()))})" if config_files() else ""
         sys.exit(f"Error in the configuration{files}:\n{error}")
 
 
@@ -46,13 +42,13 @@ RAW = {
 # A folder is not an input, because its time does not show changes inside; its listing does.
 LISTINGS = {role: folder_listing(path) for role, path in RAW.items() if Path(path).is_dir()}
 # On a cluster, the GPUs of the submitting machine are irrelevant.
-HERE = workflow.resource_settings.nodes is None and not workflow.remote_exec
+HERE = jobs_run_here()
 GPUS = visible_gpus() if HERE and CONFIG.device != "cpu" else []
 ON_GPU = CONFIG.device == "gpu" or bool(GPUS)
 
 # On a machine with GPUs, one training takes one GPU; elsewhere there is no such limit.
-if GPUS and "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", len(GPUS))
+if GPUS:
+    limit_resource("gpu", len(GPUS))
 
 
 wildcard_constraints:

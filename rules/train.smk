@@ -1,7 +1,7 @@
 # Before the first job, so that nothing is downloaded or converted for trainings that cannot run.
 onstart:
     if CONFIG.device == "gpu" and HERE and not GPUS:
-        if any("gpu" in job.rule.resources for job in workflow.dag.needrun_jobs()):
+        if any_job_uses("gpu"):
             sys.exit(f"Error in the configuration: {no_gpu()}")
 
 

@@ -390,7 +390,6 @@ def train(data, tmp_path, what, **keywords):
         seed=0,
         code="c0de",
         device="running on the CPU with 1 thread",
-        lock_folder=tmp_path,
         aside_folder=tmp_path / "aside",
         **keywords,
     )

@@ -80,7 +80,6 @@ with log_to(log):
         seed=0,
         code="c0de",
         device="the CPU",
-        lock_folder=folder.parent,
         aside_folder=folder.parent / "aside",
     )
 """

@@ -68,7 +68,6 @@ def train(data, folder, what=TINY, seed=0, code="c0de"):
         seed=seed,
         code=code,
         device="running on the CPU with 1 thread",
-        lock_folder=folder.parent,
         aside_folder=aside_of(folder).folder,
     )
     return read_json(folder / "run.json")

@@ -32,7 +32,7 @@ class SourceFile:
 
     @property
     def known_hash(self) -> str | None:
-        """The strongest known checksum as "algorithm:hexadecimal", the format of pooch."""
+        """The strongest known checksum as "algorithm:hexadecimal"."""
         if self.sha256:
             return f"sha256:{self.sha256}"
         return f"md5:{self.md5}" if self.md5 else None

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from svae.datasets.catalogue import Dataset, SourceFile, catalogue
+from svae.datasets.checksums import checksums
 from svae.datasets.formats.decoding import Recipe
 from svae.datasets.readers import BrokenImage, Raw
 from svae.datasets.store_writer import Writer
 from svae.datasets.workers import Prepared, prepared
 from svae.errors import UserError
 from svae.jobs.disk import full_disk_explained, remove_leftovers, scratch_folder
-from svae.jobs.files import file_hash
 from svae.jobs.provenance import software
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,10 @@ def convert(
     """
     entry, options = _chosen(dataset, options or {})
     files = _existing(entry, files, sha256 or {})
-    hashes = {role: None if path.is_dir() else file_hash(path) for role, path in files.items()}
+    hashes = {
+        role: None if path.is_dir() else checksums(path, "sha256")["sha256"]
+        for role, path in files.items()
+    }
     _check_given(dataset, files, hashes, sha256 or {})
     published = [source for source in entry.files if source.role in files and source.known_hash]
     notes = _differences(published, files, hashes)
@@ -190,7 +193,7 @@ def _differences(
 def _matches(known: SourceFile, path: Path, sha256: str | None) -> bool:
     if known.sha256:
         return known.sha256 == sha256
-    return known.md5 == file_hash(path, "md5")
+    return known.md5 == checksums(path, "md5")["md5"]
 
 
 class _Transfer:

@@ -1,4 +1,8 @@
-"""Keras' Adam, with one operation per variable instead of a dozen."""
+"""Keras' Adam, with one operation per variable instead of a dozen.
+
+With Keras' own a training step takes 1.05 times the CPU time (low_rank, 64x64x3, batch 100, on 2
+cores): `python benchmarks/own_parts.py`.
+"""
 
 import keras
 import tensorflow as tf

@@ -1,6 +1,5 @@
 """Training of one variant, from a store to a finished run folder."""
 
-import contextlib
 import logging
 import math
 from dataclasses import asdict
@@ -28,7 +27,7 @@ from svae.training.diagnosis import warnings_of_run
 from svae.training.history import best_epoch
 from svae.training.initialization import start_outputs
 from svae.training.loop import Loop
-from svae.training.progress import Progress, Terminal
+from svae.training.progress import Progress
 from svae.training.run_folder import RunFolder, identity, save_weights
 from svae.training.step import TrainingStep
 from svae.training.stopping import StopRequest, stop_request
@@ -50,16 +49,14 @@ def train(
     seed: int,
     code: str,
     device: str,
-    lock_folder: Path | str,
     aside_folder: Path | str,
     spectrum: Path | None = None,
 ) -> None:
     """Train a variant and write `folder`/run.json, as the last file of the run folder.
 
     `code`: fingerprint of this stage's modules; `device`: the log line that names the device; both
-    are recorded. `lock_folder`: where concurrent trainings find each other; `aside_folder`: where
-    other runs of this folder are set aside; `spectrum`: that of the training images
-    (svae.scores.spectrum), to compare the run with a linear VAE.
+    are recorded. `aside_folder`: where other runs of this folder are set aside; `spectrum`: that
+    of the training images (svae.scores.spectrum), to compare the run with a linear VAE.
 
     The result is a function of the store's pixels, the settings (including threads), the seed and
     the code. A different run in the folder is set aside. If the folder or a folder that was set
@@ -100,7 +97,6 @@ def train(
             seed,
             code,
             device,
-            Path(lock_folder),
             fitted,
             None if spectrum is None else file_hash(spectrum),
             request,
@@ -117,7 +113,6 @@ def _train(
     seed: int,
     code: str,
     device: str,
-    lock_folder: Path,
     spectrum: Spectrum | None,
     spectrum_hash: str | None,
     request: StopRequest,
@@ -152,15 +147,13 @@ def _train(
     run.write_history(state.records)
 
     evaluator = Evaluator(model, check=request.check)
-    with contextlib.closing(Terminal(lock_folder)) as terminal:
-        batch = settings.batch_size
-        shown = store.images("valid", PICTURE_IMAGES)
-        callbacks = [
-            Progress(variant, settings.epochs, feed.steps, batch, state.records, terminal),
-            TensorBoard(run.tensorboard, state.records, services.tensorboard.picture_epochs, shown),
-        ]
-        loop = Loop(run, store, feed, take_step, evaluator, state, services, request, callbacks)
-        loop.run()
+    shown = store.images("valid", PICTURE_IMAGES)
+    callbacks = [
+        Progress(variant, settings.epochs, feed.steps, settings.batch_size, state.records),
+        TensorBoard(run.tensorboard, state.records, services.tensorboard.picture_epochs, shown),
+    ]
+    loop = Loop(run, store, feed, take_step, evaluator, state, services, request, callbacks)
+    loop.run()
 
     records = state.records
     best = best_epoch(records, model.dimension)
