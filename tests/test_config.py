@@ -10,8 +10,8 @@ import sys
 
 import pytest
 import yaml
-from refusals import check_one_line
-from workflow import CLONE
+from helpers.refusals import check_one_line
+from helpers.workflow import CLONE
 
 from svae.config.data import Conversion, Fetching, with_datasets
 from svae.config.resolve import Configuration, config_file, resolve

@@ -11,11 +11,11 @@ import time
 import zipfile
 from pathlib import Path
 
-import archives
 import numpy as np
 import psutil
 import pytest
-from disks import run_on_small_disk
+from helpers import archives
+from helpers.disks import run_on_small_disk
 from PIL import Image
 
 from svae.datasets import convert

@@ -19,7 +19,7 @@ import time
 
 import pytest
 import trustme
-from servers import File, Reply, page, serving, serving_as
+from helpers.servers import File, Reply, page, serving, serving_as
 
 from svae.datasets.fetch import fetch
 from svae.errors import UserError

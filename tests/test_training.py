@@ -10,8 +10,8 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-import stores
-from builders import ELBO, make_images, settings
+from helpers import stores
+from helpers.builders import ELBO, make_images, settings
 
 from svae.datasets import store
 from svae.datasets.feed import Feed

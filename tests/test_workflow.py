@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 import pytest
 import yaml
-from pages import parse
-from pictures import decoded, enlarged, places
+from helpers.pages import parse
+from helpers.pictures import decoded, enlarged, places
+from helpers.workflow import CLONE, SMALL, VARIANTS, Workflow
 from PIL import Image
-from workflow import CLONE, SMALL, VARIANTS, Workflow
 
 from svae.pixels import to_bytes
 

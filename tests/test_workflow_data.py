@@ -13,9 +13,9 @@ import time
 
 import numpy as np
 import pytest
-import sources
+from helpers import sources
+from helpers.workflow import Workflow
 from PIL import Image
-from workflow import Workflow
 
 from svae.datasets.store import Store
 

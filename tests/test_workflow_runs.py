@@ -10,8 +10,8 @@ import sys
 import h5py
 import pytest
 import yaml
-from archives import cifar_members, numbered_images, write_tar
-from workflow import CLONE, SMALL, VARIANTS, Workflow
+from helpers.archives import cifar_members, numbered_images, write_tar
+from helpers.workflow import CLONE, SMALL, VARIANTS, Workflow
 
 pytestmark = pytest.mark.workflow
 

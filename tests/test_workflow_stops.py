@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from workflow import VARIANTS, Workflow
+from helpers.workflow import VARIANTS, Workflow
 
 pytestmark = pytest.mark.workflow
 

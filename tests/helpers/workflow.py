@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-CLONE = Path(__file__).parent.parent
+CLONE = Path(__file__).parents[2]
 PARTS = ("Snakefile", "rules", "scripts", "svae", "profiles", "config.yaml")
 
 # Variants, and settings of a run that takes seconds.
