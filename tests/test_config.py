@@ -4,12 +4,14 @@ import ast
 import dataclasses
 import datetime
 import math
+import os
 import re
 import subprocess
 import sys
 
 import pytest
 import yaml
+from helpers import snakemakes
 from helpers.refusals import check_one_line
 from helpers.workflow import CLONE
 
@@ -38,11 +40,9 @@ def resolved(text, working=CLONE, base=MINIMAL):
 
 def snakemake(folder, *arguments):
     """A dry run of the clone in a working directory; the exit code and all that it prints."""
-    command = [sys.executable, "-m", "snakemake", "-n", "-s", CLONE / "Snakefile"]
-    run = subprocess.run(
-        [*command, "--directory", folder, *arguments], cwd=folder, capture_output=True, text=True
-    )
-    return run.returncode, run.stdout + run.stderr
+    options = ("-n", "-s", CLONE / "Snakefile", "--directory", folder)
+    done = snakemakes.snakemake([*options, *arguments], folder, os.environ)
+    return done.returncode, done.stdout + done.stderr
 
 
 # What is refused --------------------------------------------------------------------------------

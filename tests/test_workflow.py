@@ -58,7 +58,7 @@ def finished(tmp_path_factory):
     """A finished small run on the default data set, and the configuration it was made with."""
     workflow = Workflow(tmp_path_factory.mktemp("finished"))
     workflow.configure(SMALL)
-    workflow.run("--cores", "2")
+    workflow.command_line("--cores", "2")
     return workflow
 
 
