@@ -11,7 +11,7 @@ import yaml
 from helpers.archives import cifar_members, numbered_images, write_tar
 from helpers.workflow import CLONE, SMALL, VARIANTS, Workflow
 
-from svae.devices import claim_gpu
+from svae.jobs.devices import claim_gpu
 
 pytestmark = pytest.mark.workflow
 
