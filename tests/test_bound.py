@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
-from builders import ELBO, make_images, make_model
+from helpers.builders import ELBO, make_images, make_model
 from scipy import stats
 from scipy.special import logsumexp
 

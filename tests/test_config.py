@@ -5,15 +5,17 @@ import dataclasses
 import datetime
 import json
 import math
+import os
 import re
 import subprocess
 import sys
 
 import pytest
 import yaml
+from helpers import snakemakes
+from helpers.refusals import check_one_line
+from helpers.workflow import CLONE
 from jsonschema import Draft202012Validator
-from refusals import check_one_line
-from workflow import CLONE
 
 from svae.config.check import checked
 from svae.config.data import Conversion
@@ -45,11 +47,12 @@ def resolved(text, working=CLONE, base=MINIMAL):
 
 def snakemake(folder, *arguments):
     """A dry run of the clone in a working directory; the exit code and all that it prints."""
-    command = [sys.executable, "-m", "snakemake", "-n", "-s", CLONE / "Snakefile"]
-    run = subprocess.run(
-        [*command, "--directory", folder, *arguments], cwd=folder, capture_output=True, text=True
-    )
-    return run.returncode, run.stdout + run.stderr
+    done = snakemakes.snakemake(dry_run(folder, *arguments), folder, os.environ)
+    return done.returncode, done.stdout + done.stderr
+
+
+def dry_run(folder, *arguments):
+    return ["-n", "-s", CLONE / "Snakefile", "--directory", folder, *arguments]
 
 
 # What is refused --------------------------------------------------------------------------------
@@ -715,6 +718,18 @@ def test_snakemake_stops_at_a_file_that_is_no_configuration(name, tmp_path):
 )
 def test_snakemake_stops_at_a_wrong_command_line(arguments, expected, tmp_path):
     check_message(*snakemake(tmp_path, "--config", *arguments), expected)
+
+
+@pytest.mark.workflow
+def test_a_forked_snakemake_does_what_the_command_does(tmp_path):
+    (tmp_path / "config.yaml").write_text("dataset: coco")
+    arguments = dry_run(tmp_path)
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    started = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    forked = snakemakes.snakemake(arguments, tmp_path, os.environ)
+    assert "dataset is 'coco'" in started.stderr and started.returncode == 1
+    for part in ("returncode", "stdout", "stderr"):
+        assert getattr(forked, part) == getattr(started, part)
 
 
 def planned_runs(code, text):

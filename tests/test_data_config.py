@@ -2,8 +2,8 @@
 
 import pytest
 import yaml
-from refusals import check_one_line
-from workflow import CLONE
+from helpers.refusals import check_one_line
+from helpers.workflow import CLONE
 
 from svae.config.resolve import resolve
 from svae.config.schema import config_schema

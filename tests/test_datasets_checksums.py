@@ -7,8 +7,8 @@ import shutil
 import time
 
 import pytest
-import sources
-from servers import File, serving
+from helpers import sources
+from helpers.servers import File, serving
 
 from svae.datasets.checksums import checksums, keep_checksums
 from svae.datasets.convert import convert

@@ -6,7 +6,7 @@ import json
 import h5py
 import numpy as np
 import pytest
-from builders import ELBO, to_x
+from helpers.builders import ELBO, to_x
 from sklearn.neighbors import NearestNeighbors
 from test_training import SHAPE, TINY, make_store, train
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import tensorflow as tf
-from builders import gaussian_kl
+from helpers.builders import gaussian_kl
 from scipy.stats import matrix_normal, multivariate_normal
 
 from svae.model.posteriors import POSTERIORS, PUBLISHED, LowRank, Options, Vanilla, limited

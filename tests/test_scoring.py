@@ -6,8 +6,8 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
-import stores
-from builders import make_images
+from helpers import stores
+from helpers.builders import make_images
 
 from svae.datasets.store import Store
 from svae.errors import UserError

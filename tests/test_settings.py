@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import pytest
-from workflow import CLONE
+from helpers.workflow import CLONE
 
 from svae.config.section import section_schema
 from svae.settings.fields import REQUIRED, setting
