@@ -83,7 +83,7 @@ def bomb(header, size):
         (packed(b""), "0 bytes, fewer than a header"),
         (b"<!DOCTYPE html><html>Not found</html>", "begins with the number"),
         (packed(idx(digits(5), kind=2049)), "begins with the number 2049 instead"),
-        (packed(idx(np.zeros((5, 32, 28), np.uint8))), "32x28 pixels, not 28x28"),
+        (packed(idx(np.zeros((5, 32, 28), np.uint8))), "32x28 pixels instead of 28x28"),
         (packed(idx(digits(0))), "declares 0 images"),
         (packed(idx(digits(5), count=6)), "declares 6 images, but it contains 5"),
         (packed(idx(digits(6), count=5)), "declares 5 images, but it contains more"),
