@@ -2,7 +2,8 @@
 
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
+from functools import reduce
 from pathlib import Path
 
 import yaml
@@ -12,6 +13,8 @@ from svae.jobs.devices import no_gpu, visible_gpus
 from svae.errors import UserError
 from svae.jobs.files import file_hash, folder_listing
 from svae.jobs.fingerprint import fingerprint
+from svae.scores.registry import scores
+from svae.scores.score import OPENED_BY
 
 # Snakemake imports pandas, where it is installed, to look for tables among the params of a rule,
 # which costs more than all that this file does; there are none.
@@ -35,6 +38,7 @@ configfile: or_stop(configuration.config_file, Path.cwd(), CLONE)
 SCHEMA = yaml.safe_load((CLONE / "rules/schemas/config.schema.yaml").read_text())
 CONFIG = or_stop(configuration.resolve, config, SCHEMA, Path.cwd())
 DATASET = CONFIG.dataset.name
+SCORES = scores()
 RUN = f"runs/{DATASET}/{{variant}}/seed-{{seed}}"
 JOB = f"{DATASET}_{{variant}}_seed-{{seed}}"
 BASELINES = f"runs/{DATASET}/baselines"
@@ -60,6 +64,7 @@ if GPUS and "gpu" not in workflow.global_resources:
 wildcard_constraints:
     variant="|".join(CONFIG.variants),
     seed="|".join(map(str, CONFIG.seeds)),
+    score="|".join(SCORES),
     # Nothing else in the folder of fetched files is ours to make or to delete.
     file="|".join(map(re.escape, FETCHED)) or "(?!)",
 
