@@ -120,14 +120,20 @@ def product(connection: Connection, library: str, n: int, m: int, dimension: int
 def protocol(connection: Connection, path: Path, samples: int, valid: int, test: int) -> None:
     """The whole score: seconds, the most memory the process has had, and what came out."""
     set_up()
-    from svae.scores import parzen
+    from svae.scores.parzen_window import score, sigma_grid
 
     def one_turn() -> dict[str, Any]:
         start = time.perf_counter()
         with h5py.File(path) as file:
             drawn = First(file["samples"], samples)
-            result = parzen.score(
-                drawn, file["valid"], file["test"], parzen.sigma_grid(), "disjoint", valid, test
+            result = score(
+                drawn,
+                file["valid"],
+                file["test"],
+                sigma_grid(),
+                "disjoint",
+                valid,
+                test,
             )
         return {
             "seconds": time.perf_counter() - start,
@@ -142,7 +148,7 @@ def protocol(connection: Connection, path: Path, samples: int, valid: int, test:
 def growth(connection: Connection, path: Path, samples: int, test: int) -> None:
     """One sigma, as it is for the test images: seconds and the most memory."""
     set_up()
-    from svae.scores.parzen import log_likelihoods
+    from svae.scores.kernel_density import log_likelihoods
 
     def one_turn() -> tuple[float, float]:
         with h5py.File(path) as file:
@@ -188,7 +194,8 @@ def scikit_learn(connection: Connection, path: Path, samples: int, count: int) -
 def errors(connection: Connection, path: Path, samples: int, count: int) -> None:
     """By case, the largest difference to brute force over `count` images and all sigmas."""
     set_up()
-    from svae.scores.parzen import log_likelihoods, sigma_grid
+    from svae.scores.kernel_density import log_likelihoods
+    from svae.scores.parzen_window import sigma_grid
 
     with h5py.File(path) as file:
         images = file["test"][:count]

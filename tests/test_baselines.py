@@ -13,7 +13,7 @@ from svae.scores import principal_components, sanity_rows
 from svae.scores.store_score import parzen_of
 from svae.settings.parzen import ParzenSettings
 
-SETTINGS = ParzenSettings("disjoint", "auto", "auto", -1.0, 0.5, 6, False)
+SETTINGS = ParzenSettings(sigma_log10_max=0.5, sigma_count=6)
 SHAPE = (8, 8, 3)
 NAMES = ["training images", "k-means centroids", "blurred training images", "Gaussian"]
 

@@ -11,13 +11,13 @@ import sys
 import pytest
 import yaml
 from refusals import check_one_line
+from svae.settings.evaluation import EvaluationSettings
 from workflow import CLONE
 
 from svae.config.data import Conversion, Fetching, with_datasets
 from svae.config.resolve import Configuration, config_file, resolve
 from svae.datasets.catalogue import catalogue
 from svae.errors import UserError
-from svae.settings.evaluation import EvaluationSettings
 from svae.settings.parzen import ParzenSettings
 from svae.settings.sampling import SamplingSettings
 from svae.settings.services import Services

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import stores
 from scipy.optimize import minimize
+from scored import score_of
 
 from svae.datasets.store import Store
 from svae.errors import UserError
 from svae.jobs.files import write_json
 from svae.pixels import scale
 from svae.scores import principal_components
-from svae.scores.linear_vae import DRAWS, draw, score
+from svae.scores.linear_vae_samples import STREAM, draw
+from svae.scores.measures.linear_vae import MEASURED
 from svae.scores.principal_components import fit, training_images
 from svae.scores.spectrum import ACTIVE_VARIANCE, Spectrum, expectation, linear_vae, load
 from svae.scores.store_score import parzen_of
@@ -21,7 +23,7 @@ from svae.settings.parzen import ParzenSettings
 from svae.training import terms as evaluation
 
 EIGENVALUES = np.array([4.0, 2.0, 0.9, 0.3, 0.1])
-SETTINGS = ParzenSettings("disjoint", "auto", "auto", -1.0, 0.5, 6, False)
+SETTINGS = ParzenSettings(sigma_log10_max=0.5, sigma_count=6)
 
 
 def make_spectrum(eigenvalues=EIGENVALUES, dimension=5, kept=None, seed=0):
@@ -295,7 +297,9 @@ def files(tmp_path):
         "seed": 3,
         "objective": "elbo",
         "kl_weight": 0.4,
-        "test": {"latent_entries": 6},
+        "weights_sha256": "w",
+        "test": dict.fromkeys(MEASURED, 1.5) | {"latent_entries": 6},
+        "software": {},
     }
     write_json(tmp_path / "run.json", record)
     return tmp_path
@@ -305,15 +309,8 @@ def scored(folder, **changes):
     if changes:
         run = json.loads((folder / "run.json").read_text()) | changes
         write_json(folder / "run.json", run)
-    score(
-        data=folder / "data.h5",
-        record=folder / "run.json",
-        spectrum=folder / "spectrum.npz",
-        settings=SETTINGS,
-        n_samples=50,
-        target=folder / "linear_vae.json",
-    )
-    return json.loads((folder / "linear_vae.json").read_text())
+    reads = {"sampling.n_samples": 50}
+    return score_of("linear_vae", folder, folder, reads, **vars(SETTINGS))[0]
 
 
 def test_the_file_beside_a_run(files):
@@ -328,8 +325,8 @@ def test_the_file_beside_a_run(files):
         "kl_weight": 0.4,
         "latent_entries": 6,
     }
-    assert content["n_fitted"] == 60
-    samples = draw(spectrum, 0.4, 6, 50, [3, DRAWS]).reshape(50, 4, 5, 2)
+    assert content["n_fitted"] == 60 and content["measured"] == dict.fromkeys(MEASURED, 1.5)
+    samples = draw(spectrum, 0.4, 6, 50, [3, STREAM]).reshape(50, 4, 5, 2)
     with Store(files / "data.h5") as store:
         expected = parzen_of(samples, store, SETTINGS, "")
     parzen = content["parzen"]

@@ -9,10 +9,13 @@ import pytest
 from scipy import ndimage
 from sklearn.neighbors import NearestNeighbors
 
+from svae.datasets.subset import subset
 from svae.errors import UserError
 from svae.pixels import scale
-from svae.scores import memorisation
-from svae.scores.memorisation import nearest, shares, subset
+from svae.sampling import nearest as search
+from svae.sampling.nearest import nearest
+from svae.scores import copies
+from svae.scores.copies import shares
 
 SHAPE = (12, 12, 1)
 
@@ -33,8 +36,8 @@ class TestNearest:
     @pytest.mark.parametrize("shape", [(4, 4, 1), (32, 32, 3)])
     @pytest.mark.parametrize("blocks", [(2000, 1000), (7, 10)])
     def test_is_that_of_scikit_learn(self, shape, blocks, monkeypatch):
-        monkeypatch.setattr(memorisation, "_QUERIES", blocks[0])
-        monkeypatch.setattr(memorisation, "_REFERENCES", blocks[1])
+        monkeypatch.setattr(search, "_QUERIES", blocks[0])
+        monkeypatch.setattr(search, "_REFERENCES", blocks[1])
         images, references = pictures(23, 1, shape), pictures(61, 2, shape)
         numbers, distances = nearest(images, references)
         finder = NearestNeighbors(n_neighbors=1, algorithm="brute")
@@ -44,11 +47,11 @@ class TestNearest:
         np.testing.assert_allclose(distances, expected[:, 0], rtol=1e-6)
 
     def test_copies_are_at_no_distance(self, monkeypatch):
-        monkeypatch.setattr(memorisation, "_REFERENCES", 10)
+        monkeypatch.setattr(search, "_REFERENCES", 10)
         references = pictures(40, 1)
         order = np.random.default_rng(2).permutation(40)
-        for copies in (references[order], scale(references)[order]):
-            numbers, distances = nearest(copies, references)
+        for equals in (references[order], scale(references)[order]):
+            numbers, distances = nearest(equals, references)
             np.testing.assert_array_equal(numbers, order)
             np.testing.assert_array_equal(distances, 0)
 
@@ -139,7 +142,7 @@ class TestShares:
         assert found["share_of_samples"] == pytest.approx((6 * 0.5 + 4) / 10)
 
     def test_as_many_references_of_each_are_taken(self, monkeypatch):
-        monkeypatch.setattr(memorisation, "MOST_REFERENCE", 40)
+        monkeypatch.setattr(copies, "MOST_REFERENCE", 40)
         samples, test, train = pictures(8, 1), pictures(9, 2), pictures(70, 3)
         seen = []
         true_nearest = nearest
@@ -148,7 +151,7 @@ class TestShares:
             seen.append(references)
             return true_nearest(images, references, threads)
 
-        monkeypatch.setattr(memorisation, "nearest", noting)
+        monkeypatch.setattr(copies, "nearest", noting)
         for n_held_out, expected in ((25, 25), (60, 40)):
             seen.clear()
             found = shares(samples, test, train, pictures(n_held_out, 4), seed=5)

@@ -23,7 +23,7 @@ SMALL = {
     "training": {"epochs": 1, "threads": 1},
     "sampling": {"n_samples": 200},
     "parzen": {"fresh_draws": 2},
-    "evaluation": {"distance_images": 50},
+    "sliced_wasserstein": {"images": 50},
     "variants": VARIANTS,
 }
 

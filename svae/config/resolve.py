@@ -20,10 +20,11 @@ from svae.config.data import (
     with_datasets,
 )
 from svae.config.schema import check_writable, checked, closest, shown
+from svae.config.score_sections import refuse_moved_keys, with_scores
 from svae.datasets.catalogue import Dataset, catalogue
 from svae.errors import UserError
 from svae.model import geometry
-from svae.settings.evaluation import EvaluationSettings
+from svae.scores.registry import scores
 from svae.settings.parzen import ParzenSettings
 from svae.settings.sampling import SamplingSettings
 from svae.settings.services import Services
@@ -47,8 +48,9 @@ class Configuration:
     variants: dict[str, TrainingSettings]
     sampling: SamplingSettings
     parzen: ParzenSettings
-    fresh_draws: int  # further sets of samples that are scored
-    evaluation: EvaluationSettings
+    """What every Parzen score is taken by, those of sanity rows too."""
+    scores: dict[str, Any]
+    """The settings of each score by its name; None where it has none."""
     figure_columns: int
     figure_seeds: str  # first or all
     figure_training_images: bool
@@ -107,7 +109,8 @@ def resolve(raw: dict[str, Any], schema: dict[str, Any], working: Path) -> Confi
     `working`: the folder that relative paths in the configuration start from. UserError with all
     that the schema does not allow, or else with the first contradiction.
     """
-    config = checked(raw, with_datasets(schema))
+    refuse_moved_keys(raw)
+    config = checked(raw, with_scores(with_datasets(schema)))
 
     published = catalogue()[config["dataset"]]
     conversion = resolve_conversion(config["conversion"], published)
@@ -126,7 +129,7 @@ def resolve(raw: dict[str, Any], schema: dict[str, Any], working: Path) -> Confi
             f"sampling.n_samples is {sampling['n_samples']}, no multiple of sampling.batch_size, "
             f"which is {sampling['batch_size']}; with batch_norm batch, all batches must be equal"
         )
-    parzen = dict(config["parzen"])
+    parzen = config["parzen"]
     low, high = parzen["sigma_log10_min"], parzen["sigma_log10_max"]
     if low > high:
         raise UserError(
@@ -152,9 +155,8 @@ def resolve(raw: dict[str, Any], schema: dict[str, Any], working: Path) -> Confi
         ),
         variants=variants,
         sampling=SamplingSettings(**sampling),
-        fresh_draws=parzen.pop("fresh_draws"),
-        parzen=ParzenSettings(**parzen),
-        evaluation=EvaluationSettings(**config["evaluation"]),
+        parzen=scores()["linear_vae"].settings_of(config),
+        scores={name: score.settings_of(config) for name, score in scores().items()},
         figure_columns=config["figure"]["columns"],
         figure_seeds=config["figure"]["seeds"],
         figure_training_images=config["figure"]["training_images"],

@@ -1,16 +1,23 @@
 """The settings of the Parzen-window score."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+from svae.settings.fields import setting
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ParzenSettings:
     """Which images choose sigma, which are scored, and the grid of sigmas."""
 
-    protocol: str  # disjoint or paper
-    n_valid: int | str  # images on which a sigma is chosen, or auto
-    n_test: int | str  # images on which the score is taken, or auto
-    sigma_log10_min: float
-    sigma_log10_max: float
-    sigma_count: int
-    refine: bool  # whether a bounded search between the grid's sigmas follows
+    protocol: Literal["disjoint", "paper"] = setting("disjoint", "which images choose sigma")
+    n_valid: Literal["auto"] | int = setting(
+        "auto", "images on which each sigma is tried", minimum=2
+    )
+    n_test: Literal["auto"] | int = setting("auto", "images on which the score is taken", minimum=2)
+    sigma_log10_min: float = setting(-1.0, "log10 of the smallest sigma", minimum=-4, maximum=2)
+    sigma_log10_max: float = setting(0.0, "log10 of the largest sigma", minimum=-4, maximum=2)
+    sigma_count: int = setting(
+        10, "number of sigmas, evenly spaced in log sigma", minimum=1, maximum=1000
+    )
+    refine: bool = setting(False, "whether a search between the grid's sigmas follows")

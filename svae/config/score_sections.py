@@ -1,0 +1,41 @@
+"""The sections of config.yaml that belong to scores: one for each score that has settings."""
+
+from typing import Any
+
+from svae.config.section import section_schema
+from svae.errors import UserError
+from svae.scores.registry import scores
+
+# Keys of earlier versions, and where they are now.
+MOVED = {
+    "evaluation": {
+        "importance_samples": "importance_weighted_bound.importance_samples",
+        "bound_images": "importance_weighted_bound.images",
+        "decoder_variance": "importance_weighted_bound.decoder_variance",
+        "distance_images": "sliced_wasserstein.images",
+    }
+}
+
+
+def with_scores(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with a section of each score that has settings of its own."""
+    sections = {
+        name: section_schema(score.settings, f"settings of the score {name}")
+        for name, score in scores().items()
+        if score.settings is not None and score.section is None
+    }
+    return {**schema, "properties": {**schema["properties"], **sections}}
+
+
+def refuse_moved_keys(raw: dict[str, Any]) -> None:
+    """UserError for keys that were renamed; it says what they are called now."""
+    problems = []
+    for section, keys in MOVED.items():
+        if section not in raw:
+            continue
+        given = raw[section] if isinstance(raw[section], dict) else {}
+        moved = [f"{section}.{key} is now {keys[key]}" for key in given if key in keys]
+        there = " and ".join(dict.fromkeys(name.split(".")[0] for name in keys.values()))
+        problems += moved or [f"the section {section} is now {there}"]
+    if problems:
+        raise UserError("\n".join(f"{problem}; rename it in config.yaml" for problem in problems))
