@@ -46,7 +46,7 @@ lint: env
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/snakefmt --check Snakefile rules
-	$(BIN)/python tests/lint_workflow.py
+	$(BIN)/python tests/helpers/lint_workflow.py
 
 unit: env
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not workflow and not browser and not gpu"

@@ -2,7 +2,7 @@
 
 import signal
 
-import visible  # noqa: F401  before set_up hides the GPUs
+from helpers import visible  # noqa: F401  before set_up hides the GPUs
 
 from svae.jobs import devices
 

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-import stores
+from helpers import stores
 
 from svae.datasets.store import Store
 from svae.pixels import scale

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from builders import make_images, make_model, to_x
+from helpers.builders import make_images, make_model, to_x
 
 from svae.model import batch_norm, keyed_random
 from svae.model.vae import EVALUATION, draw_key

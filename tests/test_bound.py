@@ -6,7 +6,7 @@ import math
 import h5py
 import numpy as np
 import pytest
-from builders import ELBO, make_images, make_model
+from helpers.builders import ELBO, make_images, make_model
 from scipy import stats
 from scipy.special import logsumexp
 

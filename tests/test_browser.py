@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from reports import make_arguments
+from helpers.reports import make_arguments
 
 from svae.report.page import write
 

@@ -7,8 +7,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 import scipy.stats
+from helpers.reports import PLOTS, VARIANTS, make_arguments
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from reports import PLOTS, VARIANTS, make_arguments
 
 from svae.figures import charts as drawing
 from svae.figures.charts import Scored, SigmaChoice, spread

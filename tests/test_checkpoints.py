@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from disks import run_on_small_disk
+from helpers.disks import run_on_small_disk
 
 from svae.errors import UserError
 from svae.training.checkpoints import Checkpoints, State

@@ -3,8 +3,8 @@
 import h5py
 import numpy as np
 import pytest
-import stores
-from pictures import decoded, enlarged, noise, places
+from helpers import stores
+from helpers.pictures import decoded, enlarged, noise, places
 
 from svae.datasets.store import Store
 from svae.errors import UserError

@@ -4,15 +4,16 @@ import ast
 import dataclasses
 import datetime
 import math
+import os
 import re
 import subprocess
 import sys
 
 import pytest
 import yaml
-from refusals import check_one_line
-from svae.settings.evaluation import EvaluationSettings
-from workflow import CLONE
+from helpers import snakemakes
+from helpers.refusals import check_one_line
+from helpers.workflow import CLONE
 
 from svae.config.data import Conversion, Fetching, with_datasets
 from svae.config.resolve import Configuration, config_file, resolve
@@ -38,11 +39,9 @@ def resolved(text, working=CLONE, base=MINIMAL):
 
 def snakemake(folder, *arguments):
     """A dry run of the clone in a working directory; the exit code and all that it prints."""
-    command = [sys.executable, "-m", "snakemake", "-n", "-s", CLONE / "Snakefile"]
-    run = subprocess.run(
-        [*command, "--directory", folder, *arguments], cwd=folder, capture_output=True, text=True
-    )
-    return run.returncode, run.stdout + run.stderr
+    options = ("-n", "-s", CLONE / "Snakefile", "--directory", folder)
+    done = snakemakes.snakemake([*options, *arguments], folder, os.environ)
+    return done.returncode, done.stdout + done.stderr
 
 
 # What is refused --------------------------------------------------------------------------------

@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-import stores
-from pictures import decoded, enlarged, noise, places
+from helpers import stores
+from helpers.pictures import decoded, enlarged, noise, places
 
 from svae.datasets import store
 from svae.report.draw_contact_sheet import draw, evenly_spaced, sheet_columns, sheet_text

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from histories import make_record
+from helpers.histories import make_record
 
 from svae.errors import UserError
 from svae.jobs.files import write_json

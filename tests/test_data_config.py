@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import yaml
-from refusals import check_one_line
-from workflow import CLONE
+from helpers.refusals import check_one_line
+from helpers.workflow import CLONE
 
 from svae.config.data import with_datasets
 from svae.config.resolve import resolve

@@ -10,10 +10,10 @@ import tracemalloc
 import zipfile
 import zlib
 
-import archives
 import numpy as np
 import pytest
-from archives import KINDS, TAR_MODES, ZipMember, pack
+from helpers import archives
+from helpers.archives import KINDS, TAR_MODES, ZipMember, pack
 
 from svae.datasets.formats.archives import (
     checked_zip,

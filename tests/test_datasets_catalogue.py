@@ -7,10 +7,10 @@ import struct
 import subprocess
 import sys
 
-import archives
 import numpy as np
 import pytest
 import scipy.io
+from helpers import archives
 
 from svae.datasets.catalogue import SourceFile, catalogue
 from svae.datasets.readers import Raw

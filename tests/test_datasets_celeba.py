@@ -1,5 +1,5 @@
-import archives
 import pytest
+from helpers import archives
 
 from svae.datasets.readers import Picture, Raw, celeba
 from svae.errors import UserError

@@ -1,8 +1,8 @@
 import pickle
 
-import archives
 import numpy as np
 import pytest
+from helpers import archives
 
 from svae.datasets.readers import Raw, cifar10
 from svae.errors import UserError

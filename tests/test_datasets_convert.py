@@ -11,11 +11,11 @@ import time
 import zipfile
 from pathlib import Path
 
-import archives
 import numpy as np
 import psutil
 import pytest
-from disks import run_on_small_disk
+from helpers import archives
+from helpers.disks import run_on_small_disk
 from PIL import Image
 
 from svae.datasets import convert
@@ -488,7 +488,7 @@ def test_a_killed_conversion_leaves_nothing_that_matters(many, tmp_path, output,
                 time.sleep(0.002)
             children = process.children(recursive=True)
             process.kill()
-        assert psutil.wait_procs(children, timeout=20)[1] == []
+        assert psutil.wait_procs(children, timeout=300)[1] == []
         if not output.exists():
             break
         output.unlink()

@@ -1,7 +1,6 @@
 """The feed: its order against a plain permutation, against statistics, and within its memory."""
 
 import threading
-import time
 import tracemalloc
 
 import h5py
@@ -36,11 +35,12 @@ def order(memory, epochs, first=0, seed=0):
 
 
 class Reads:
-    """Images that count what is read of them, and may break."""
+    """Images that count what is read of them, say when that is `enough`, and may break."""
 
-    def __init__(self, images, broken=None):
+    def __init__(self, images, broken=None, enough=None):
         self.images, self.broken = images, broken
         self.shape, self.starts, self.counts = images.shape, [], []
+        self.enough, self.read_enough = enough, threading.Event()
 
     def __len__(self):
         return len(self.images)
@@ -50,6 +50,8 @@ class Reads:
             raise OSError("unreadable")
         self.starts.append(rows.start)
         self.counts.append(len(self.images[rows]))
+        if sum(self.counts) == self.enough:
+            self.read_enough.set()
         return self.images[rows]
 
 
@@ -116,14 +118,11 @@ def test_no_read_is_long(memory):
 
 
 def test_a_window_is_read_while_the_one_before_is_consumed():
-    images = Reads(numbered(N))
+    images = Reads(numbered(N), enough=N * 2 / 3)
     batches = Feed(images, BATCH, 0, FITS - 1).batches([0])
     assert not images.starts
     next(batches)
-    for _ in range(1000):
-        if sum(images.counts) >= N * 2 / 3:
-            break
-        time.sleep(0.01)
+    assert images.read_enough.wait(300)
     assert sum(images.counts) == N * 2 / 3  # two windows of three, each read from front to back
     first, second = np.split(np.array(images.starts), 2)
     assert np.all(np.diff(first) > 0) and np.all(np.diff(second) > 0)

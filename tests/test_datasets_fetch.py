@@ -19,7 +19,7 @@ import time
 
 import pytest
 import trustme
-from servers import File, Reply, page, serving, serving_as
+from helpers.servers import File, Reply, page, serving, serving_as
 
 from svae.datasets.fetch import fetch
 from svae.errors import UserError
@@ -28,7 +28,8 @@ CONTENT = random.Random(0).randbytes(300_000)
 SIZE = len(CONTENT)
 OTHER = random.Random(1).randbytes(SIZE)
 CUT = 200_000  # a body that breaks off does it here
-SOON = 0.4  # seconds: the time-out where one is to pass
+SOON = 1  # seconds: the time-out where one is to pass, and nothing else may
+SILENCE = Reply(how="silence")
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 MD5 = hashlib.md5(CONTENT).hexdigest()
 UNMEASURED = {"Content-Length": None}
@@ -179,11 +180,6 @@ def test_a_damaged_file_is_replaced(target):
 # --- Failures
 
 
-def silent(request):
-    time.sleep(1)
-    return Reply()
-
-
 def to(location):
     return Reply(302, headers={"Location": location})
 
@@ -270,9 +266,9 @@ FAILURES = {
         Reply(body=CONTENT, stop=CUT, how="stall"),
         SIZE,
         True,
-        "nothing more came within 0.4 s, after ",
+        f"nothing more came within {SOON} s, after ",
     ),
-    "silence": (silent, SIZE, True, "no answer within 0.4 s"),
+    "silence": (SILENCE, SIZE, True, f"no answer within {SOON} s"),
     "longer": (Reply(body=CONTENT + b"!"), SIZE, False, f"a file of {SIZE + 1} bytes is there"),
     # Were it not given up at once, the time-out would be what is told.
     "longer, unsaid": (
@@ -789,8 +785,12 @@ DRIVE_FAILURES = {
         "503 Service Unavailable",
     ),
     "cut": (attached(CONTENT, stop=CUT), True, "Download is incomplete: received "),
-    "stall": (attached(CONTENT, stop=CUT, how="stall"), True, "nothing more came within 0.4 s"),
-    "silence": (silent, True, "no answer within 0.4 s"),
+    "stall": (
+        attached(CONTENT, stop=CUT, how="stall"),
+        True,
+        f"nothing more came within {SOON} s",
+    ),
+    "silence": (SILENCE, True, f"no answer within {SOON} s"),
     "loop": (to(DRIVE), False, "too many redirects"),
     "to a file": (
         to("file:///etc/passwd"),

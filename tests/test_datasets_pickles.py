@@ -1,9 +1,9 @@
 import os
 import pickle
 
-import archives
 import numpy as np
 import pytest
+from helpers import archives
 
 from svae.datasets.formats.pickles import unpickle_arrays
 from svae.errors import UserError

@@ -3,7 +3,7 @@ import hashlib
 import h5py
 import numpy as np
 import pytest
-from stores import write
+from helpers.stores import write
 
 from svae.datasets.store import Store
 from svae.datasets.store_writer import Writer

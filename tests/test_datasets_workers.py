@@ -18,6 +18,7 @@ from svae.datasets.readers import Picture
 from svae.datasets.workers import prepared
 from svae.errors import UserError
 
+HANGS = 300  # seconds
 RECIPE = Recipe(crop=20, size=10, channels=3)
 
 
@@ -175,7 +176,7 @@ def start(tmp_path):
 def test_no_worker_outlives_the_script(start, name):
     script, children = start()
     script.send_signal(getattr(signal, name))
-    assert psutil.wait_procs(children, timeout=20)[1] == []
+    assert psutil.wait_procs(children, timeout=HANGS)[1] == []
     output, errors = script.communicate()
     assert script.returncode == -getattr(signal, name)
     assert output == ""  # no worker imported the script
@@ -187,7 +188,7 @@ def test_ctrl_c_in_the_terminal_stops_all(start):
     script, children = start(start_new_session=True)
     assert script.pid not in {os.getpgid(child.pid) for child in children}
     os.killpg(script.pid, signal.SIGINT)
-    assert psutil.wait_procs(children, timeout=20)[1] == []
+    assert psutil.wait_procs(children, timeout=HANGS)[1] == []
     assert script.communicate()[1].count("Traceback") == 1
 
 

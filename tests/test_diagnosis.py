@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
-import stores
-from builders import make_images, settings
-from histories import make_record
+from helpers import stores
+from helpers.builders import make_images, settings
+from helpers.histories import make_record
 
 from svae.errors import UserError
 from svae.jobs.files import read_json

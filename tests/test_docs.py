@@ -6,7 +6,7 @@ import tomllib
 import numpy as np
 import pytest
 import yaml
-from workflow import CLONE, Workflow
+from helpers.workflow import CLONE, Workflow
 
 import svae
 

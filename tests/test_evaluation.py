@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 import tensorflow as tf
-from builders import ELBO, SHAPE, gaussian_kl, make_images, make_model, to_x
+from helpers.builders import ELBO, SHAPE, gaussian_kl, make_images, make_model, to_x
 from scipy.special import erfinv
 from scipy.stats import norm
 

@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
+from helpers.pictures import decoded, enlarged, noise, places
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from pictures import decoded, enlarged, noise, places
 
 from svae.figures.curves import Panel, _curves, training_curves
 from svae.figures.grids import Row, _labelled_rows, _sheet, contact_sheet, labelled_rows

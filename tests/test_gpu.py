@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import ELBO
-from visible import GPUS
-from workflow import SMALL, Workflow
+from helpers.builders import ELBO
+from helpers.visible import GPUS
+from helpers.workflow import SMALL, Workflow
 
 pytestmark = [
     pytest.mark.gpu,
@@ -69,7 +69,7 @@ def test_scores_on_a_gpu_are_those_of_the_cpu():
 
 @functools.cache
 def trained(where, precision, jit_compile=False, again=0, steps=8, tf32=True, posterior="low_rank"):
-    """What tests/gpu_job.py prints; `again` tells equal jobs apart."""
+    """What tests/helpers/gpu_job.py prints; `again` tells equal jobs apart."""
     request = {
         "gpu": GPUS[0] if where == "gpu" else None,
         "steps": steps,
@@ -82,7 +82,7 @@ def trained(where, precision, jit_compile=False, again=0, steps=8, tf32=True, po
     clone = Path(__file__).parent.parent
     path = os.pathsep.join([str(clone), str(clone / "tests")])
     done = subprocess.run(
-        [sys.executable, "tests/gpu_job.py", json.dumps(request)],
+        [sys.executable, "tests/helpers/gpu_job.py", json.dumps(request)],
         cwd=clone,
         env={**ENVIRONMENT, "PYTHONPATH": path},
         capture_output=True,

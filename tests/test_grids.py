@@ -5,8 +5,8 @@ import itertools
 import h5py
 import numpy as np
 import pytest
+from helpers.pictures import decoded, enlarged, noise, places
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from pictures import decoded, enlarged, noise, places
 
 from svae.figures.grids import Row, _labelled_rows, _titled
 from svae.report.draw_grids import draw

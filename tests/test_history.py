@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from builders import ELBO, make_images, make_model
-from histories import make_record
+from helpers.builders import ELBO, make_images, make_model
+from helpers.histories import make_record
 from scipy.stats import norm
 
 from svae.errors import UserError

@@ -3,7 +3,7 @@
 import h5py
 import numpy as np
 import pytest
-from builders import make_images, make_model
+from helpers.builders import make_images, make_model
 
 from svae.training.initialization import start_outputs
 

@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 import pytest
-import stores
+from helpers import stores
+from helpers.scored import score_of
 from scipy.optimize import minimize
-from scored import score_of
 
 from svae.datasets.store import Store
 from svae.errors import UserError

@@ -5,8 +5,8 @@ import dataclasses
 import h5py
 import numpy as np
 import pytest
-from builders import ELBO, to_x
-from scored import score_of
+from helpers.builders import ELBO, to_x
+from helpers.scored import score_of
 from sklearn.neighbors import NearestNeighbors
 from test_training import SHAPE, TINY, make_store, train
 

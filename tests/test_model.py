@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from builders import SHAPE, make_images, make_model, step, to_x
+from helpers.builders import SHAPE, make_images, make_model, step, to_x
 
 from svae.model import keyed_random
 from svae.model.vae import DROPOUT, NOISE, draw_key

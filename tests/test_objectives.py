@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from builders import ELBO, SHAPE, make_images, make_model, make_step, to_x
+from helpers.builders import ELBO, SHAPE, make_images, make_model, make_step, to_x
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 

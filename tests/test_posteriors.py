@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from builders import gaussian_kl
+from helpers.builders import gaussian_kl
 from scipy.stats import matrix_normal, multivariate_normal
 
 from svae.model.posteriors import (

@@ -1,10 +1,10 @@
 """Training steps in half precision, and compiled by XLA."""
 
-import builders
 import numpy as np
 import pytest
 import tensorflow as tf
-from builders import ELBO, to_x
+from helpers import builders
+from helpers.builders import ELBO, to_x
 
 from svae.model.vae import SpatialVAE
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import scipy.stats
 import yaml
-from pages import parse
-from reports import ATTRIBUTES, CONFIG, LICENSE, NO_VARIANCE, VARIANTS, make_arguments
+from helpers.pages import parse
+from helpers.reports import ATTRIBUTES, CONFIG, LICENSE, NO_VARIANCE, VARIANTS, make_arguments
 
 from svae.errors import UserError
 from svae.report.page import commit_of, write

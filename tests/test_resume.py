@@ -7,8 +7,8 @@ import sys
 import time
 
 import pytest
-from builders import make_images
-from stores import write
+from helpers.builders import make_images
+from helpers.stores import write
 
 from svae.jobs.files import read_json
 

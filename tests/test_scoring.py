@@ -3,9 +3,9 @@
 import h5py
 import numpy as np
 import pytest
-import stores
-from builders import make_images
-from scored import score_of
+from helpers import stores
+from helpers.builders import make_images
+from helpers.scored import score_of
 
 from svae.datasets.store import Store
 from svae.errors import UserError

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from builders import ELBO
-from histories import make_record
+from helpers.builders import ELBO
+from helpers.histories import make_record
 from test_training import TINY, make_store, same, train, weights
 
 from svae.errors import UserError

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import scipy.stats
-from reports import ATTRIBUTES, LICENSE, NO_VARIANCE, make_arguments
+from helpers.reports import ATTRIBUTES, LICENSE, NO_VARIANCE, make_arguments
 
 from svae.errors import UserError
 from svae.report.summary import summarise

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from builders import make_images, make_model, make_step, step
-from disks import run_on_small_disk
-from histories import make_record
+from helpers.builders import make_images, make_model, make_step, step
+from helpers.disks import run_on_small_disk
+from helpers.histories import make_record
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
 
@@ -254,11 +254,11 @@ FILL = """
 import logging, os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-import visible
+from helpers import visible
 from svae.jobs import devices
 devices.set_up(None, 1)
-from builders import make_images, make_model
-from histories import make_record
+from helpers.builders import make_images, make_model
+from helpers.histories import make_record
 from svae.training.tensorboard import TensorBoard
 
 logging.basicConfig(stream=sys.stdout, format="%(message)s")

@@ -10,8 +10,8 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-import stores
-from builders import ELBO, make_images, settings
+from helpers import stores
+from helpers.builders import ELBO, make_images, settings
 
 from svae.datasets import store
 from svae.datasets.feed import Feed
@@ -158,17 +158,17 @@ def test_a_training_cut_short_before_its_record_ends_as_if_it_was_not(
 
 
 HOLDER = """
-import sys, time
+import sys
 from svae.training.run_folder import RunFolder
 with RunFolder(sys.argv[1]).only_writer():
     print("held", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 
 
 def test_a_run_folder_has_one_writer(data, tmp_path):
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as other:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(UserError, match=r"another process still trains in .*run"):
             train(data, tmp_path / "run")

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from builders import ELBO, SHAPE, make_images, make_step, step
+from helpers.builders import ELBO, SHAPE, make_images, make_step, step
 
 from svae.model.objectives import LOG_VARIANCE_FLOOR
 from svae.model.posteriors import POSTERIORS

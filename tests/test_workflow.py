@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 import pytest
 import yaml
-from pages import parse
-from pictures import decoded, enlarged, places
+from helpers.pages import parse
+from helpers.pictures import decoded, enlarged, places
+from helpers.workflow import CLONE, SMALL, VARIANTS, Workflow
 from PIL import Image
-from workflow import CLONE, SMALL, VARIANTS, Workflow
 
 from svae.pixels import to_bytes
 
@@ -58,7 +58,7 @@ def finished(tmp_path_factory):
     """A finished small run on the default data set, and the configuration it was made with."""
     workflow = Workflow(tmp_path_factory.mktemp("finished"))
     workflow.configure(SMALL)
-    workflow.run("--cores", "2")
+    workflow.command_line("--cores", "2")
     return workflow
 
 

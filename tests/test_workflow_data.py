@@ -7,15 +7,14 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
-import time
 
 import numpy as np
 import pytest
-import sources
+from helpers import sources
+from helpers.servers import Reply, serving
+from helpers.workflow import Workflow
 from PIL import Image
-from workflow import Workflow
 
 from svae.datasets.store import Store
 
@@ -139,11 +138,15 @@ def converted(tmp_path_factory):
 # Fetching -----------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def address(tmp_path, monkeypatch):
-    """A loopback server of the files in tmp_path."""
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch):
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1")
+
+
+@pytest.fixture
+def address(tmp_path):
+    """A loopback server of the files in tmp_path."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *arguments):
@@ -205,9 +208,9 @@ def test_a_file_put_by_hand_is_checked_and_used(workflow, tmp_path, after_a_kill
     """Also where a killed download left Snakemake with a mark that this file is incomplete."""
     archive = sources.cifar10(tmp_path)["archive"]
     own = {"archive": "http://127.0.0.1:9/cifar.tar.gz", "sha256": sha256(archive)}
-    configure(workflow, "cifar10", own)
     if after_a_kill:
-        _kill_during("Downloading", workflow, {"fetch": {"retries": 100}})
+        own["archive"] = _kill_while_it_downloads(workflow, own)
+    configure(workflow, "cifar10", own)
     raw = workflow.folder / "data/raw/cifar10/cifar.tar.gz"
     raw.parent.mkdir(parents=True, exist_ok=True)
     raw.write_bytes(archive.read_bytes())
@@ -218,24 +221,22 @@ def test_a_file_put_by_hand_is_checked_and_used(workflow, tmp_path, after_a_kill
     assert sum(map(len, images.values())) == 240
 
 
-def _kill_during(message, workflow, changes):
-    """Start Snakemake and kill it with all that it started once it has printed `message`."""
-    workflow.configure(changes)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "snakemake", *TARGETS],
-        cwd=workflow.folder,
-        env={**os.environ, "PYTHONPATH": str(workflow.folder), "SNAKEMAKE_PROFILE": "none"},
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    for line in process.stderr:
-        if message in line:
-            break
-    time.sleep(2)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    process.stderr.close()
+def _kill_while_it_downloads(workflow, own):
+    """Kill Snakemake and all that it started in the middle of a file; the address of that file."""
+    asked = threading.Event()
+
+    def part(request):
+        asked.set()
+        return Reply(body=b"whole", stop=3, how="stall")
+
+    with serving({"/cifar.tar.gz": part}) as server:
+        address = f"{server.url}/cifar.tar.gz"
+        configure(workflow, "cifar10", {**own, "archive": address})
+        with workflow.start(*TARGETS, stderr=subprocess.DEVNULL) as process:
+            while not asked.wait(1):
+                assert process.poll() is None
+            os.killpg(process.pid, signal.SIGKILL)
+    return address
 
 
 def test_a_wrong_file_put_by_hand_is_refused_and_does_not_stay(workflow):

@@ -1,17 +1,17 @@
 """Whole runs of the real pipeline, each in a folder of its own."""
 
-import itertools
 import json
 import os
-import re
 import subprocess
 import sys
 
 import h5py
 import pytest
 import yaml
-from archives import cifar_members, numbered_images, write_tar
-from workflow import CLONE, SMALL, VARIANTS, Workflow
+from helpers.archives import cifar_members, numbered_images, write_tar
+from helpers.workflow import CLONE, SMALL, VARIANTS, Workflow
+
+from svae.jobs.devices import claim_gpu
 
 pytestmark = pytest.mark.workflow
 
@@ -19,16 +19,6 @@ pytestmark = pytest.mark.workflow
 def small_cifar10(path):
     """An archive in the official layout: 300 images for training and validation, 60 test."""
     return write_tar(path, cifar_members(numbered_images(300), numbered_images(60, 300)))
-
-
-def overlap(folder):
-    """Whether any two trainings ran at the same time, by the times in their logs."""
-    spans = []
-    for path in (folder / "logs").glob("train*"):
-        times = re.findall(r"^[\d-]+ [\d:,]+", path.read_text(), re.MULTILINE)
-        spans.append((times[0], times[-1]))
-    spans.sort()
-    return any(start < end for (_, end), (start, _) in itertools.pairwise(spans))
 
 
 def test_changed_settings_and_data_sets(tmp_path):
@@ -175,58 +165,110 @@ def fake_gpus(folder, count):
     return {"PATH": path, "CUDA_VISIBLE_DEVICES": every}
 
 
-GIVEN = {0: [], 1: ["GPU-fake-0", "GPU-fake-0"], 2: ["GPU-fake-0", "GPU-fake-1"]}
-
-
-@pytest.fixture(scope="module")
-def converted(tmp_path_factory):
-    """A workflow of two trainings whose data set is converted."""
-    workflow = Workflow(tmp_path_factory.mktemp("converted"))
-    names = ("vanilla", "low_rank")
-    workflow.configure(SMALL | {"variants": {name: {"posterior": name} for name in names}})
-    workflow.run("--cores", "2", "data/mnist_5k.h5")
-    return workflow
-
-
 SPECTRUM = "runs/mnist_5k/baselines/spectrum.npz"
 RECORDS = [f"runs/mnist_5k/{name}/seed-0/run.json" for name in ("vanilla", "low_rank")]
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A workflow of two trainings, and all that they need."""
+    workflow = Workflow(tmp_path_factory.mktemp("prepared"))
+    names = ("vanilla", "low_rank")
+    workflow.configure(SMALL | {"variants": {name: {"posterior": name} for name in names}})
+    workflow.run("--cores", "2", SPECTRUM)
+    return workflow
+
+
 @pytest.fixture
-def small(converted, tmp_path):
+def small(prepared, tmp_path):
     """The same in a folder of its own."""
-    return converted.copy(tmp_path / "small")
+    return prepared.copy(tmp_path / "small")
 
 
-@pytest.mark.parametrize("count", GIVEN)
-def test_one_training_one_gpu(small, tmp_path, count):
-    """Two trainings on one GPU run one after the other; on two side by side, each on its own; and
-    without any side by side on the CPU.
+# Stands in for a training. It takes a GPU as one does, and ends only when TOGETHER of them have got
+# that far: if fewer run at the same time, it fails. The pause lets others begin that must not.
+STAND_IN = f"""
+import os
+import time
+from pathlib import Path
 
-    TensorFlow cannot see these GPUs: each job says so, naming the one it was given, and goes on.
-    """
+from {claim_gpu.__module__} import LOCK_FOLDER, claim_gpu, gpus_for
+
+
+def note(event):
+    with Path("events.txt").open("a") as file:
+        file.write(f"{{event}} {{snakemake.wildcards.variant}}\\n")
+
+
+note("begin")
+with claim_gpu(LOCK_FOLDER, gpus_for(snakemake.params.device)) as gpu:
+    note(f"given {{gpu}}")
+    time.sleep(0.5)
+    for _ in range(6000):
+        if Path("events.txt").read_text().count("given") >= int(os.environ["TOGETHER"]):
+            break
+        time.sleep(0.05)
+    else:
+        raise TimeoutError
+    note("end")
+Path(snakemake.output.record).write_text("{{}}")
+"""
+
+
+@pytest.mark.parametrize(
+    ("device", "count", "given"),
+    [
+        ("auto", 0, ["None", "None"]),
+        ("auto", 2, ["GPU-fake-0", "GPU-fake-1"]),
+        ("gpu", 2, ["GPU-fake-0", "GPU-fake-1"]),
+        ("cpu", 1, ["None", "None"]),
+    ],
+)
+def test_trainings_side_by_side(small, tmp_path, device, count, given):
+    """Two of them, each on a GPU of its own or both on the CPU."""
+    events = stand_in(small, tmp_path, device, count, together=2)
+    assert sorted(line.split()[1] for line in events if line.startswith("given")) == given
+
+
+@pytest.mark.parametrize("device", ["auto", "gpu"])
+def test_trainings_on_one_gpu(small, tmp_path, device):
+    """One after the other: the second does not even begin while the first has the GPU."""
+    events = stand_in(small, tmp_path, device, 1, together=1)
+    assert [line.rpartition(" ")[0] for line in events] == ["begin", "given GPU-fake-0", "end"] * 2
+
+
+def stand_in(small, tmp_path, device, count, together):
+    """The notes of two stand-ins, `together` of which must have a GPU, or none, at a time."""
+    small.configure({"device": device})
+    (small.folder / "scripts/train.py").write_text(STAND_IN)
     environment = {"TMPDIR": str(tmp_path), **fake_gpus(tmp_path, count)}
-    small.run("--cores", "2", *RECORDS, **environment)
-    logs = [path.read_text() for path in (small.folder / "logs").glob("train*")]
-    given = [found[0] for log in logs if (found := re.search(r"GPU-fake-\d", log))]
-    assert sorted(given) == GIVEN[count]
-    assert not any("waiting for a GPU" in log for log in logs)
-    assert overlap(small.folder) == (count != 1)
+    small.run("--cores", "2", *RECORDS, **environment, TOGETHER=str(together))
+    return (small.folder / "events.txt").read_text().splitlines()
+
+
+def test_a_training_with_a_gpu_that_tensorflow_lacks(small, tmp_path):
+    """It says so, naming the one that it was given, and trains on the CPU."""
+    environment = {"TMPDIR": str(tmp_path), **fake_gpus(tmp_path, 2)}
+    small.run("--cores", "2", RECORDS[0], **environment)
+    log = (small.folder / "logs/train_mnist_5k_vanilla_seed-0.log").read_text()
+    assert "GPU GPU-fake-0 is there, but TensorFlow cannot use it" in log
+    assert "waiting for a GPU" not in log
+    content = json.loads((small.folder / RECORDS[0]).read_text())
+    assert content["device"] == "running on the CPU with 1 thread"
 
 
 def test_device_cpu_leaves_gpus_alone(small, tmp_path):
     small.configure({"device": "cpu"})
     environment = {"TMPDIR": str(tmp_path), **fake_gpus(tmp_path, 1)}
-    small.run("--cores", "2", *RECORDS, **environment)
-    assert overlap(small.folder)
-    for record in RECORDS:
-        content = json.loads((small.folder / record).read_text())
-        assert content["device"] == "running on the CPU with 1 thread"
+    record = RECORDS[1]
+    small.run("--cores", "2", record, **environment)
+    content = json.loads((small.folder / record).read_text())
+    assert content["device"] == "running on the CPU with 1 thread"
     assert not any("GPU" in path.read_text() for path in (small.folder / "logs").glob("train*"))
     assert not list(tmp_path.glob("svae-gpu-*"))
-    # Another device trains nothing anew, nor is a GPU missed where none is needed.
-    assert small.planned("--config", "device=gpu", "--", *RECORDS) == {}
-    small.run("--cores", "2", "--config", "device=gpu", "--", *RECORDS)
+    # Another device trains nothing again, nor is a GPU missed where none is needed.
+    assert small.planned("--config", "device=gpu", "--", record) == {}
+    small.run("--cores", "2", "--config", "device=gpu", "--", record)
 
 
 def test_device_gpu_without_a_gpu_stops_before_anything_runs(tmp_path):
@@ -296,10 +338,9 @@ def test_trainings_on_a_cluster(small, tmp_path, device, asked, count):
     plugin.mkdir()
     (plugin / "__init__.py").write_text(CLUSTER)
     environment = fake_gpus(tmp_path, count)
-    small.run("--cores", "2", SPECTRUM)
     cluster = ("--executor", "standin", "--jobs", "2", "--cores", "2", "--keep-going")
     wait = ("--seconds-between-status-checks", "1")
-    done = small.run(*cluster, *wait, *RECORDS, check=False, **environment)
+    done = small.command_line(*cluster, *wait, *RECORDS, check=False, **environment)
     assert "Error in the configuration" not in done.stderr
     lines = (small.folder / "asked.txt").read_text().splitlines()
     assert lines == [f"train: {asked}"] * 2, done.stderr

@@ -1,6 +1,8 @@
 """A short training in a process of its own, for tests/test_gpu.py; prints one JSON object.
 
-python tests/gpu_job.py '{"gpu": ..., "steps": ..., "tf32": ..., settings...}'; gpu null: the CPU.
+python tests/helpers/gpu_job.py '{"gpu": ..., "steps": ..., "tf32": ..., settings...}'
+
+A GPU of null means the CPU.
 """
 
 import hashlib
@@ -14,7 +16,8 @@ gpu, steps, tf32 = (request.pop(key) for key in ("gpu", "steps", "tf32"))
 line = devices.set_up(gpu, threads=1, device="auto" if gpu is None else "gpu")
 
 import tensorflow as tf  # noqa: E402
-from builders import make_images, make_step  # noqa: E402
+
+from helpers.builders import make_images, make_step  # noqa: E402
 
 tf.config.experimental.enable_tensor_float_32_execution(tf32)
 take_step = make_step(batch_size=32, latent_maps=16, learning_rate=1e-4, **request)

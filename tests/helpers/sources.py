@@ -9,8 +9,9 @@ from pathlib import Path
 import lmdb
 import numpy as np
 import scipy.io
-from archives import cifar_members, numbered_images, write_tar
 from PIL import Image
+
+from helpers.archives import cifar_members, numbered_images, write_tar
 
 
 def picture(number: int, height: int, width: int, channels: int = 3) -> np.ndarray:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import yaml
 
-CLONE = Path(__file__).parent.parent
+from helpers.snakemakes import snakemake
+
+CLONE = Path(__file__).parents[2]
 PARTS = ("Snakefile", "rules", "scripts", "svae", "profiles", "config.yaml")
 
 # Variants, and settings of a run that takes seconds.
@@ -56,28 +58,32 @@ class Workflow:
 
     def run(self, *arguments: str, check: bool = True, **environment: str):
         """Run Snakemake in the folder with the copy's package; the finished process."""
+        done = snakemake(arguments, self.folder, self._environment(environment))
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def command_line(self, *arguments: str, check: bool = True, **environment: str):
+        """The same by the command that a user gives, which takes plugins from the folder, too."""
         done = subprocess.run(**self._command(arguments, environment), capture_output=True)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
-    def start(self, *arguments: str):
-        """Start Snakemake, as `run` does, in a process group of its own."""
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        return subprocess.Popen(**self._command(arguments, {}), **quiet, start_new_session=True)
+    def start(self, *arguments: str, **options):
+        """Start that command in a process group of its own."""
+        return subprocess.Popen(**self._command(arguments, {}), start_new_session=True, **options)
 
     def _command(self, arguments: tuple[str, ...], environment: dict[str, str]) -> dict:
-        # No GPU and no profile of the machine's decides what the tests see.
-        ours = {
-            "PYTHONPATH": str(self.folder),
-            "CUDA_VISIBLE_DEVICES": "",
-            "SNAKEMAKE_PROFILE": "none",
-        }
         return {
             "args": [sys.executable, "-m", "snakemake", *arguments],
             "cwd": self.folder,
-            "env": {**os.environ, **ours, **environment},
+            "env": self._environment(environment),
             "text": True,
         }
+
+    def _environment(self, changes: dict[str, str]) -> dict[str, str]:
+        # No GPU and no profile of the machine's decides what the tests see.
+        ours = {"CUDA_VISIBLE_DEVICES": "", "SNAKEMAKE_PROFILE": "none"}
+        return {**os.environ, **ours, "PYTHONPATH": str(self.folder), **changes}
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """How many jobs of each rule Snakemake plans; {} if nothing is to be done."""

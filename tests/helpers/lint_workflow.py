@@ -8,7 +8,7 @@ from pathlib import Path
 WAIVED = "Specify a conda environment or container for each rule."
 
 command = [sys.executable, "-m", "snakemake", "--lint"]
-clone = Path(__file__).parent.parent
+clone = Path(__file__).parents[2]
 run = subprocess.run(command, cwd=clone, capture_output=True, text=True)
 text = run.stdout + run.stderr
 findings = re.findall(r"^    \* (.*?):?$", text, re.MULTILINE)

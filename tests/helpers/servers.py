@@ -47,7 +47,8 @@ class Reply:
         headers: added to, or instead of, Content-Type and Content-Length; None: leave it out.
         stop: bytes of the body after which the server acts up; None: it behaves.
         how: "cut" closes the connection, "reset" breaks it, "stall" leaves it open in silence,
-            "drip" sends the rest, slowly: in DROPS pieces, PAUSE seconds before each.
+            "drip" sends the rest, slowly: in DROPS pieces, PAUSE seconds before each; "silence"
+            leaves it open without an answer, whatever `stop` is.
     """
 
     status: int = 200
@@ -138,6 +139,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         request = Request(self.host + path, query, self.headers)
         reply = self.server.answer(request)
+        if reply.how == "silence":
+            self.give_up("stall")
+            return
         self.send_response(reply.status)
         headers = {
             "Content-Type": "application/octet-stream",
@@ -169,7 +173,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def give_up(self, how: str) -> None:
         self.close_connection = True
         if how == "stall":
-            self.server.closing.wait(30)
+            self.server.closing.wait()
         if how == "reset":
             self.connection.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
