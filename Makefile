@@ -2,6 +2,7 @@
 # make test  formatting, lint, unit tests and a real small workflow
 # make test-browser  the report in Debian's chromium (apt-get install chromium)
 # make test-gpu  what only a machine with a GPU can check
+# make schema  write config.schema.json again, from which editors complete and check config.yaml
 # make lock  write requirements.lock anew from pyproject.toml (needs uv)
 
 PYTHON ?= python3
@@ -15,7 +16,7 @@ export PYTHONNOUSERSITE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_USER := 0
 
-.PHONY: run test env format lint unit workflow test-browser test-gpu lock clean
+.PHONY: run test env format lint unit workflow test-browser test-gpu schema lock clean
 
 run: env
 	$(BIN)/snakemake --cores all
@@ -60,6 +61,9 @@ test-browser: env
 
 test-gpu: env
 	$(BIN)/python -m pytest -m gpu
+
+schema: env
+	$(BIN)/python -m svae.config.schema > config.schema.json
 
 lock:
 	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --output-file requirements.lock

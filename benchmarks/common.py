@@ -19,33 +19,13 @@ from svae.settings.training import TrainingSettings
 SHAPE = (64, 64, 3)
 IMAGE = math.prod(SHAPE)  # bytes
 ENDLESS = 10**6  # epochs
-SETTINGS = TrainingSettings(
+SETTINGS = TrainingSettings(  # else the defaults
     posterior="low_rank",
-    latent_maps=64,
-    latent_size=3,
     low_rank_start="published",
-    log_var_limit=2.0,
-    initialization="data",
-    dropout=0.1,
-    objective="weighted",
     kl_weight=5.3,
-    decoder_variance=None,
-    decoder_variance_learning_rate=None,
-    beta=1.0,
-    kl_warmup_epochs=0.0,
     epochs=1,
     batch_size=BATCH,
-    learning_rate=1e-3,
     learning_rate_schedule="constant",
-    learning_rate_warmup_epochs=0.0,
-    gradient_clip_norm=None,
-    saturation_penalty=1.0,
-    on_spike="rollback",
-    weights="last",
-    early_stopping_patience=None,
-    precision="float32",
-    jit_compile=False,
-    image_memory_mb=1000,
     threads=os.cpu_count() or 1,
 )
 

@@ -6,9 +6,8 @@ from dataclasses import asdict, is_dataclass
 from functools import reduce
 from pathlib import Path
 
-import yaml
-
-from svae.config import resolve as configuration
+from svae.config.resolve import resolve
+from svae.config.yaml_file import config_file
 from svae.jobs.devices import no_gpu, visible_gpus
 from svae.errors import UserError
 from svae.jobs.files import file_hash, folder_listing
@@ -32,11 +31,10 @@ def or_stop(function, *arguments):
         sys.exit(f"Error in the configuration{files}:\n{error}")
 
 
-configfile: or_stop(configuration.config_file, Path.cwd(), CLONE)
+configfile: or_stop(config_file, Path.cwd(), CLONE)
 
 
-SCHEMA = yaml.safe_load((CLONE / "rules/schemas/config.schema.yaml").read_text())
-CONFIG = or_stop(configuration.resolve, config, SCHEMA, Path.cwd())
+CONFIG = or_stop(resolve, config, Path.cwd())
 DATASET = CONFIG.dataset.name
 SCORES = scores()
 RUN = f"runs/{DATASET}/{{variant}}/seed-{{seed}}"
@@ -77,7 +75,7 @@ def addresses(wildcards, threads):
         "urls": source.urls,
         "size": source.bytes,
         "by_hand": CONFIG.dataset.by_hand,
-        **asdict(CONFIG.fetching),
+        **asdict(CONFIG.fetch),
     }
 
 
@@ -139,7 +137,7 @@ def first(pattern):
 
 def compared(pattern):
     """The files of the runs that the comparison figure shows: of all seeds, or of the first."""
-    return every(pattern) if CONFIG.figure_seeds == "all" else first(pattern)
+    return every(pattern) if CONFIG.figure.seeds == "all" else first(pattern)
 
 
 def shown(path, category, caption=None):

@@ -27,8 +27,8 @@ rule comparison:
         "logs/comparison.log",
     params:
         variants=list(CONFIG.variants),
-        columns=CONFIG.figure_columns,
-        training_images=CONFIG.figure_training_images,
+        columns=CONFIG.figure.columns,
+        training_images=CONFIG.figure.training_images,
         code=fingerprint("svae.report.draw_comparison"),
     message:
         "Drawing {output}"

@@ -4,11 +4,15 @@ from pathlib import Path
 
 from svae.jobs.devices import on_device
 from svae.jobs.logs import log_to
-from svae.settings.services import Services
+from svae.settings.services import CheckpointSettings, Services, TensorBoardSettings
 from svae.settings.training import TrainingSettings
 from svae.training.stopping import stop_request
 
 settings = TrainingSettings(**snakemake.params.settings)
+services = Services(
+    checkpoints=CheckpointSettings(**snakemake.params.services["checkpoints"]),
+    tensorboard=TensorBoardSettings(**snakemake.params.services["tensorboard"]),
+)
 
 # Signals are taken here already, since TensorFlow takes seconds to import, and a GPU to be free.
 with (
@@ -25,7 +29,7 @@ with (
         snakemake.input.data,
         folder,
         settings,
-        Services(**snakemake.params.services),
+        services,
         variant=snakemake.wildcards.variant,
         seed=snakemake.params.seed,
         code=snakemake.params.code,

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import datetime
+import json
 import math
 import os
 import re
@@ -14,18 +15,25 @@ import yaml
 from helpers import snakemakes
 from helpers.refusals import check_one_line
 from helpers.workflow import CLONE
+from jsonschema import Draft202012Validator
 
-from svae.config.data import Conversion, Fetching, with_datasets
-from svae.config.resolve import Configuration, config_file, resolve
+from svae.config.check import checked
+from svae.config.data import Conversion
+from svae.config.resolve import Configuration, resolve
+from svae.config.schema import SECTIONS, config_schema, editor_schema
+from svae.config.yaml_file import config_file
 from svae.datasets.catalogue import catalogue
 from svae.errors import UserError
+from svae.scores.registry import scores
+from svae.settings.fetch import FetchSettings
+from svae.settings.figure import FigureSettings
 from svae.settings.parzen import ParzenSettings
 from svae.settings.sampling import SamplingSettings
 from svae.settings.services import Services
 from svae.settings.training import TrainingSettings
 
-SCHEMA = yaml.safe_load((CLONE / "rules/schemas/config.schema.yaml").read_text())
-SECTIONS = with_datasets(SCHEMA)["properties"]
+KEYS = config_schema()["properties"]
+VARIANT = KEYS["variants"]["additionalProperties"]["properties"]
 DEFAULTS = yaml.safe_load((CLONE / "config.yaml").read_text())
 MINIMAL = {"dataset": "mnist_5k", "variants": {"mvn": {"posterior": "mvn"}}}
 HEADER = "Error in the configuration"
@@ -34,7 +42,7 @@ HUGE = 1 << 20_000  # more digits than Python agrees to print
 
 def resolved(text, working=CLONE, base=MINIMAL):
     """The configuration of YAML `text`, whose top-level keys replace those of `base`."""
-    return resolve({**base, **yaml.safe_load(text)}, SCHEMA, working)
+    return resolve({**base, **yaml.safe_load(text)}, working)
 
 
 def snakemake(folder, *arguments):
@@ -91,8 +99,16 @@ WRONG = {
         ["parzen.refine is true", "protocol paper", "set it to false"],
     ),
     "variance of no decoder": (
-        "evaluation: {decoder_variance: 0}",
-        ["evaluation.decoder_variance is 0", "above 0 or null"],
+        "importance_weighted_bound: {decoder_variance: 0}",
+        ["importance_weighted_bound.decoder_variance is 0", "above 0 or null"],
+    ),
+    "a key of an earlier version": (
+        "evaluation: {decoder_variance: 0.5}",
+        ["evaluation.decoder_variance is now importance_weighted_bound.decoder_variance"],
+    ),
+    "a section of an earlier version": (
+        "evaluation: {}",
+        ["evaluation is now importance_weighted_bound and sliced_wasserstein", "rename it"],
     ),
     "empty section": ("training:", ["training is empty", "a mapping"]),
     "number of seeds in the figure": (
@@ -278,7 +294,7 @@ def test_problems_are_counted_where_they_are_many():
 
 def test_all_that_is_missing_is_named_once():
     with pytest.raises(UserError) as caught:
-        resolve({}, SCHEMA, CLONE)
+        resolve({}, CLONE)
     assert [line.split()[0] for line in str(caught.value).splitlines()] == ["dataset", "variants"]
 
 
@@ -305,15 +321,14 @@ ODD = [
 def paths(section):
     """Every key in a section, and strange ones."""
     yield (section,)
-    yield from ((section, key) for key in [*SECTIONS[section].get("properties", {}), *STRANGE_KEYS])
+    yield from ((section, key) for key in [*KEYS[section].get("properties", {}), *STRANGE_KEYS])
     if section == "sources":
         yield from ((section, "cifar10", key) for key in ("archive", "sha256", *STRANGE_KEYS))
     if section == "variants":
-        known = SECTIONS[section]["additionalProperties"]["properties"]
-        yield from ((section, "a", key) for key in [*known, *STRANGE_KEYS])
+        yield from ((section, "a", key) for key in [*VARIANT, *STRANGE_KEYS])
 
 
-@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize("section", KEYS)
 def test_nothing_but_a_short_user_error_whatever_the_value(section):
     for path in [*paths(section), *((key,) for key in STRANGE_KEYS)]:
         for value in ODD:
@@ -329,7 +344,7 @@ def test_nothing_but_a_short_user_error_whatever_the_value(section):
                 continue
             inner[path[-1]] = value
             try:
-                assert isinstance(resolve(raw, SCHEMA, CLONE), Configuration)
+                assert isinstance(resolve(raw, CLONE), Configuration)
             except UserError as error:
                 lines = str(error).splitlines()
                 assert 1 <= len(lines) <= 4
@@ -397,56 +412,33 @@ def test_merge_keys_are_no_duplicates(tmp_path):
 
 
 def test_the_configuration_as_shipped():
-    config = resolve(DEFAULTS, SCHEMA, CLONE)
+    config = resolve(DEFAULTS, CLONE)
     assert config.dataset == catalogue()["mnist_5k"]
     assert list(config.variants) == ["vanilla", "naive", "mvn", "low_rank", "vanilla_matched"]
     assert config.conversion == Conversion(None, None, 1, {}, "stop")
-    assert config.fetching == Fetching(60.0, 5)
     assert (config.sources, config.seeds) == ({}, (0,))
-    assert (config.figure_columns, config.figure_seeds) == (10, "first")
-    assert config.figure_training_images
-    assert (config.device, config.threads, config.services) == ("auto", 2, Services(10.0, 10))
-    assert config.sampling == SamplingSettings(
-        n_samples=10_000, batch_size=100, batch_norm="moving"
+    assert (config.device, config.threads) == ("auto", 2)
+    assert (config.fetch, config.figure) == (FetchSettings(), FigureSettings())
+    assert (config.services, config.sampling) == (Services(), SamplingSettings())
+    assert config.parzen == ParzenSettings()
+    assert config.scores == {
+        name: score.settings and score.settings() for name, score in scores().items()
+    }
+    low_rank = config.variants["low_rank"]
+    assert low_rank == TrainingSettings(
+        posterior="low_rank", low_rank_start="published", kl_weight=784 / 576
     )
-    assert config.parzen == ParzenSettings("disjoint", "auto", "auto", -1.0, 0.0, 10, False)
-    assert config.fresh_draws == 3
-    assert config.evaluation == EvaluationSettings(64, "auto", None, 4096)
-    assert config.variants["low_rank"] == TrainingSettings(
-        posterior="low_rank",
-        latent_maps=64,
-        latent_size=3,
-        low_rank_start="published",
-        log_var_limit=2.0,
-        initialization="data",
-        dropout=0.1,
-        objective="weighted",
-        kl_weight=784 / 576,
-        decoder_variance=None,
-        decoder_variance_learning_rate=None,
-        beta=1.0,
-        kl_warmup_epochs=0.0,
-        epochs=40,
-        batch_size=100,
-        learning_rate=0.001,
-        learning_rate_schedule="cosine",
-        learning_rate_warmup_epochs=0.0,
-        gradient_clip_norm=None,
-        saturation_penalty=1.0,
-        on_spike="rollback",
-        weights="last",
-        early_stopping_patience=None,
-        precision="float32",
-        jit_compile=False,
-        image_memory_mb=1000,
-        threads=2,
-    )
+    # The defaults of what a first run depends on most.
+    assert (low_rank.latent_maps, low_rank.latent_size, low_rank.dropout) == (64, 3, 0.1)
+    assert (low_rank.objective, low_rank.decoder_variance) == ("weighted", None)
+    assert (low_rank.epochs, low_rank.batch_size, low_rank.learning_rate) == (40, 100, 0.001)
+    assert (low_rank.learning_rate_schedule, low_rank.initialization) == ("cosine", "data")
 
 
 def test_what_is_not_given_is_as_shipped():
-    shipped = resolve(DEFAULTS, SCHEMA, CLONE)
+    shipped = resolve(DEFAULTS, CLONE)
     only = {"dataset": DEFAULTS["dataset"], "variants": DEFAULTS["variants"]}
-    assert resolve(only, SCHEMA, CLONE) == shipped
+    assert resolve(only, CLONE) == shipped
 
 
 def types(settings):
@@ -540,31 +532,42 @@ def test_kl_weight(text, weights):
 
 
 def test_variants_that_are_the_same_training_are_named(caplog):
-    resolve({**DEFAULTS, "training": {"objective": "elbo"}}, SCHEMA, CLONE)
+    resolve({**DEFAULTS, "training": {"objective": "elbo"}}, CLONE)
     assert [record.message for record in caplog.records] == [
         "variants vanilla and vanilla_matched are the same training (objective elbo); "
         "leave one out with variants: {vanilla_matched: false}"
     ]
     caplog.clear()
-    resolve(DEFAULTS, SCHEMA, CLONE)
+    resolve(DEFAULTS, CLONE)
     assert not caplog.records
 
 
 # That all of it agrees --------------------------------------------------------------------------
 
 
-def test_config_yaml_names_every_setting_with_its_default():
-    assert list(DEFAULTS) == list(SECTIONS)
-    for section, inner in SECTIONS.items():
-        if section in ("dataset", "sources", "variants"):
-            continue
-        if "properties" not in inner:
-            assert DEFAULTS[section] == inner["default"]
-            continue
-        assert DEFAULTS[section] == {
-            key: setting["default"] for key, setting in inner["properties"].items()
-        }
-        assert list(DEFAULTS[section]) == list(inner["properties"])
+def default_of(schema):
+    """What a key amounts to that is not given."""
+    if "properties" in schema and schema["default"] == {}:
+        return {name: inner["default"] for name, inner in schema["properties"].items()}
+    return schema["default"]
+
+
+SETTABLE = [name for name in DEFAULTS if name not in ("dataset", "sources", "variants")]
+
+
+@pytest.mark.parametrize("section", SETTABLE)
+def test_what_config_yaml_names_is_a_default(section):
+    """It may leave out a setting; what it names has its default and its order."""
+    default, named = default_of(KEYS[section]), DEFAULTS[section]
+    if not isinstance(default, dict):
+        assert named == default
+        return
+    assert named == {name: value for name, value in default.items() if name in named}
+    assert list(named) == [name for name in default if name in named]
+
+
+def test_config_yaml_names_every_section():
+    assert set(DEFAULTS) == set(KEYS)
 
 
 def test_config_yaml_explains_every_setting():
@@ -584,23 +587,44 @@ def test_the_schema_describes_everything_and_admits_nothing_else():
             for part in [*inner.values(), *([other] if other else [])]:
                 walk(part)
 
-    walk(with_datasets(SCHEMA))
+    walk(config_schema())
 
 
-def properties(section):
-    return set(SECTIONS[section]["properties"])
+@pytest.mark.parametrize("section", SECTIONS)
+def test_every_default_is_allowed(section):
+    defaults = default_of(KEYS[section])
+    assert checked({**MINIMAL, section: defaults}, config_schema())[section] == defaults
+    for name, value in dataclasses.asdict(SECTIONS[section].settings()).items():
+        assert type(defaults[name]) is type(value)
 
 
-def test_the_schema_knows_the_settings():
-    def fields(settings):
-        return {field.name for field in dataclasses.fields(settings)}
+def test_a_variant_may_override_every_setting_of_model_and_training():
+    settings = {field.name for field in dataclasses.fields(TrainingSettings)}
+    assert set(VARIANT) == settings
+    assert {*KEYS["model"]["properties"], *KEYS["training"]["properties"], "posterior"} == settings
 
-    variant = set(SECTIONS["variants"]["additionalProperties"]["properties"])
-    assert variant == fields(TrainingSettings)
-    assert properties("model") | properties("training") | {"posterior"} == variant
-    assert properties("sampling") == fields(SamplingSettings)
-    assert properties("parzen") == fields(ParzenSettings) | {"fresh_draws"}
-    assert properties("evaluation") == fields(EvaluationSettings)
+
+def test_the_schema_for_editors_is_up_to_date():
+    path = CLONE / "config.schema.json"
+    assert json.loads(path.read_text()) == editor_schema(), "out of date; run: make schema"
+    first = (CLONE / "config.yaml").read_text().splitlines()[0]
+    assert first == f"# yaml-language-server: $schema={path.name}"
+
+
+@pytest.mark.parametrize(
+    ("content", "accepted"),
+    [
+        (DEFAULTS, True),
+        ({"training": {"epochs": 3}}, True),
+        ({"variants": {"mvn": False, "a": {"posterior": "naive", "epochs": 3}}}, True),
+        ({"variants": {"a": {"epochs": 3}}}, False),
+        ({"training": {"epoch": 3}}, False),
+        ({"training": {"epochs": 0}}, False),
+        ({"dataset": "coco"}, False),
+    ],
+)
+def test_what_an_editor_accepts(content, accepted):
+    assert Draft202012Validator(editor_schema()).is_valid(content) == accepted
 
 
 def literal(module, name):
@@ -614,14 +638,15 @@ def literal(module, name):
 
 
 def test_the_schema_knows_the_choices():
-    variant = SECTIONS["variants"]["additionalProperties"]["properties"]
-    assert variant["posterior"]["enum"] == literal("posteriors.py", "POSTERIORS")
-    assert SECTIONS["parzen"]["properties"]["protocol"]["enum"] == literal("parzen.py", "PROTOCOLS")
+    assert VARIANT["posterior"]["enum"] == literal("model/posteriors.py", "POSTERIORS")
+    protocol = KEYS["parzen"]["properties"]["protocol"]
+    assert protocol["enum"] == literal("scores/parzen_window.py", "PROTOCOLS")
 
 
 def test_the_configuration_is_light():
     heavy = ("tensorflow", "keras", "h5py", "numpy", "scipy", "matplotlib")
-    code = f"import sys, svae.config.resolve; print([n for n in {heavy} if n in sys.modules])"
+    modules = "svae.config.resolve, svae.config.yaml_file"
+    code = f"import sys, {modules}; print([n for n in {heavy} if n in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stdout.strip() == "[]", run.stderr
 

@@ -10,7 +10,7 @@ from helpers.histories import make_record
 from svae.errors import UserError
 from svae.jobs.files import read_json
 from svae.scores.principal_components import fit
-from svae.settings.services import Services
+from svae.settings.services import Services, TensorBoardSettings
 from svae.training import train as training
 from svae.training.diagnosis import SATURATED_SHARE, WORSE, warnings_of, warnings_of_run
 from svae.training.history import read_history
@@ -382,7 +382,7 @@ def train(data, tmp_path, what, **keywords):
         data,
         tmp_path / "run",
         what,
-        Services(checkpoint_minutes=10, picture_epochs=0),
+        Services(tensorboard=TensorBoardSettings(picture_epochs=0)),
         variant="tiny",
         seed=0,
         code="c0de",

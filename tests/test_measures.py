@@ -30,7 +30,7 @@ def folder(request, tmp_path_factory):
     data = make_store(folder / "waves.h5", test=12)
     changes = {**ELBO, "decoder_variance": "optimal"} if request.param == "elbo" else {}
     train(data, folder / "run", dataclasses.replace(TINY, epochs=1, **changes))
-    settings = SamplingSettings(n_samples=20, batch_size=10, batch_norm="moving")
+    settings = SamplingSettings(n_samples=20, batch_size=10)
     sample(folder / "run", folder / "samples.h5", settings)
     return folder
 

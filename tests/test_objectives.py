@@ -7,7 +7,7 @@ from helpers.builders import ELBO, SHAPE, make_images, make_model, make_step, to
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
-from svae.config.resolve import published_weight
+from svae.config.variants import published_weight
 from svae.model import keyed_random
 from svae.model.vae import DROPOUT, NOISE, draw_key, objectives, posteriors
 

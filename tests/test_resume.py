@@ -24,7 +24,7 @@ import numpy as np
 from svae.model import batch_norm
 from svae.training import checkpoints, terms, loop, train as training
 from svae.jobs.logs import log_to
-from svae.settings.services import Services
+from svae.settings.services import CheckpointSettings, Services, TensorBoardSettings
 from svae.settings.training import TrainingSettings
 
 data, folder, log, where, passes = sys.argv[1:]
@@ -55,31 +55,16 @@ if where == "statistics":
     batch_norm.reestimate = killed_within(batch_norm.reestimate)
 settings = TrainingSettings(
     posterior="low_rank",
-    latent_maps=64,
-    latent_size=3,
     low_rank_start="published",
-    log_var_limit=2.0,
-    initialization="data",
-    dropout=0.1,
     objective="elbo",
     kl_weight=None,
     decoder_variance="learned",
     decoder_variance_learning_rate=0.01,
-    beta=1.0,
     kl_warmup_epochs=2.0,
     epochs=3,
     batch_size=10,
-    learning_rate=1e-3,
-    learning_rate_schedule="cosine",
     learning_rate_warmup_epochs=0.5,
     gradient_clip_norm=1.0,
-    saturation_penalty=1.0,
-    on_spike="rollback",
-    weights="last",
-    early_stopping_patience=None,
-    precision="float32",
-    jit_compile=False,
-    image_memory_mb=1000,
     threads=1,
 )
 with log_to(log):
@@ -87,7 +72,10 @@ with log_to(log):
         data,
         folder,
         settings,
-        Services(checkpoint_minutes=1e-6, picture_epochs=0),
+        Services(
+            checkpoints=CheckpointSettings(minutes=1e-6),
+            tensorboard=TensorBoardSettings(picture_epochs=0),
+        ),
         variant="low_rank",
         seed=0,
         code="c0de",

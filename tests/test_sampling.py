@@ -18,7 +18,7 @@ def run(tmp_path_factory):
 
 
 def drawn(run, target, n=20, batch_size=8, batch_norm="moving"):
-    sample(run, target, SamplingSettings(n, batch_size, batch_norm))
+    sample(run, target, SamplingSettings(n_samples=n, batch_size=batch_size, batch_norm=batch_norm))
     with h5py.File(target) as file:
         return file["samples"][:], dict(file.attrs)
 
@@ -56,7 +56,7 @@ def test_neither_number_nor_batch_size_changes_a_sample(run, tmp_path):
 
 
 def test_further_sets_are_other_draws_each_the_same_every_time(run, tmp_path):
-    settings = SamplingSettings(n_samples=6, batch_size=4, batch_norm="moving")
+    settings = SamplingSettings(n_samples=6, batch_size=4)
     first, _ = drawn(run, tmp_path / "first.h5")
     sets = [again.copy() for again in redrawn(run, settings, 2)]
     assert [again.shape for again in sets] == [(6, *SHAPE)] * 2

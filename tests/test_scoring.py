@@ -18,7 +18,7 @@ from svae.scores.parzen_window import sigma_grid
 from svae.settings.sampling import SamplingSettings
 
 SETTINGS = {"sigma_log10_max": 0.5, "sigma_count": 6}
-SAMPLING = SamplingSettings(n_samples=15, batch_size=5, batch_norm="moving")
+SAMPLING = SamplingSettings(n_samples=15, batch_size=5)
 TERMS = {"sse_per_image": 1.5, "kl_nats_per_image": 2.5, "active_entries": 3, "active_maps": 2}
 
 

@@ -21,7 +21,7 @@ from svae.jobs.files import read_json
 from svae.jobs.set_aside import SetAside
 from svae.model import batch_norm
 from svae.model.saved import load_model
-from svae.settings.services import Services
+from svae.settings.services import Services, TensorBoardSettings
 from svae.training import step as training_step
 from svae.training import train as training
 from svae.training.history import read_history
@@ -62,7 +62,7 @@ def train(data, folder, what=TINY, seed=0, code="c0de"):
         data,
         folder,
         what,
-        Services(checkpoint_minutes=10, picture_epochs=0),
+        Services(tensorboard=TensorBoardSettings(picture_epochs=0)),
         variant="tiny",
         seed=seed,
         code=code,

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from svae.config.schema import shown
-from svae.datasets.catalogue import Dataset, SourceFile, catalogue
+from svae.config.check import shown
+from svae.datasets.catalogue import Dataset, SourceFile
 from svae.errors import UserError
 
 
@@ -47,79 +47,6 @@ class Conversion:
     channels: int
     options: dict[str, str]
     on_broken_image: str
-
-
-@dataclass(frozen=True)
-class Fetching:
-    """Patience of a download: timeout in seconds, further attempts after a failed one."""
-
-    timeout: float
-    retries: int
-
-
-def with_datasets(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with the data sets of sources.yaml: their names, files and options."""
-    properties, known = schema["properties"], catalogue()
-    conversion = properties["conversion"]
-    sources = {name: _source_schema(dataset) for name, dataset in known.items() if dataset.files}
-    return {
-        **schema,
-        "properties": {
-            **properties,
-            "dataset": {**properties["dataset"], "enum": list(known)},
-            "sources": {**properties["sources"], "properties": sources},
-            "conversion": {
-                **conversion,
-                "properties": {**conversion["properties"], **_option_schemas(known)},
-            },
-        },
-    }
-
-
-def _option_schemas(known: dict[str, Dataset]) -> dict[str, dict[str, Any]]:
-    """What `conversion.OPTION` may hold, for the options of all data sets."""
-    schemas: dict[str, dict[str, Any]] = {}
-    for dataset in known.values():
-        for option, choices in dataset.options.items():
-            schema = schemas.setdefault(
-                option,
-                {"description": f"{option} of {dataset.name}", "enum": [], "default": choices[0]},
-            )
-            schema["enum"] += [choice for choice in choices if choice not in schema["enum"]]
-    return schemas
-
-
-def _source_schema(dataset: Dataset) -> dict[str, Any]:
-    """What `sources.NAME` may hold: a location a role, and checksums."""
-    roles = list(dict.fromkeys(file.role for file in dataset.files))
-    folder = "a folder, " * any(file.folder for file in dataset.files)
-    location = {
-        "description": f"{folder}a path (relative to the working directory), an address or "
-        "official",
-        "type": "string",
-        "minLength": 1,
-    }
-    digest = {
-        "description": "the file's SHA-256, 64 hexadecimal digits in quotes",
-        "type": "string",
-        "pattern": "^[0-9a-fA-F]{64}$",
-    }
-    checksum = digest
-    if roles != ["archive"]:
-        checksum = {
-            "description": f"SHA-256 by role, such as {{{roles[0]}: HEX}}",
-            "type": "object",
-            "additionalProperties": False,
-            "properties": dict.fromkeys(roles, digest),
-        }
-        if "archive" in roles:
-            checksum = {"description": "checksums", "anyOf": [digest, checksum]}
-    return {
-        "description": f"a source, such as {{{roles[0]}: {dataset.files[0].name}}}",
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {**dict.fromkeys(roles, location), "sha256": checksum},
-    }
 
 
 def resolve_conversion(section: dict[str, Any], dataset: Dataset) -> Conversion:

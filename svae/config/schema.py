@@ -1,266 +1,169 @@
-"""A mapping checked against the schema of configurations, with messages that a user can act on.
+"""The JSON Schema of config.yaml, made from the dataclasses of settings and from sources.yaml.
 
-One line a problem: the key, what is wrong with it, and what to write instead.
+    python -m svae.config.schema > config.schema.json
+
+writes it for editors: the first line of config.yaml names that file.
 """
 
-import contextlib
-import difflib
-import functools
 import json
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-from jsonschema.validators import extend
+from svae.config.section import section_schema
+from svae.datasets.catalogue import Dataset, catalogue
+from svae.scores.registry import scores
+from svae.settings.conversion import ConversionSection
+from svae.settings.fetch import FetchSettings
+from svae.settings.figure import FigureSettings
+from svae.settings.general import GeneralSettings
+from svae.settings.model import ModelSection, VariantSection
+from svae.settings.sampling import SamplingSettings
+from svae.settings.services import CheckpointSettings, TensorBoardSettings
+from svae.settings.training import TrainingSection
 
-from svae.errors import UserError
-
-MOST_MESSAGES = 4
-MOST_CHARACTERS = 60  # of a wrong value that a message quotes
-MOST_KEYS = 16  # named in a message
-
-
-def checked(raw: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
-    """`raw` with its numbers read, its removed variants left out and its defaults filled in.
-
-    UserError with all that the schema does not allow, in at most `MOST_MESSAGES` lines.
-    """
-    check_writable(raw)
-    raw = _typed(_without_removed_variants(raw), schema)
-    problems = list(dict.fromkeys(_problems(raw, schema)))
-    if len(problems) > MOST_MESSAGES:
-        more = len(problems) - MOST_MESSAGES + 1
-        problems = [*problems[: MOST_MESSAGES - 1], f"... and {more} more"]
-    if problems:
-        raise UserError("\n".join(problems))
-    return _complete(raw, schema)
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def check_writable(content: Any) -> None:
-    """Refuse what no message could show: a number of thousands of digits, or a YAML alias that
-    contains itself."""
-    try:
-        json.dumps(content, default=str, skipkeys=True)
-    except (ValueError, RecursionError):
-        raise UserError(
-            "the configuration holds a number of thousands of digits, or a YAML alias (*NAME) "
-            "inside of what it stands for; write the value itself"
-        ) from None
+class Section(NamedTuple):
+    settings: type  # a dataclass whose fields are declared by svae.settings.fields.setting
+    description: str
 
 
-def _is_number(checker: Any, value: Any) -> bool:
-    # Neither NaN nor infinity, nor a whole number that no float can hold.
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
-
-
-def _is_integer(checker: Any, value: Any) -> bool:
-    return _is_number(checker, value) and value == int(value)
-
-
-_Validator = extend(
-    Draft202012Validator,
-    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
-        {"number": _is_number, "integer": _is_integer}
+SECTIONS = {
+    "fetch": Section(FetchSettings, "how patient a download is"),
+    "conversion": Section(
+        ConversionSection, "what happens to the images on their way into data/DATASET.h5"
     ),
-)
+    "model": Section(ModelSection, "the model of every variant that does not say otherwise"),
+    "training": Section(
+        TrainingSection, "the training of every variant that does not say otherwise"
+    ),
+    "checkpoints": Section(CheckpointSettings, "when a training saves its state"),
+    "tensorboard": Section(TensorBoardSettings, "what TensorBoard shows"),
+    "sampling": Section(SamplingSettings, "the samples drawn from each variant"),
+    **{
+        name: Section(score.settings, f"the score {score.title}")
+        for name, score in scores().items()
+        if score.settings and not score.section
+    },
+    "figure": Section(FigureSettings, "the comparison figure"),
+}
 
 
-def _problems(raw: dict[str, Any], schema: dict[str, Any]) -> Iterator[str]:
-    unnamed = list(_unnamed(raw))
-    if unnamed:
-        yield from unnamed
-        return
-    errors = _Validator(schema).iter_errors(raw)
-    for error in sorted(errors, key=lambda error: list(map(str, error.absolute_path))):
-        yield from _messages(error, schema)
-
-
-def _unnamed(content: dict[Any, Any], key: str = "") -> Iterator[str]:
-    for name, value in content.items():
-        if not isinstance(name, str):
-            text = "null" if name is None else shown(name)
-            where = f" under {key}" if key else ""
-            yield (
-                f"key {text}{where} is no name; YAML reads on, off, yes, no, null, numbers and "
-                f"dates as values: take another name"
-            )
-        elif isinstance(value, dict):
-            yield from _unnamed(value, _join(key, name))
-
-
-def _messages(error: ValidationError, root: dict[str, Any]) -> Iterator[str]:
-    """One line a problem: the key, what is wrong with it, and what to write instead."""
-    key = functools.reduce(_join, map(str, error.absolute_path), "")
-    rule, value, schema = error.validator, error.instance, error.schema
-    if rule == "additionalProperties":
-        for name in value:
-            if name not in schema["properties"]:
-                yield f"unknown key {_join(key, name)}; {_meant(name, schema, root)}"
-    elif rule == "required":
-        for name in schema["required"]:
-            if name not in value:
-                expected = _expectation(schema["properties"][name])
-                yield f"{_join(key, name)} is missing; it must be {expected}"
-    elif rule == "minProperties":
-        yield f"{key} is empty; name at least one, such as low_rank: {{posterior: low_rank}}"
-    elif "propertyNames" in error.absolute_schema_path:
-        rules = root["properties"]["variants"]["propertyNames"]["description"]
-        yield f"{_join(key, value)} is no name for a variant; take {rules}"
-    else:
-        names = [
-            name
-            for option in _options(schema)
-            for name in option.get("enum", [option.get("const")])
-        ]
-        close = closest(str(value), [name for name in names if name])
-        yield f"{key} is {shown(value)}; it must be {_expectation(schema)}" + (
-            f"; did you mean {close}?" if close else ""
-        )
-
-
-def _meant(name: str, schema: dict[str, Any], root: dict[str, Any]) -> str:
-    """What an unknown key could have been meant for."""
-    known = list(schema["properties"])
-    places = [
-        f"{section}.{name}"
-        for section, inner in root["properties"].items()
-        if name in inner.get("properties", {})
-    ]
-    if name in root["properties"]:
-        places.append(f"{name} at the top level")
-    close = " or ".join(places) or closest(name, known)
-    if close:
-        return f"did you mean {close}?"
-    if len(known) > MOST_KEYS:
-        return f"known here: {', '.join(known[:MOST_KEYS])} and {len(known) - MOST_KEYS} more"
-    return f"known here: {', '.join(known)}"
-
-
-def closest(name: str, known: list[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(name.lower(), known, n=1)), None)
-
-
-def _join(key: str, name: str) -> str:
-    name = name if name.isprintable() and len(name) <= MOST_CHARACTERS else shown(name)
-    return f"{key}.{name}" if key else name
-
-
-def shown(value: Any) -> str:
-    """A value as a message shows it, on one line."""
-    if value is None or value == "":
-        return "empty"
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        numbers = all(isinstance(item, int | float) for item in value)
-        return str(value) if numbers and len(str(value)) <= MOST_CHARACTERS else "a list"
-    if isinstance(value, bool):
-        return str(value).lower()
-    text = repr(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 3]}..."
-
-
-def _expectation(schema: dict[str, Any]) -> str:
-    """What a schema asks for, in words."""
-    about = schema.get("description", "")
-    if "const" in schema:
-        return schema["const"]
-    if schema.get("type") == "string":
-        return about
-    if "enum" in schema:
-        words = f"one of {', '.join(schema['enum'])}"
-    elif "anyOf" in schema:
-        *options, last = (_expectation(option) for option in schema["anyOf"])
-        words = f"{', '.join(options)} or {last}"
-    else:
-        words = {
-            "integer": "a whole number",
-            "number": "a number",
-            "object": "a mapping",
-            "array": "a list",
-            "null": "null",
-            "boolean": "true or false",
-        }[schema["type"]]
-        ranges = {
-            "exclusiveMinimum": "above",
-            "minimum": "from" if "maximum" in schema else "of at least",
-            "maximum": "to" if "minimum" in schema else "and at most",
-            "exclusiveMaximum": "and below",
-        }
-        limits = [f"{word} {schema[key]}" for key, word in ranges.items() if key in schema]
-        words = " ".join([words, *limits])
-    return f"{words} ({about})" if about else words
-
-
-# Normal form --------------------------------------------------------------------------------------
-
-
-def _without_removed_variants(raw: dict[str, Any]) -> dict[str, Any]:
-    """`NAME: false` under variants leaves a variant out, as a second --configfile cannot delete."""
-    if not isinstance(raw.get("variants"), dict):
-        return raw
-    kept = {
-        name: own
-        for name, own in raw["variants"].items()
-        if own is not False and not (isinstance(own, str) and own.lower() == "false")
+def config_schema() -> dict[str, Any]:
+    """The schema of a whole configuration."""
+    known = catalogue()
+    general = section_schema(GeneralSettings, "the configuration")
+    sections = {name: section_schema(*section) for name, section in SECTIONS.items()}
+    general["properties"]["dataset"]["enum"] = list(known)
+    sections["conversion"]["properties"] |= _option_schemas(known)
+    return {
+        "$schema": DIALECT,
+        **general,
+        "required": [*general["required"], "variants"],
+        "properties": {
+            **general["properties"],
+            "sources": _sources_schema(known),
+            "variants": _variants_schema(sections["model"], sections["training"]),
+            **sections,
+        },
     }
-    return {**raw, "variants": kept}
 
 
-def _options(schema: dict[str, Any]) -> list[dict[str, Any]]:
-    """A schema and its alternatives."""
-    return [schema, *schema.get("anyOf", [])]
+def _variants_schema(*overridden: dict[str, Any]) -> dict[str, Any]:
+    """What `variants` may hold; a variant may override any setting of these sections."""
+    variant = section_schema(
+        VariantSection, "a posterior and overrides, such as {posterior: vanilla, latent_maps: 576}"
+    )
+    own = variant.pop("properties")
+    inherited = {
+        name: schema for section in overridden for name, schema in section["properties"].items()
+    }
+    return {
+        "description": "variants by name, such as low_rank: {posterior: low_rank}",
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": {
+            "description": "a letter, then letters, digits and underscores, but not published",
+            "pattern": "^[A-Za-z][A-Za-z0-9_]*$",
+            "not": {"const": "published"},
+        },
+        "additionalProperties": {**variant, "properties": {**inherited, **own}},
+    }
 
 
-def _kinds(schema: dict[str, Any]) -> set[str]:
-    """The JSON types that a schema allows."""
-    return {option["type"] for option in _options(schema) if "type" in option}
+def _option_schemas(known: dict[str, Dataset]) -> dict[str, dict[str, Any]]:
+    """What `conversion.OPTION` may hold, for the options of all data sets."""
+    schemas: dict[str, dict[str, Any]] = {}
+    for dataset in known.values():
+        for option, choices in dataset.options.items():
+            schema = schemas.setdefault(
+                option,
+                {"description": f"{option} of {dataset.name}", "enum": [], "default": choices[0]},
+            )
+            schema["enum"] += [choice for choice in choices if choice not in schema["enum"]]
+    return schemas
 
 
-def _typed(value: Any, schema: dict[str, Any]) -> Any:
-    """Read text as the number, truth value or null that it is meant to be, if the schema wants one.
-
-    YAML 1.1 takes 1e-3 for text, for want of a dot, and Snakemake all inner values of
-    --config training='{epochs: 5}'.
-    """
-    if isinstance(value, dict):
-        other = schema.get("additionalProperties") or {}
-        known = schema.get("properties", {})
-        return {name: _typed(inner, known.get(name, other)) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_typed(inner, schema.get("items", {})) for inner in value]
-    kinds = _kinds(schema)
-    if isinstance(value, str) and "null" in kinds and value in ("null", "~", ""):
-        return None
-    if isinstance(value, str) and "boolean" in kinds and value.lower() in ("true", "false"):
-        return value.lower() == "true"
-    if isinstance(value, str) and kinds & {"integer", "number"}:
-        for read in (int, float):
-            with contextlib.suppress(ValueError):
-                return read(value)
-    return value
+def _sources_schema(known: dict[str, Dataset]) -> dict[str, Any]:
+    """What `sources` may hold: for each data set that has files, where they are."""
+    return {
+        "description": "where the files of a data set come from, if not from the official address",
+        "type": "object",
+        "additionalProperties": False,
+        "default": {},
+        "properties": {
+            name: _source_schema(dataset) for name, dataset in known.items() if dataset.files
+        },
+    }
 
 
-def _complete(value: Any, schema: dict[str, Any], fill: bool = True) -> Any:
-    """Fill in the defaults, and give every number its type: JSON tells not 1 from 1.0.
-
-    Nothing is filled in inside variants, whose defaults are the values of model and training.
-    """
-    if isinstance(value, dict):
-        schema = next(option for option in _options(schema) if option.get("type") == "object")
-        known, other = schema.get("properties", {}), schema.get("additionalProperties")
-        if other:
-            return {name: _complete(inner, other, fill=False) for name, inner in value.items()}
-        defaults = {
-            name: inner["default"] for name, inner in known.items() if fill and "default" in inner
+def _source_schema(dataset: Dataset) -> dict[str, Any]:
+    """What `sources.NAME` may hold: a location a role, and checksums."""
+    roles = list(dict.fromkeys(file.role for file in dataset.files))
+    folder = "a folder, " * any(file.folder for file in dataset.files)
+    location = {
+        "description": f"{folder}a path (relative to the working directory), an address or "
+        "official",
+        "type": "string",
+        "minLength": 1,
+    }
+    digest = {
+        "description": "the file's SHA-256, 64 hexadecimal digits in quotes",
+        "type": "string",
+        "pattern": "^[0-9a-fA-F]{64}$",
+    }
+    checksum = digest
+    if roles != ["archive"]:
+        checksum = {
+            "description": f"SHA-256 by role, such as {{{roles[0]}: HEX}}",
+            "type": "object",
+            "additionalProperties": False,
+            "properties": dict.fromkeys(roles, digest),
         }
-        return {
-            name: _complete(inner, known[name], fill)
-            for name, inner in {**defaults, **value}.items()
-        }
-    if isinstance(value, list):
-        return [_complete(inner, schema["items"], fill) for inner in value]
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return int(value) if "integer" in _kinds(schema) else float(value)
-    return value
+        if "archive" in roles:
+            checksum = {"description": "checksums", "anyOf": [digest, checksum]}
+    return {
+        "description": f"a source, such as {{{roles[0]}: {dataset.files[0].name}}}",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {**dict.fromkeys(roles, location), "sha256": checksum},
+    }
+
+
+def editor_schema() -> dict[str, Any]:
+    """The schema for editors, which also accepts a file that is laid over another one: with no data
+    set or variants of its own, or with `NAME: false` under variants."""
+    schema = config_schema()
+    variants = schema["properties"]["variants"]
+    variants["additionalProperties"] = {
+        "anyOf": [variants["additionalProperties"], {"const": False}]
+    }
+    return {key: value for key, value in schema.items() if key != "required"}
+
+
+def main() -> None:
+    print(json.dumps(editor_schema(), indent=2, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@
 SSE is the sum over an image's D pixel values (on [-1, 1]) of the squared error, KL the sum over its
 latent entries in nats. The published code takes means of both, mean(SSE / D) + mean(KL / L) over L
 latent entries; per image that is (SSE + (D / L) KL) / D, so its weight is w = D / L (see
-svae.config.resolve.published_weight). The optimizer sees every objective divided by D, which makes
+svae.config.variants.published_weight). The optimizer sees every objective divided by D, which makes
 the published gradient exact.
 
 With decoder_variance `optimal`, v = mean squared error of the batch (Rybkin, Daniilidis, Levine

@@ -117,9 +117,13 @@ class Score:
         """The settings object from the sections of a configuration; None if it has no settings."""
         if self.settings is None:
             return None
-        section = sections[self.section or self.name]
-        names = [field.name for field in dataclasses.fields(self.settings)]
-        return self.settings(**{name: section[name] for name in names})
+        return part_of(sections[self.section or self.name], self.settings)
+
+
+def part_of(section: Mapping[str, Any], settings: type) -> Any:
+    """An object of the dataclass `settings` with those settings of a section that it has."""
+    names = [field.name for field in dataclasses.fields(settings)]
+    return settings(**{name: section[name] for name in names})
 
 
 class Run:

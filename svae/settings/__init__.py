@@ -1,4 +1,4 @@
-"""The settings of each stage, as small frozen objects: made by `svae.config.resolve`.
+"""The settings: one frozen dataclass for each section of config.yaml, one field for each setting.
 
-One module a stage, so that a new setting of one changes nothing of the others.
+`svae.settings.fields.setting` declares a field; `svae.config` reads config.yaml into these objects.
 """

@@ -1,12 +1,20 @@
 """The settings of the samples."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+from svae.settings.fields import setting
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
-    """How many samples, and how they are decoded."""
+    """The section `sampling`: how many samples, and how they are decoded."""
 
-    n_samples: int
-    batch_size: int  # images a batch; decides the result only with batch statistics
-    batch_norm: str  # moving: the re-estimated statistics; batch: those of each batch
+    n_samples: int = setting(
+        10_000, "samples drawn from the prior, and used by the score", minimum=1, maximum=10_000_000
+    )
+    # Decides the result only with batch statistics.
+    batch_size: int = setting(100, "samples decoded at once", minimum=1, maximum=1_000_000)
+    batch_norm: Literal["moving", "batch"] = setting(
+        "moving", "statistics that batch norm uses in the decoder"
+    )

@@ -1,40 +1,79 @@
-"""The settings of a training."""
+"""The settings of a training: as config.yaml has them, and as they are resolved for a variant."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from svae.settings.fields import setting
+from svae.settings.model import ModelSection, VariantSection
 
 
-@dataclass(frozen=True)
-class TrainingSettings:
-    """One variant: its model, its objective, its training. All that decides its weights but the
-    data, the seed and the code."""
+@dataclass(frozen=True, kw_only=True)
+class TrainingSection:
+    """The section `training`, whose settings any variant may override."""
 
-    posterior: str  # vanilla, naive, mvn, low_rank
-    latent_maps: int  # N
-    latent_size: int  # d
-    low_rank_start: str | None  # of posterior low_rank: published (nu = 0) or ones; else None
-    log_var_limit: float | None  # above it log variances grow slowly; None: nowhere
-    initialization: str  # of the last layers of both networks: published or data
-    dropout: float  # probability of dropping a feature behind the encoder's convolutions
-    objective: str  # weighted (SSE + w KL) or elbo
-    kl_weight: float | None  # w; None under elbo
-    decoder_variance: str | float | None  # optimal, learned or a number; None under weighted
-    decoder_variance_learning_rate: float | None  # of a learned log variance; else None
-    beta: float  # weight of the KL in the ELBO
-    kl_warmup_epochs: float  # the KL's weight rises linearly from 0 over these
-    epochs: int
-    batch_size: int  # images
-    learning_rate: float  # of Adam, the largest one of the schedule
-    learning_rate_schedule: str  # constant or cosine (to 0 at the last step)
-    learning_rate_warmup_epochs: float  # the learning rate rises linearly from 0 over these
-    saturation_penalty: float  # of pre-tanh activations beyond 3, see svae.training.step; 0: none
-    gradient_clip_norm: float | None  # gradients are scaled down to this global norm; None: never
-    on_spike: str  # rollback, stop or ignore: after an epoch far worse than the best before it
-    weights: str  # last or best: of which epoch the final weights are
-    early_stopping_patience: int | None  # epochs without a better validation objective; None: off
-    precision: str  # of the networks: float32, mixed_float16 or mixed_bfloat16
-    jit_compile: bool  # whether XLA compiles the training step
-    image_memory_mb: int  # MB (1e6 bytes) that the feed may take for images, see svae.datasets.feed
-    threads: int  # of TensorFlow, in one training on the CPU
+    objective: Literal["weighted", "elbo"] = setting("weighted", "what training minimises")
+    kl_weight: Literal["published"] | float | Annotated[str, "the name of another variant"] = (
+        setting("published", "w of SSE + w KL", exclusive_minimum=0)
+    )
+    decoder_variance: Literal["optimal", "learned"] | float = setting(
+        "optimal", "variance of the Gaussian decoder under objective elbo", exclusive_minimum=0
+    )
+    decoder_variance_learning_rate: float = setting(
+        0.01, "Adam's learning rate for a learned log variance", exclusive_minimum=0, maximum=1
+    )
+    beta: float = setting(1.0, "weight of the KL in the ELBO", minimum=0)
+    kl_warmup_epochs: float = setting(
+        0.0, "epochs over which the weight of the KL rises linearly from 0", minimum=0
+    )
+    epochs: int = setting(40, "passes over the training images", minimum=1, maximum=1_000_000)
+    batch_size: int = setting(100, "images in a training step", minimum=2, maximum=1_000_000)
+    learning_rate: float = setting(
+        0.001, "Adam's learning rate, the largest of its schedule", exclusive_minimum=0, maximum=1
+    )
+    learning_rate_schedule: Literal["constant", "cosine"] = setting(
+        "cosine", "how the learning rate changes after its warm-up; cosine: down to 0"
+    )
+    learning_rate_warmup_epochs: float = setting(
+        0.0, "epochs over which the learning rate rises linearly from 0", minimum=0
+    )
+    gradient_clip_norm: float | None = setting(
+        None, "largest norm of all gradients together", exclusive_minimum=0
+    )
+    saturation_penalty: float = setting(
+        1.0, "weight of the penalty on pre-tanh activations beyond 3", minimum=0, maximum=1000
+    )
+    on_spike: Literal["rollback", "stop", "ignore"] = setting(
+        "rollback", "what happens after an epoch far worse than the best before it"
+    )
+    weights: Literal["last", "best"] = setting("last", "the epoch whose weights are taken")
+    early_stopping_patience: int | None = setting(
+        None, "epochs without a better validation objective after which training stops", minimum=1
+    )
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = setting(
+        "float32", "arithmetic of the networks"
+    )
+    jit_compile: bool = setting(False, "whether XLA compiles the training step")
+    image_memory_mb: int = setting(
+        1000, "memory for training images in MB (1e6 bytes)", minimum=1, maximum=10_000_000
+    )
+    threads: int = setting(
+        2, "TensorFlow threads of one training on the CPU", minimum=1, maximum=256
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(TrainingSection, ModelSection, VariantSection):
+    """One variant: all that decides its weights except the data, the seed and the code.
+
+    `svae.config.variants` makes it from the sections `model` and `training` and from what the
+    variant overrides. A run records it in identity.json and run.json. The settings below are
+    resolved: None where they decide nothing.
+    """
+
+    low_rank_start: Literal["published", "ones"] | None = None  # None but for posterior low_rank
+    kl_weight: float | None = field()  # w; None under elbo
+    decoder_variance: Literal["optimal", "learned"] | float | None = None  # None under weighted
+    decoder_variance_learning_rate: float | None = None  # None unless decoder_variance is learned
 
     @property
     def takes_best(self) -> bool:

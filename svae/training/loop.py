@@ -70,7 +70,7 @@ class Loop:
         self.model = take_step.model
         self.settings = self.model.settings
         self.warned: set[str] = set()
-        self.checkpoint_seconds = 60 * services.checkpoint_minutes
+        self.checkpoint_seconds = 60 * services.checkpoints.minutes
         self.callbacks = keras.callbacks.CallbackList(
             list(callbacks), model=self.model, steps=feed.steps, epochs=self.settings.epochs
         )

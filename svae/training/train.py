@@ -156,7 +156,7 @@ def _train(
         shown = store.images("valid", PICTURE_IMAGES)
         callbacks = [
             Progress(variant, settings.epochs, feed.steps, batch, state.records, terminal),
-            TensorBoard(run.tensorboard, state.records, services.picture_epochs, shown),
+            TensorBoard(run.tensorboard, state.records, services.tensorboard.picture_epochs, shown),
         ]
         loop = Loop(run, store, feed, take_step, evaluator, state, services, request, callbacks)
         loop.run()

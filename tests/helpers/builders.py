@@ -1,5 +1,7 @@
 """Small settings, images, and references in plain numpy that several test files share."""
 
+from dataclasses import replace
+
 import numpy as np
 import tensorflow as tf
 
@@ -7,33 +9,20 @@ from svae.model.vae import SpatialVAE
 from svae.settings.training import TrainingSettings
 from svae.training.step import TrainingStep
 
+# A tiny model as published, else the defaults.
 SETTINGS = TrainingSettings(
     posterior="low_rank",
-    latent_maps=4,
-    latent_size=3,
     low_rank_start="published",
+    latent_maps=4,
     log_var_limit=None,
     initialization="published",
-    dropout=0.1,
-    objective="weighted",
     kl_weight=2.0,
-    decoder_variance=None,
     decoder_variance_learning_rate=0.05,
-    beta=1.0,
-    kl_warmup_epochs=0.0,
     epochs=1,
     batch_size=8,
-    learning_rate=1e-3,
     learning_rate_schedule="constant",
-    learning_rate_warmup_epochs=0.0,
-    gradient_clip_norm=None,
     saturation_penalty=0.0,
     on_spike="stop",
-    weights="last",
-    early_stopping_patience=None,
-    precision="float32",
-    jit_compile=False,
-    image_memory_mb=1000,
     threads=1,
 )
 ELBO = {"objective": "elbo", "kl_weight": None}
@@ -44,7 +33,7 @@ def settings(**changes):
     """Tiny settings: low_rank 3x3x4 under SSE + 2 KL; a vanilla posterior gets latent_size 1."""
     if changes.get("posterior") == "vanilla":
         changes = {"latent_size": 1, **changes}
-    return TrainingSettings(**{**vars(SETTINGS), **changes})
+    return replace(SETTINGS, **changes)
 
 
 def make_model(shape=SHAPE, padding=0, seed=1, **changes):

@@ -1,12 +1,10 @@
-"""The sections of config.yaml that belong to scores: one for each score that has settings."""
+"""Keys of config.yaml that have other names since an earlier version."""
 
 from typing import Any
 
-from svae.config.section import section_schema
 from svae.errors import UserError
-from svae.scores.registry import scores
 
-# Keys of earlier versions, and where they are now.
+# Section -> key -> where it is now.
 MOVED = {
     "evaluation": {
         "importance_samples": "importance_weighted_bound.importance_samples",
@@ -15,16 +13,6 @@ MOVED = {
         "distance_images": "sliced_wasserstein.images",
     }
 }
-
-
-def with_scores(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with a section of each score that has settings of its own."""
-    sections = {
-        name: section_schema(score.settings, f"settings of the score {name}")
-        for name, score in scores().items()
-        if score.settings is not None and score.section is None
-    }
-    return {**schema, "properties": {**schema["properties"], **sections}}
 
 
 def refuse_moved_keys(raw: dict[str, Any]) -> None:

@@ -1,0 +1,148 @@
+"""The variants: the sections `model` and `training`, overrides, and what follows from both."""
+
+import logging
+from typing import Any
+
+from svae.config.check import closest, shown
+from svae.datasets.catalogue import Dataset
+from svae.errors import UserError
+from svae.model import geometry
+from svae.settings.training import TrainingSettings
+
+log = logging.getLogger(__name__)
+
+
+def origin(config: dict[str, Any], name: str, key: str) -> str:
+    """The full key from which a variant has a value."""
+    if key in config["variants"][name]:
+        return f"variants.{name}.{key}"
+    return f"model.{key}" if key in config["model"] else f"training.{key}"
+
+
+def resolve_variants(config: dict[str, Any], dimension: int) -> dict[str, TrainingSettings]:
+    """The settings of each variant, by name; `dimension`: numbers in an image, D.
+
+    UserError for a contradiction, with the key that has to change.
+    """
+    merged = {
+        name: {**config["model"], **config["training"], **own}
+        for name, own in config["variants"].items()
+    }
+    for name, values in merged.items():
+        if values["posterior"] == "vanilla":
+            if config["variants"][name].get("latent_size", 1) != 1:
+                raise UserError(
+                    f"variants.{name}.latent_size is {values['latent_size']}, but a vanilla latent "
+                    f"is a vector; drop the key, or take posterior naive, mvn or low_rank"
+                )
+            values["latent_size"] = 1
+        if values["learning_rate_warmup_epochs"] > values["epochs"]:
+            raise UserError(
+                f"{origin(config, name, 'learning_rate_warmup_epochs')} is "
+                f"{values['learning_rate_warmup_epochs']:g}, but variant {name} has "
+                f"{values['epochs']} epochs; lower it"
+            )
+        if values["objective"] == "weighted" and values["beta"] != 1:
+            raise UserError(
+                f"{origin(config, name, 'beta')} is {values['beta']:g}, but variant {name} has "
+                f"objective weighted; leave beta at 1 and set kl_weight, or take objective elbo"
+            )
+    settings = {}
+    for name, values in merged.items():
+        weighted = values["objective"] == "weighted"
+        own = {
+            "kl_weight": _kl_weight(config, name, merged, dimension, []) if weighted else None,
+            "decoder_variance": None if weighted else values["decoder_variance"],
+        }
+        if values["posterior"] != "low_rank":
+            own["low_rank_start"] = None  # decides nothing there, so it reruns nothing
+        if own["decoder_variance"] != "learned":  # its rate decides nothing, so it reruns nothing
+            own["decoder_variance_learning_rate"] = None
+        settings[name] = TrainingSettings(**{**values, **own})
+    return settings
+
+
+def published_weight(dimension: int, latent_entries: int) -> float:
+    """w = D / L: what the published code's two means amount to (see svae.model.objectives).
+
+    192 at 64x64x3 for 64 latent entries, 21.3 for 576.
+    """
+    return dimension / latent_entries
+
+
+def _kl_weight(
+    config: dict[str, Any], name: str, merged: dict[str, dict], dimension: int, seen: list[str]
+) -> float:
+    """w of a variant: a number, D / (N d^2) as published, or the w of the variant it names."""
+    values = merged[name]
+    rule = values["kl_weight"]
+    if rule == "published":
+        return published_weight(dimension, values["latent_maps"] * values["latent_size"] ** 2)
+    if not isinstance(rule, str):
+        return rule
+    where = f"{origin(config, name, 'kl_weight')} is {shown(rule)}"
+    if rule not in merged:
+        others = ", ".join(other for other in merged if other != name) or "there is none"
+        close = closest(rule, ["published", *merged])
+        raise UserError(
+            f"{where}; it must be published, a number above 0 or the name of another variant "
+            f"({others})" + (f"; did you mean {close}?" if close and close != name else "")
+        )
+    if rule == name or rule in seen:
+        raise UserError(
+            f"{where}, so that variant {rule} would take its weight from itself; "
+            f"give variants.{rule}.kl_weight a number or published"
+        )
+    if merged[rule]["objective"] == "elbo":
+        raise UserError(
+            f"{where}, but variant {rule} has objective elbo and so no kl_weight; "
+            f"write a number or published"
+        )
+    return _kl_weight(config, rule, merged, dimension, [*seen, name])
+
+
+def check_latent_sizes(
+    config: dict[str, Any], variants: dict[str, TrainingSettings], height: int, width: int
+) -> None:
+    """Whether the networks of each variant can make images of this size, padding included."""
+    for name, settings in variants.items():
+        stem = settings.posterior == "vanilla"
+        try:
+            geometry.check(height, width, settings.latent_size, stem)
+        except UserError as error:
+            if geometry.fitting_latent_sizes(height) and not stem:
+                raise UserError(f"{origin(config, name, 'latent_size')}: {error}") from None
+            given = [key for key in ("size", "crop") if config["conversion"][key]]
+            where = f"conversion.{given[0]}" if given else f"variants.{name}"
+            raise UserError(f"{where}: {error}; set conversion.size to 32, 64 or 128") from None
+
+
+def check_batch_sizes(
+    config: dict[str, Any], variants: dict[str, TrainingSettings], dataset: Dataset
+) -> None:
+    """Against the official data set; the images of a smaller one are counted when it is trained."""
+    if dataset.counts is None:
+        return
+    images = dataset.counts["train"]
+    for name, settings in variants.items():
+        if settings.batch_size > images:
+            raise UserError(
+                f"{origin(config, name, 'batch_size')} is {settings.batch_size}, but "
+                f"{dataset.name} has {images} training images; lower it"
+            )
+
+
+def warn_of_twins(variants: dict[str, TrainingSettings]) -> None:
+    """A log line for each variant whose training is that of an earlier one."""
+    first: dict[TrainingSettings, str] = {}
+    for name, settings in variants.items():
+        other = first.setdefault(settings, name)
+        if other != name:
+            log.warning(
+                "variants %s and %s are the same training (objective %s); "
+                "leave one out with variants: {%s: false}",
+                other,
+                name,
+                settings.objective,
+                name,
+            )

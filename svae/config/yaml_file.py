@@ -1,0 +1,55 @@
+"""Finding the file config.yaml, and refusing one that holds no configuration."""
+
+from pathlib import Path
+
+import yaml
+
+from svae.config.check import check_writable, shown
+from svae.errors import UserError
+
+
+def config_file(working: Path, clone: Path) -> Path:
+    """working/config.yaml if there is one, else the clone's; UserError if it holds no mapping."""
+    path = working / "config.yaml"
+    if not path.exists():
+        path = clone / "config.yaml"
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; restore it with: git checkout config.yaml") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); put a file there") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text; save it as UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1
+        tab = r"\t" in error.problem
+        remedy = "indent with spaces" if tab else "correct that line or the one above"
+        raise UserError(f"{path}, line {line}: {error.problem}; {remedy}") from None
+    except UserError as error:
+        raise UserError(f"{path}, {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    check_writable(content)
+    if content is None:
+        raise UserError(f"{path} is empty; give it at least dataset and variants, or delete it")
+    if not isinstance(content, dict):
+        kind = shown(content)
+        raise UserError(
+            f"{path} holds {kind}; write one KEY: VALUE a line, as in dataset: mnist_5k"
+        )
+    return path
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in a mapping; YAML would take the last in silence."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise UserError(f"line {line}: {key.value} is there a second time; keep one")
+            seen.add(key.value)
+        return node

@@ -1,0 +1,22 @@
+"""The settings at the top level of config.yaml."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from svae.settings.fields import REQUIRED, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneralSettings:
+    """What is trained on, how often, and where."""
+
+    # Any name in svae/datasets/sources.yaml; svae.config.schema adds them.
+    dataset: str = setting(REQUIRED, "the data set to train and score on")
+    seeds: tuple[Annotated[int, "a seed"], ...] = setting(
+        (0,),
+        "one or more different seeds, such as [0, 1, 2]",
+        minimum=0,
+        maximum=2**31 - 1,
+        also={"minItems": 1, "uniqueItems": True},
+    )
+    device: Literal["auto", "cpu", "gpu"] = setting("auto", "what trainings run on")

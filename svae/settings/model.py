@@ -1,0 +1,42 @@
+"""The settings of the model."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from svae.settings.fields import REQUIRED, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantSection:
+    """What a variant has of its own, in the section `variants`."""
+
+    posterior: Literal["vanilla", "naive", "mvn", "low_rank"] = setting(
+        REQUIRED, "the posterior of one feature map"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSection:
+    """The section `model`, whose settings any variant may override."""
+
+    latent_maps: int = setting(
+        64, "N, the number of feature maps of the latent", minimum=1, maximum=65_536
+    )
+    latent_size: int = setting(
+        3, "d, the side of a feature map of a spatial latent", minimum=1, maximum=1023
+    )
+    low_rank_start: Literal["published", "ones"] = setting(
+        "published", "where nu of posterior low_rank starts: at 0 as published, or at ones"
+    )
+    log_var_limit: float | None = setting(
+        2.0, "log variance of a latent entry above which it grows slowly", minimum=0, maximum=50
+    )
+    initialization: Literal["published", "data"] = setting(
+        "data", "start of the last layer of encoder and decoder"
+    )
+    dropout: float = setting(
+        0.1,
+        "probability of dropping a feature in front of the encoder's linear layer",
+        minimum=0,
+        exclusive_maximum=1,
+    )
