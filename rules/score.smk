@@ -20,9 +20,9 @@ def code_of_score(wildcards):
     """What measures one score, without what opens things that only others need."""
     score = SCORES[wildcards.score]
     unneeded = [module for need, module in OPENED_BY.items() if need not in score.needs]
-    return fingerprint(
-        score.module, "svae.scores.measuring", "svae.jobs.devices", without=tuple(unneeded)
-    )
+    started = ["svae.jobs.devices"] if score.tensorflow else []
+    names = (score.module, "svae.scores.measuring", *started)
+    return fingerprint(*names, without=tuple(unneeded))
 
 
 def cores_of_score(wildcards):
