@@ -71,11 +71,11 @@ def cell(column: Column, files: Sequence[Document]) -> Pieces:
 
 
 def in_csv(study: Study, variant: str) -> dict[str, Piece | bool | None]:
-    """The entries of a row of summary.csv, of all scores."""
+    """The entries of a row of summary.csv, of all scores but the primary number itself."""
     row: dict[str, Piece | bool | None] = {}
     for score in scores().values():
         files = study.scores(variant, score.name)
-        for column in score.columns:
+        for column in score.columns[1 if score.name == PRIMARY else 0 :]:
             if column.csv:
                 row[column.csv] = _entry(column, files)
             if column.error_csv:

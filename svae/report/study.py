@@ -11,9 +11,8 @@ import numpy as np
 from svae.errors import UserError
 from svae.report.numbers import PAIRED_MEAN, Document, Source, half_width, number
 from svae.report.seeds import by_variant
-from svae.scores.registry import PRIMARY
+from svae.scores.registry import PRIMARY, scores
 
-_SCORE = "score_"  # in front of a score's name among the inputs of a rule
 # The variant that differences are taken to, where it is there; else the first one.
 REFERENCE = "vanilla"
 # The sanity row of real images in the place of samples.
@@ -62,13 +61,10 @@ class Files:
     ) -> "Files":
         """Out of the inputs of a rule: records, per_image, baselines, and score_NAME of each
         score."""
-        scores = {
-            name.removeprefix(_SCORE): paths
-            for name, paths in inputs.items()
-            if name.startswith(_SCORE)
-        }
-        rest = {name: inputs[name] for name in ("records", "per_image", "baselines")}
-        return cls(variants, seeds, scores=scores, **rest)
+        given = dict(inputs.items())
+        found = {name: given[f"score_{name}"] for name in scores() if f"score_{name}" in given}
+        rest = {name: given[name] for name in ("records", "per_image", "baselines")}
+        return cls(variants, seeds, scores=found, **rest)
 
 
 def read(title: str, files: Files) -> "Study":

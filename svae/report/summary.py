@@ -71,7 +71,7 @@ def _row(study: Study, name: str) -> dict[str, Any]:
     scores, records = study.scores(name), study.records(name)
     both = study.per_image(name, study.reference)
     first = records[0]
-    headline = {
+    return {
         "variant": name,
         "posterior": first.get("settings.posterior"),
         "log_likelihood_nats": mean(scores, "log_likelihood", ".1f"),
@@ -81,10 +81,7 @@ def _row(study: Study, name: str) -> dict[str, Any]:
         "reference": study.reference,
         "paired_difference_nats": number(PAIRED_MEAN, both, ".1f"),
         "paired_standard_error_nats": number(PAIRED_ERROR, both, ".1f"),
-    }
-    return {
-        **headline,
-        **{key: entry for key, entry in in_csv(study, name).items() if key not in headline},
+        **in_csv(study, name),
         **_means(records, RECORD),
         "spikes": sum(len(record.get("spikes") or []) for record in records),
         **{key: first.get(key) for key in TEXTS},
