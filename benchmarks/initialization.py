@@ -16,17 +16,19 @@ import tensorflow as tf
 from common import SETTINGS
 
 from svae.datasets.store import Store
-from svae.model.vae import NOISE, SpatialVAE, per_image, posteriors, scaled
+from svae.model.posteriors import POSTERIORS
+from svae.model.vae import SpatialVAE, per_image, scaled
+from svae.streams import Stream
 from svae.training.initialization import start_outputs
 
 IMAGES = 200
 
 
-def start_of(posterior: str, initialization: str, images: np.ndarray) -> dict[str, float | str]:
+def start_of(name: str, initialization: str, images: np.ndarray) -> dict[str, float | str]:
     settings = replace(
         SETTINGS,
-        posterior=posterior,
-        latent_size=1 if posterior == "vanilla" else 3,
+        posterior=name,
+        latent_size=1 if name == "vanilla" else 3,
         initialization=initialization,
         log_var_limit=None,
     )
@@ -34,14 +36,15 @@ def start_of(posterior: str, initialization: str, images: np.ndarray) -> dict[st
     model = SpatialVAE(tuple(x.shape[1:]), 0, settings, seed=0)
     if initialization == "data":
         start_outputs(model, images)
-    loc, log_var = model.encode(x, batch_statistics=True)
-    a = model.preactivation(model.draw(loc, log_var, NOISE, tf.constant(0)), batch_statistics=True)
+    posterior = model.encode(x, batch_statistics=True)
+    z = model.sample_posterior(posterior, Stream.TRAINING_LATENTS, 0)
+    a = model.preactivation(z, batch_statistics=True)
     return {
-        "posterior": posterior,
+        "posterior": name,
         "initialization": initialization,
-        "kl_nats_per_image": float(tf.reduce_mean(per_image(posteriors.kl(loc, log_var)))),
+        "kl_nats_per_image": float(tf.reduce_mean(tf.reduce_sum(posterior.kl(), axis=1))),
         "sse_per_image": float(tf.reduce_mean(per_image(tf.square(x - tf.tanh(a))))),
-        "spread_of_means": float(tf.math.reduce_std(loc)),
+        "spread_of_means": float(tf.math.reduce_std(posterior.mean)),
         "largest_preactivation": float(tf.reduce_max(abs(a))),
         "share_beyond_4": float(np.mean(abs(a.numpy()) > 4)),
     }
@@ -52,9 +55,9 @@ def main() -> None:
     parser.add_argument("store", type=Path)
     with Store(parser.parse_args().store) as store:
         images = store.images("train")
-    for posterior in posteriors.POSTERIORS:
+    for name in POSTERIORS:
         for initialization in ("published", "data"):
-            print(json.dumps(start_of(posterior, initialization, images)))
+            print(json.dumps(start_of(name, initialization, images)))
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ import tensorflow as tf
 
 from svae.datasets.store import Store
 from svae.model import keyed_random
-from svae.model.vae import EVALUATION, SATURATION, SpatialVAE, draw_key, scaled
+from svae.model.vae import SpatialVAE, scaled
 from svae.settings.training import TrainingSettings
+from svae.streams import Stream
 from svae.training import history
 from svae.training.run_folder import RunFolder
 from svae.training.terms import Evaluator
@@ -49,11 +50,14 @@ def model_of(run: RunFolder, record: dict[str, Any]) -> SpatialVAE:
 
 def layers_of(model: SpatialVAE, images: np.ndarray) -> list[dict[str, Any]]:
     """The largest activation after each block of the decoder; the last is what the tanh takes."""
-    loc, log_var = model.encode(scaled(tf.constant(images)))
+    posterior = model.encode(scaled(tf.constant(images)))
     latents = {
-        "validation images": model.draw(loc, log_var, EVALUATION, tf.constant(0)),
-        "prior samples": keyed_random.normal(
-            (IMAGES, *model.latent_shape), draw_key(model.seed, SATURATION, 0)
+        "validation images": model.sample_posterior(posterior, Stream.EVALUATION_LATENTS, 0),
+        "prior samples": model.prior.sample(
+            keyed_random.normal(
+                (IMAGES, *model.latent_shape),
+                keyed_random.key(model.seed, Stream.SATURATION_LATENTS, 0),
+            )
         ),
     }
     rows = []

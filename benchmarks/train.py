@@ -69,7 +69,7 @@ def prepare(connection: Connection, path: Path, settings: TrainingSettings) -> N
     import tensorflow as tf
 
     from svae.model import keyed_random
-    from svae.model.vae import NOISE, draw_key
+    from svae.streams import Stream
 
     run = Training(dataclasses.replace(settings, dropout=0.0), SHAPE, STEPS_COMPARED)
     model = run.model
@@ -94,7 +94,10 @@ def prepare(connection: Connection, path: Path, settings: TrainingSettings) -> N
     data["images"] = waves(10)
     data["noise"] = np.stack(
         [
-            keyed_random.normal((BATCH, *model.latent_shape), draw_key(model.seed, NOISE, i))
+            keyed_random.normal(
+                (BATCH, *model.latent_shape),
+                keyed_random.key(model.seed, Stream.TRAINING_LATENTS, i),
+            )
             for i in range(STEPS_COMPARED)
         ]
     )

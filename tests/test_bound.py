@@ -6,12 +6,15 @@ import math
 import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 from helpers.builders import ELBO, make_images, make_model
 from scipy import stats
 from scipy.special import logsumexp
 
 from svae.errors import UserError
 from svae.model import batch_norm
+from svae.model.posteriors import Naive, Posterior
+from svae.model.priors import StandardNormal
 from svae.scores.bound import (
     Bound,
     Dequantised,
@@ -23,6 +26,7 @@ from svae.scores.bound import (
     summary,
     variance_of,
 )
+from svae.streams import Stream, generator
 
 LATENTS, PIXELS, VARIANCE = 3, 8, 0.25
 LOG_VARIANCE = math.log(VARIANCE)
@@ -33,6 +37,7 @@ class LinearGaussian:
 
     The columns of W are orthogonal, so that the posterior is diagonal. The proposal is the
     posterior with its means moved by `shift` standard deviations and its variances times `spread`.
+    The entries of z are maps of d = 1.
     """
 
     def __init__(self, shift=0.0, spread=1.0):
@@ -43,18 +48,19 @@ class LinearGaussian:
         self.shift, self.spread = shift, spread
         self.variances = 1 / (1 + np.square(self.w).sum(axis=0) / VARIANCE)
 
-    def draw(self, n, seed=1):
+    def sample(self, n, seed=1):
         rng = np.random.default_rng(seed)
         z, noise = rng.standard_normal((n, LATENTS)), rng.standard_normal((n, PIXELS))
         return self.decode(z) + math.sqrt(VARIANCE) * noise
 
     def decode(self, z):
-        return z @ self.w.T + self.b
+        return z.reshape(-1, LATENTS) @ self.w.T + self.b
 
     def encode(self, x):
         loc = (x - self.b) @ self.w * self.variances / VARIANCE
         loc = loc + self.shift * np.sqrt(self.variances)
-        return loc, np.broadcast_to(np.log(self.spread * self.variances), loc.shape)
+        log_var = np.broadcast_to(np.log(self.spread * self.variances), loc.shape)
+        return Naive(tf.constant(np.stack([loc, log_var], axis=1)), 1)
 
     def log_density(self, x):
         covariance = self.w @ self.w.T + VARIANCE * np.eye(PIXELS)
@@ -66,13 +72,14 @@ class LinearGaussian:
         return 0.5 * LATENTS * per_entry
 
     def bound(self, x, k, seed=5, batch=64):
-        return estimate(self.encode, self.decode, x, k, LOG_VARIANCE, seed, batch)
+        prior = StandardNormal()
+        return estimate(self.encode, self.decode, prior, x, k, LOG_VARIANCE, seed, batch)
 
 
 @pytest.mark.parametrize("k", [1, 7, 64])
 def test_the_exact_posterior_gives_log_p_by_every_weight(k):
     model = LinearGaussian()
-    x = model.draw(50)
+    x = model.sample(50)
     bound = model.bound(x, k)
     for found in (bound.per_image, bound.elbo):
         np.testing.assert_allclose(found, model.log_density(x), rtol=0, atol=1e-10)
@@ -80,6 +87,54 @@ def test_the_exact_posterior_gives_log_p_by_every_weight(k):
     if k == 64:
         expected = model.log_density(x).mean()
         np.testing.assert_allclose(bound.by_k, [expected] * 7, rtol=0, atol=1e-10)
+
+
+class Correlated(Posterior):
+    """z ~ N(mean, root root^T), one map of the single entry after the other, which are not
+    independent: `log_density` and `kl` put all into the first map."""
+
+    def __init__(self, mean, root):
+        self._mean, self.root = mean, root  # (n, LATENTS), (LATENTS, LATENTS)
+
+    outputs_per_map = None
+
+    @property
+    def mean(self):
+        return tf.constant(self._mean[:, None, None])
+
+    @property
+    def variance(self):
+        return tf.zeros_like(self.mean) + np.square(self.root).sum(axis=1)
+
+    def sample(self, noise):
+        return self.mean + tf.constant(noise.numpy() @ self.root.T)
+
+    def kl(self):
+        raise AssertionError("the bound is of samples and densities only")
+
+    def log_density(self, z):
+        away = z.numpy()[..., 0, 0, :] - self._mean
+        densities = stats.multivariate_normal(cov=self.root @ self.root.T).logpdf(away)
+        return tf.constant(densities[..., None] * np.eye(LATENTS)[0])
+
+
+def test_a_posterior_whose_entries_depend_on_each_other_gives_log_p():
+    """W with columns that are not orthogonal: no diagonal posterior is exact."""
+    model = LinearGaussian()
+    model.w = model.w @ np.array([[1.0, 0.9, -0.5], [0.0, 1.0, 0.8], [0.0, 0.0, 1.0]])
+    precision = np.eye(LATENTS) + model.w.T @ model.w / VARIANCE
+    covariance = np.linalg.inv(precision)
+    assert abs(covariance[0, 1]) > 0.1 * math.sqrt(covariance[0, 0] * covariance[1, 1])
+
+    def encode(x):
+        return Correlated(
+            (x - model.b) @ model.w @ covariance / VARIANCE, np.linalg.cholesky(covariance)
+        )
+
+    x = model.sample(20)
+    bound = estimate(encode, model.decode, StandardNormal(), x, 4, LOG_VARIANCE, 5, 64)
+    np.testing.assert_allclose(bound.elbo, model.log_density(x), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(bound.effective_sample_size, 4, rtol=1e-10)
 
 
 PROPOSALS = [(0.5, 1.0), (0.0, 1.7), (0.0, 0.4), (-1.0, 0.6), (0.3, 2.5)]
@@ -91,7 +146,7 @@ def test_the_bound_does_not_exceed_log_p(shift, spread, k):
     model = LinearGaussian(shift, spread)
     above = []
     for seed in range(4):
-        x = model.draw(500, seed=10 + seed)
+        x = model.sample(500, seed=10 + seed)
         above.append(model.bound(x, k, seed=seed, batch=1000).per_image - model.log_density(x))
     above = np.concatenate(above)
     error = above.std(ddof=1) / math.sqrt(above.size)
@@ -103,7 +158,7 @@ def test_the_bound_does_not_exceed_log_p(shift, spread, k):
 @pytest.mark.parametrize(("shift", "spread"), [(0.5, 1.3), (0.0, 1.7), (0.3, 2.5)])
 def test_many_weights_give_log_p_within_their_monte_carlo_error(shift, spread):
     model = LinearGaussian(shift, spread)
-    x, k = model.draw(200), 2000
+    x, k = model.sample(200), 2000
     bound = model.bound(x, k, batch=1000)
     assert (bound.effective_sample_size > k / 5).all()
     # relative variance of the mean of k weights
@@ -115,7 +170,7 @@ def test_many_weights_give_log_p_within_their_monte_carlo_error(shift, spread):
 
 def test_all_estimates_are_of_the_same_weights():
     model = LinearGaussian(0.4, 1.5)
-    x = model.draw(20)
+    x = model.sample(20)
     one, two = model.bound(x, 1), model.bound(x, 2)
     first = one.per_image
     np.testing.assert_array_equal(one.elbo, first)
@@ -131,14 +186,14 @@ def test_all_estimates_are_of_the_same_weights():
 @pytest.mark.parametrize("k", [5, 8])
 def test_the_batch_decides_nothing(k, batch):
     model = LinearGaussian(0.4, 1.5)
-    x = model.draw(11)
+    x = model.sample(11)
     most = []
 
     def decode(z):
         most.append(len(z))
         return model.decode(z)
 
-    found = estimate(model.encode, decode, x, k, LOG_VARIANCE, 5, batch)
+    found = estimate(model.encode, decode, StandardNormal(), x, k, LOG_VARIANCE, 5, batch)
     assert max(most) <= batch and sum(most) == 11 * k
     expected = model.bound(x, k, batch=7)
     fewer = model.bound(x[:4], k)
@@ -219,11 +274,13 @@ def slow_log_weights(model, images, k, variance, seed):
     """One image and one latent after the other, each density by scipy."""
     rows = []
     for i, x in enumerate(Dequantised(images, seed)[0 : len(images)]):
-        loc, log_var = (part.numpy()[0].astype(np.float64) for part in model.encode(x[None]))
-        draw, deviation = np.random.default_rng([seed, 3, i]), np.exp(log_var / 2)
+        posterior = model.encode(x[None])
+        loc = posterior.mean.numpy()[0].astype(np.float64)
+        deviation = np.sqrt(posterior.variance.numpy()[0].astype(np.float64))
+        rng = generator(seed, Stream.BOUND_LATENTS, i)
         row = []
         for _ in range(k):
-            z = loc + deviation * draw.standard_normal(loc.shape)
+            z = loc + deviation * rng.standard_normal(loc.shape)
             mean = model.decode(z[None].astype(np.float32)).numpy()[0].astype(np.float64)
             log_likelihood = stats.norm.logpdf(x, mean, math.sqrt(variance)).sum()
             log_prior = stats.norm.logpdf(z).sum()
@@ -296,7 +353,7 @@ def test_the_summary_is_of_the_images_and_fits_into_json():
 def test_counts_below_one_are_refused(k, batch, word):
     model = LinearGaussian()
     with pytest.raises(UserError, match=word):
-        model.bound(model.draw(3), k, batch=batch)
+        model.bound(model.sample(3), k, batch=batch)
 
 
 def test_a_single_image_is_refused():
@@ -307,7 +364,7 @@ def test_a_single_image_is_refused():
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_weights_that_are_not_finite_are_refused(value):
     model = LinearGaussian()
-    x = model.draw(5)
+    x = model.sample(5)
     x[3, 2] = value
     with pytest.raises(UserError, match="weights of image 3"), np.errstate(invalid="ignore"):
         model.bound(x, 2)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from svae.datasets.feed import RUN, Feed
+from svae.streams import Stream, generator
 
 N, BATCH = 1020, 25
 # Bytes, of images of 4 bytes: all of them; three windows; windows of one image more than a batch;
@@ -59,7 +60,7 @@ def test_images_that_fit_are_permuted_as_a_whole():
     found = order(FITS, range(2, 5), seed=7)
     expected = []
     for epoch in (2, 3, 4):
-        whole = np.random.default_rng([7, epoch]).permutation(N)
+        whole = generator(7, Stream.EPOCH_ORDER, epoch).permutation(N)
         expected += [np.sort(whole[k : k + BATCH]) for k in range(0, N - BATCH + 1, BATCH)]
     np.testing.assert_array_equal(found, expected)
 

@@ -13,7 +13,8 @@ from scipy.special import erfinv
 from scipy.stats import norm
 
 from svae.model import batch_norm, keyed_random
-from svae.model.vae import EVALUATION, SATURATION, draw_key
+from svae.model.posteriors import Naive
+from svae.streams import Stream
 from svae.training import terms as evaluation
 from svae.training.terms import Evaluator
 
@@ -31,18 +32,19 @@ def slow_terms(model, images, batch):
     """One image after the other, KL by covariance matrix; the noise is drawn a batch at a time."""
     sampled, from_mean, saturated, divergences, by_map, locs = [], [], [], [], [], []
     for i, x in enumerate(to_x(images)):
-        loc, log_var = (p.numpy() for p in model.encode(x[None]))
+        posterior = model.encode(x[None])
+        loc, variance = posterior.mean.numpy(), posterior.variance.numpy()
         count = min(batch, len(images) - i // batch * batch)
-        key = draw_key(model.seed, EVALUATION, i // batch)
+        key = keyed_random.key(model.seed, Stream.EVALUATION_LATENTS, i // batch)
         noise = keyed_random.normal((count, *model.latent_shape), key)[i % batch]
-        z = loc + np.exp(log_var / 2) * noise
+        z = loc + np.sqrt(variance) * noise
         decoded = model.decode(z)[0].numpy()
         sampled.append(np.square(x - decoded).sum())
         saturated.append(np.mean((abs(decoded) > np.tanh(4)) & (abs(x) < 0.9)))
         from_mean.append(np.square(x - model.decode(loc)[0].numpy()).sum())
-        divergences.append(gaussian_kl(loc.ravel(), np.diag(np.exp(log_var.ravel()))))
-        maps = (np.moveaxis(part[0], -1, 0).reshape(len(part.T), -1) for part in (loc, log_var))
-        by_map.append([gaussian_kl(m, np.diag(np.exp(v))) for m, v in zip(*maps, strict=True)])
+        divergences.append(gaussian_kl(loc.ravel(), np.diag(variance.ravel())))
+        maps = (np.moveaxis(part[0], -1, 0).reshape(len(part.T), -1) for part in (loc, variance))
+        by_map.append([gaussian_kl(m, np.diag(v)) for m, v in zip(*maps, strict=True)])
         locs.append(loc[0])
     worst = int(np.argmax(divergences))
     return {
@@ -173,12 +175,13 @@ def test_active_units_are_those_whose_posterior_mean_varies(monkeypatch):
 
     def encode(x):
         loc = offset + amplitude * tf.cast(x, tf.float64)[:, :1, :1, :1]
-        return tf.cast(loc, tf.float32), tf.zeros(tf.shape(loc))
+        raw = tf.concat([loc, tf.zeros(tf.shape(loc), tf.float64)], axis=1)
+        return Naive(tf.reshape(tf.cast(raw, tf.float32), [-1, 8, 3]), 2)
 
     model = SimpleNamespace(
         seed=1,
         encode=encode,
-        draw=lambda loc, log_var, stream, counter: loc,
+        sample_posterior=lambda posterior, stream, counter: posterior.mean,
         decode=lambda z: tf.zeros((tf.shape(z)[0], 4, 4, 1)),
         preactivation=lambda z: tf.zeros((tf.shape(z)[0], 4, 4, 1)),
         latent_shape=(2, 2, 3),
@@ -229,7 +232,8 @@ def test_saturated_pixels_of_samples_are_those_in_grey_surroundings():
     model = saturating(0.05)
     found = Evaluator(model).saturated_samples(30)
     assert found["n_samples"] == 30
-    z = keyed_random.normal((30, *model.latent_shape), draw_key(model.seed, SATURATION, 0))
+    key = keyed_random.key(model.seed, Stream.SATURATION_LATENTS, 0)
+    z = keyed_random.normal((30, *model.latent_shape), key)
     a = model.preactivation(z).numpy()
     y, count = np.tanh(a), 0
     for n, i, j, c in zip(*np.nonzero(abs(a) > 4), strict=True):

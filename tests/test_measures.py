@@ -19,8 +19,8 @@ from svae.model.saved import load_model
 from svae.sampling import examples
 from svae.sampling.prior import sample
 from svae.scores import bound, copies, wasserstein
-from svae.scores.measures import sliced_wasserstein
 from svae.settings.sampling import SamplingSettings
+from svae.streams import Stream, generator
 
 
 @pytest.fixture(scope="module", params=["weighted", "elbo"])
@@ -80,8 +80,8 @@ def test_distance_of_equal_numbers(folder, tmp_path, parts):
     value, _ = measured("sliced_wasserstein", folder, tmp_path, images=8)
     assert value["n_images"] == 8 and value["levels"] == [32, 16]
     rng = {
-        name: np.random.default_rng([0, stream])
-        for name, stream in (("test", sliced_wasserstein.TEST), ("train", sliced_wasserstein.TRAIN))
+        "test": generator(0, Stream.WASSERSTEIN_TEST),
+        "train": generator(0, Stream.WASSERSTEIN_TRAIN),
     }
     test, train = (subset(images[name], 8, rng[name]) for name in ("test", "train"))
     assert value["distance"] == wasserstein.distance(samples["samples"][:8], test, 0)
@@ -119,7 +119,7 @@ def test_pictures(folder, tmp_path, parts):
         shown = {name: file[name][:] for name in file} | {"title": file.attrs["title"]}
     x = to_x(images["test"][:10])
     # Means are decoded with the statistics of means.
-    loc = model.encode(x)[0].numpy()
+    loc = model.encode(x).mean.numpy()
     with batch_norm.statistics_of_means(model, [images["train"][:]]):
         decoded = 127.5 * (model.decode(loc).numpy() + 1)
         ends = loc[0:2], loc[2:4], loc[4:6]

@@ -6,7 +6,7 @@ import tensorflow as tf
 from helpers.builders import SHAPE, make_images, make_model, step, to_x
 
 from svae.model import keyed_random
-from svae.model.vae import DROPOUT, NOISE, draw_key
+from svae.streams import Stream
 from svae.training.step import TrainingStep
 
 VARIANTS = ["vanilla", "naive", "mvn", "low_rank"]
@@ -21,8 +21,8 @@ def test_encode_and_decode_have_their_shapes():
     for posterior in VARIANTS:
         model = make_model(posterior=posterior)
         d = 1 if posterior == "vanilla" else 3
-        for parameter in model.encode(tf.constant(to_x(make_images(5)))):
-            assert parameter.shape == (5, d, d, 4)
+        found = model.encode(tf.constant(to_x(make_images(5))))
+        assert found.mean.shape == (5, d, d, 4) and found.kl().shape == (5, 4)
         assert model.decode(tf.zeros((5, d, d, 4))).shape == (5, *SHAPE)
 
 
@@ -35,8 +35,9 @@ def test_padding_changes_nothing_but_what_the_networks_see():
     assert padded.dimension == 28 * 28
     images = make_images(8, (28, 28, 1))
     x = to_x(images)
-    for a, b in zip(padded.encode(x), whole.encode(black_frame(x, -1.0)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    found, expected = padded.encode(x), whole.encode(black_frame(x, -1.0))
+    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found.variance, expected.variance, rtol=1e-5)
     z = tf.random.stateless_normal((8, 3, 3, 4), [1, 2])
     decoded = padded.decode(z)
     assert decoded.shape == (8, 28, 28, 1)
@@ -44,12 +45,12 @@ def test_padding_changes_nothing_but_what_the_networks_see():
     assert padded(x).shape == (8, 28, 28, 1)
 
     # the sums of a training step are over the image's own pixels
-    noise_key, dropout_key = (draw_key(1, stream, 0) for stream in (NOISE, DROPOUT))
-    loc, log_var = whole.encode(
-        black_frame(x, -1.0), batch_statistics=True, dropout_seed=dropout_key
+    noise_key, dropout_key = (
+        keyed_random.key(1, stream, 0) for stream in (Stream.TRAINING_LATENTS, Stream.DROPOUT)
     )
-    noise = keyed_random.normal(loc.shape, noise_key)
-    decoded = whole.decode(loc + tf.exp(log_var / 2) * noise, batch_statistics=True)
+    posterior = whole.encode(black_frame(x, -1.0), batch_statistics=True, dropout_seed=dropout_key)
+    z = posterior.sample(keyed_random.normal(posterior.mean.shape, noise_key))
+    decoded = whole.decode(z, batch_statistics=True)
     errors = np.square(x - decoded.numpy()[:, 2:-2, 2:-2])
     found = step(TrainingStep(padded, 1, 0.3), tf.constant(images))
     assert found["sse"] == pytest.approx(errors.sum() / 8, rel=1e-4)
@@ -59,14 +60,3 @@ def test_the_weighted_objective_has_no_variance():
     model = make_model(kl_weight=7.0)
     assert model.decoder_variance() is None
     assert model.equivalent_weight() == 7.0
-
-
-def test_draws_are_a_function_of_seed_stream_and_step():
-    keys = {
-        tuple(draw_key(seed, stream, step).numpy())
-        for seed in (1, 2)
-        for stream in (0, 1, 2)
-        for step in range(20)
-    }
-    assert len(keys) == 2 * 3 * 20
-    np.testing.assert_array_equal(draw_key(1, 0, 5), draw_key(1, 0, tf.constant(5)))

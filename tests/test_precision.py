@@ -75,9 +75,15 @@ def test_half_precision_learns_and_repeats_every_bit(precision, objective):
 def test_networks_compute_in_their_precision_and_the_rest_in_float32(precision):
     model = make_model(precision=precision)
     x = tf.constant(to_x(make_images()))
-    loc, log_var = model.encode(x, batch_statistics=True)
-    z = model.draw(loc, log_var, 0, tf.constant(0, tf.int64))
-    for tensor in (loc, log_var, z, model.decode(z, batch_statistics=True), model(x)):
+    posterior = model.encode(x, batch_statistics=True)
+    z = model.sample_posterior(posterior, 0, tf.constant(0, tf.int64))
+    for tensor in (
+        posterior.mean,
+        posterior.kl(),
+        z,
+        model.decode(z, batch_statistics=True),
+        model(x),
+    ):
         assert tensor.dtype == tf.float32
     inner = precision.removeprefix("mixed_")
     assert model.encoder(x).dtype == model.decoder(z).dtype == inner
@@ -93,13 +99,13 @@ def test_sums_over_pixels_are_float32(precision):
     model = make_model(precision=precision, dropout=0.0)
     take_step = make_step(precision=precision, dropout=0.0)
     images = make_images()
-    loc, log_var = model.encode(tf.constant(to_x(images)), batch_statistics=True)
-    z = model.draw(loc, log_var, 0, tf.constant(0, tf.int64))
+    posterior = model.encode(tf.constant(to_x(images)), batch_statistics=True)
+    z = model.sample_posterior(posterior, 0, tf.constant(0, tf.int64))
     decoded = model.decode(z, batch_statistics=True).numpy().astype(np.float64)
     found = run(take_step, 1)[0]
     sse = np.square(to_x(images) - decoded).sum() / len(images)
-    m, s = loc.numpy().astype(np.float64), log_var.numpy().astype(np.float64)
-    kl = 0.5 * (m**2 + np.exp(s) - s - 1).sum() / len(images)
+    m, v = (part.numpy().astype(np.float64) for part in (posterior.mean, posterior.variance))
+    kl = 0.5 * (m**2 + v - np.log(v) - 1).sum() / len(images)
     assert found["sse"] == pytest.approx(sse, rel=1e-5)
     assert found["kl"] == pytest.approx(kl, rel=1e-5)
     assert found["loss"] == pytest.approx(sse + 2 * kl, rel=1e-5)
@@ -108,10 +114,9 @@ def test_sums_over_pixels_are_float32(precision):
 def outputs(precision):
     model = make_model(precision=precision)
     z = tf.constant(np.random.default_rng(0).normal(size=(8, 2, 2, 4)), tf.float32)
-    return [
-        *model.encode(tf.constant(to_x(make_images())), batch_statistics=True),
-        model.decode(z, batch_statistics=True),
-    ]
+    posterior = model.encode(tf.constant(to_x(make_images())), batch_statistics=True)
+    log_var = tf.math.log(posterior.variance)
+    return [posterior.mean, log_var, model.decode(z, batch_statistics=True)]
 
 
 @pytest.mark.parametrize("precision", HALF)

@@ -8,6 +8,7 @@ from test_training import SHAPE, make_store, train
 from svae.model.saved import load_model
 from svae.sampling.prior import redrawn, sample
 from svae.settings.sampling import SamplingSettings
+from svae.streams import Stream, generator
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,8 @@ def drawn(run, target, n=20, batch_size=8, batch_norm="moving"):
 def test_samples_are_decoder_means_of_the_prior(run, tmp_path):
     samples, attributes = drawn(run, tmp_path / "samples.h5")
     model, record = load_model(run)
-    z = np.random.default_rng([record["seed"], 1]).standard_normal((20, 3, 3, 4), np.float32)
+    rng = generator(record["seed"], Stream.PRIOR_LATENTS)
+    z = rng.standard_normal((20, 3, 3, 4), np.float32)
     np.testing.assert_allclose(samples, model.decode(z).numpy(), atol=1e-5)
     assert samples.shape == (20, *SHAPE) and samples.dtype == np.float32
     assert attributes["weights_sha256"] == record["weights_sha256"]
@@ -61,9 +63,9 @@ def test_further_sets_are_other_draws_each_the_same_every_time(run, tmp_path):
     sets = [again.copy() for again in redrawn(run, settings, 2)]
     assert [again.shape for again in sets] == [(6, *SHAPE)] * 2
     model, record = load_model(run)
-    for number, again in enumerate(sets, 1):
-        z = np.random.default_rng([record["seed"], 1, number])
-        z = z.standard_normal((6, 3, 3, 4), np.float32)
+    for number, again in enumerate(sets):
+        rng = generator(record["seed"], Stream.FRESH_PRIOR_LATENTS, number)
+        z = rng.standard_normal((6, 3, 3, 4), np.float32)
         np.testing.assert_allclose(again, model.decode(z).numpy(), atol=1e-5)
         assert np.abs(again - first[:6]).max() > 0.01
     for again, before in zip(redrawn(run, settings, 2), sets, strict=True):
@@ -77,7 +79,8 @@ def test_batch_statistics_on_request(run, tmp_path):
     assert attributes["batch_norm"] == "batch"
     assert np.abs(moving - batch).max() > 0.01
     model, record = load_model(run)
-    z = np.random.default_rng([record["seed"], 1]).standard_normal((8, 3, 3, 4), np.float32)
+    rng = generator(record["seed"], Stream.PRIOR_LATENTS)
+    z = rng.standard_normal((8, 3, 3, 4), np.float32)
     np.testing.assert_allclose(batch[:8], model.decode(z, batch_statistics=True).numpy(), atol=1e-5)
 
 

@@ -1,12 +1,16 @@
 """Settings as they are declared, and the schema that is made from a declaration."""
 
 import dataclasses
+import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import pytest
+from helpers.workflow import CLONE
 
 from svae.config.section import section_schema
 from svae.settings.fields import REQUIRED, setting
@@ -123,3 +127,39 @@ def test_declaring_settings_is_light():
     code = f"import sys, svae.settings.fields; print([n for n in {heavy} if n in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stdout.strip() == "[]", run.stderr
+
+
+def test_the_setting_of_the_guide_is_checked_as_it_says(tmp_path):
+    """docs/add-a-setting.md, in a copy of the package: the declaration and its message."""
+    text = (CLONE / "docs/add-a-setting.md").read_text()
+    (declaration,) = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    (message,) = re.findall(r"^```text\n(.*?)\n```$", text, re.M | re.S)
+    (path, old, new) = re.search(
+        r"In `(svae/training/\S+)`, `([^`]+)` becomes `([^`]+)`", text
+    ).groups()
+    assert (CLONE / path).read_text().count(old) == 1
+    name = new.rpartition(".")[2]
+    assert declaration.lstrip().startswith(f"{name}: ")
+
+    shutil.copytree(CLONE / "svae", tmp_path / "svae")
+    target = tmp_path / "svae/settings/training.py"
+    head, mark, rest = target.read_text().partition("    learning_rate_schedule: ")
+    target.write_text(head + declaration + mark + rest)
+    code = f"""
+from pathlib import Path
+from svae.config.resolve import resolve
+from svae.errors import UserError
+raw = {{"dataset": "mnist_5k", "variants": {{"a": {{"posterior": "mvn"}}}}}}
+print(resolve(raw, Path()).variants["a"].{name})
+raw["variants"]["a"]["{name}"] = 0.5
+print(resolve(raw, Path()).variants["a"].{name})
+try:
+    resolve({{**raw, "training": {{"{name}": 0}}}}, Path())
+except UserError as error:
+    print(error)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert run.stdout.splitlines() == ["1e-08", "0.5", message], run.stderr

@@ -14,6 +14,7 @@ from helpers.histories import make_record
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
 
+from svae.streams import Stream, generator
 from svae.training.tensorboard import TensorBoard
 
 SAMPLES, RECONSTRUCTIONS = "pictures/samples", "pictures/reconstructions"
@@ -141,7 +142,8 @@ def test_pictures_show_samples_of_one_noise_and_reconstructions(tmp_path, shape,
     model = take_step.model
     images = make_images(count, shape)
     records = []
-    z = np.random.default_rng([model.seed, 1]).standard_normal((100, 3, 3, 4), np.float32)
+    rng = generator(model.seed, Stream.PRIOR_LATENTS)
+    z = rng.standard_normal((100, 3, 3, 4), np.float32)
     expected = []
 
     def expect():

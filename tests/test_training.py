@@ -22,6 +22,7 @@ from svae.jobs.set_aside import SetAside
 from svae.model import batch_norm
 from svae.model.saved import load_model
 from svae.settings.services import Services, TensorBoardSettings
+from svae.streams import Stream, generator
 from svae.training import step as training_step
 from svae.training import train as training
 from svae.training.history import read_history
@@ -402,7 +403,7 @@ def test_batch_norm_is_estimated_over_shuffled_batches(data, trained):
         images = opened.images("train")
     model = load_model(trained)[0]
     RunFolder(trained).checkpoints.restore(TrainingStep(model, 3, 0.3).variables)
-    order = np.random.default_rng([0, TINY.epochs]).permutation(24)
+    order = generator(0, Stream.EPOCH_ORDER, TINY.epochs).permutation(24)
     batch_norm.reestimate(model, [images[np.sort(part)] for part in np.split(order, 3)])
     for expected, found in zip(model.get_weights(), weights(trained), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)

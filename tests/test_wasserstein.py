@@ -24,6 +24,7 @@ from svae.scores.wasserstein import (
     sliced_wasserstein,
     up,
 )
+from svae.streams import Stream, generator
 
 
 def axes(size, count=300, seed=0):
@@ -183,7 +184,7 @@ def slow_distance(x, y, seed, per_image, count):
     """Neighbourhood by neighbourhood and direction by direction, in float64."""
     found = []
     for level in range(len(pyramid(x))):
-        rng = np.random.default_rng([seed, level, 0])
+        rng = generator(seed, Stream.WASSERSTEIN_PLACES, level)
         side = pyramid(x)[level].shape[1]
         tops, lefts = (rng.integers(0, side - 6, (len(x), per_image)) for _ in range(2))
         clouds = []
@@ -198,7 +199,8 @@ def slow_distance(x, y, seed, per_image, count):
             )
             cloud = (cloud - cloud.mean(axis=(0, 1, 2))) / cloud.std(axis=(0, 1, 2))
             clouds.append(np.moveaxis(cloud, -1, 1).reshape(len(cloud), -1))
-        w = directions(clouds[0].shape[1], count, np.random.default_rng([seed, level, 1]))
+        rng = generator(seed, Stream.WASSERSTEIN_DIRECTIONS, level)
+        w = directions(clouds[0].shape[1], count, rng)
         each = [stats.wasserstein_distance(*(cloud @ axis for cloud in clouds)) for axis in w.T]
         found.append(1000 * np.mean(each))
     return found

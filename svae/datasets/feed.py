@@ -19,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 import h5py
 import numpy as np
 
+from svae.streams import Stream, generator
+
 RUN = 16  # images at most; longer runs are read hardly faster
 RUNS = 1024  # in a window that the bound makes small, before runs get shorter for it
 
@@ -74,7 +76,8 @@ class Feed:
         self, epochs: Iterable[int], skip: int
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for epoch in epochs:
-            order = np.random.default_rng([self._seed, epoch]).permutation(len(self._images))
+            rng = generator(self._seed, Stream.EPOCH_ORDER, epoch)
+            order = rng.permutation(len(self._images))
             yield self._loaded, order[skip : self.steps * self._batch_size]
             skip = 0
 
@@ -97,14 +100,14 @@ class Feed:
         """Each window's runs, ascending, and the order of its images that way."""
         whole = self.steps * self._batch_size
         for epoch in epochs:
-            runs = np.random.default_rng([self._seed, epoch]).permutation(self._runs)
+            runs = generator(self._seed, Stream.EPOCH_ORDER, epoch).permutation(self._runs)
             start = 0
             for number, window in enumerate(np.array_split(runs, self._windows)):
                 left = len(self._images) - window * self._run  # from each run's first image on
                 count = int(np.minimum(left, self._run).sum())
                 if skip < start + count and start < whole:
-                    # A generator a window, so that none depends on the windows passed over.
-                    rng = np.random.default_rng([self._seed, epoch, 1 + number])
+                    # One generator per window, so that none depends on windows passed over.
+                    rng = generator(self._seed, Stream.WINDOW_ORDER, epoch, number)
                     order = rng.permutation(count)[max(0, skip - start) : whole - start]
                     yield np.sort(window), order
                 start += count

@@ -13,7 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from svae.model.vae import EVALUATION, SpatialVAE, scaled
+from svae.model.vae import SpatialVAE, scaled
+from svae.streams import Stream
 
 
 def layers(model: SpatialVAE) -> list[keras.layers.BatchNormalization]:
@@ -60,8 +61,10 @@ def reestimate(
 
     @tf.function(reduce_retracing=True)
     def run(images: tf.Tensor, index: tf.Tensor) -> None:
-        loc, log_var = model.encode(scaled(images), batch_statistics=True)
-        z = model.draw(loc, log_var, EVALUATION, index) if sampled else loc
+        posterior = model.encode(scaled(images), batch_statistics=True)
+        z = posterior.mean
+        if sampled:
+            z = model.sample_posterior(posterior, Stream.EVALUATION_LATENTS, index)
         model.decode(z, batch_statistics=True)
 
     count = 0

@@ -2,13 +2,25 @@
 
 They are made of integers from the Philox generator, in plain arithmetic: the same on a CPU and a
 GPU, and with and without XLA, up to rounding. TensorFlow's own normal and uniform numbers are
-others once XLA compiles the function that draws them.
+others once XLA compiles the function that makes them.
 """
 
 import math
 from collections.abc import Sequence
 
 import tensorflow as tf
+
+from svae.streams import Stream
+
+
+def key(seed: int, stream: Stream, counter: tf.Tensor | int) -> tf.Tensor:
+    """The key of one use of a stream, two int64.
+
+    A function of its place only, so that a resumed training has the random numbers of one that was
+    never interrupted.
+    """
+    counter = tf.cast(counter, tf.int64)  # 0 of another type would be another place
+    return tf.random.experimental.stateless_fold_in(tf.constant([seed, int(stream)]), counter)
 
 
 def _bits(shape: Sequence[int] | tf.Tensor, key: tf.Tensor) -> tf.Tensor:

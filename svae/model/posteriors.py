@@ -1,72 +1,188 @@
-"""The four posteriors q(z | x), each one function from encoder outputs to (loc, log_var).
+"""The posteriors q(z | x): distributions of a batch of latents, made from encoder outputs.
 
-A latent is N feature maps F of d x d entries with prior iid N(0, 1). Every posterior here makes the
-entries of a map independent given the image; they differ in what they tie together:
+A latent z is N feature maps F of d x d entries, with prior iid N(0, 1). The maps are independent
+given the image; `Posterior` says what the rest of the package may ask of their distribution. The
+classes differ in what they tie together within a map:
 
-    vanilla    d = 1: a mean and a variance per map
-    naive      a mean and a variance per entry
-    mvn        matrix-variate normal MVN(M, Omega x Psi), Omega and Psi diagonal:
-               Var F_ij = Omega_ii Psi_jj, full mean M
-    low_rank   mvn with the mean restricted to M = mu nu^T
+    Vanilla              d = 1: a mean and a variance per map
+    Naive                a mean and a variance per entry
+    MatrixVariateNormal  MVN(M, Omega (x) Psi), Omega and Psi diagonal, full mean M
+    LowRank              the same with M = mu nu^T
 
-Raw outputs s stand for log variances: std = sqrt(exp(s)). Source: Wang, Yuan, Ji, "Spatial
+Encoder outputs s stand for log variances: std = sqrt(exp(s)). Source: Wang, Yuan, Ji, "Spatial
 Variational Auto-Encoding via Matrix-Variate Normal Distributions", arXiv 1705.06821.
 
-Two options depart from the published functions, each where those fail in training (docs/training.md
-has the runs). `Options.log_var_limit` makes log variances grow slowly above it, see `limited`.
-`Options.low_rank_start` shifts nu by 1, since mu = nu = 0 is a stationary point of every objective.
-
-To add a posterior, write its function here and name it in `POSTERIORS` and in the schema.
+To add a posterior, write its class here, name it in `POSTERIORS`, and add a row to the table in
+tests/test_posteriors.py. A finished run depends on the class of its own posterior only.
 """
 
+import abc
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import tensorflow as tf
 
 
 class Options(NamedTuple):
-    """Departures from the published functions; the defaults are the published ones."""
+    """Departures from the published posteriors, each where those fail in training
+    (docs/training.md has the runs). The defaults are the published ones."""
 
     log_var_limit: float | None = None
     """Above it the log variance of an entry grows slowly, see `limited`; None: nowhere."""
     low_rank_start: str = "published"
-    """What raw outputs of 0 stand for: `published`, nu = 0; `ones`, nu = 1."""
+    """What encoder outputs of 0 stand for in `LowRank`: `published`, nu = 0; `ones`, nu = 1."""
 
 
 PUBLISHED = Options()
 
 
-def vanilla(raw: tf.Tensor, d: int, options: Options = PUBLISHED) -> tuple[tf.Tensor, tf.Tensor]:
-    """raw (batch, 2, N): the mean and the log variance of the single entry of each map."""
-    if d != 1:
-        raise ValueError(f"the vanilla posterior has latent_size 1, not {d}")
-    return naive(raw, 1, options)
+class Posterior(abc.ABC):
+    """q(z | x) of each image of a batch. All computations are in the type of the encoder outputs.
 
-
-def naive(raw: tf.Tensor, d: int, options: Options = PUBLISHED) -> tuple[tf.Tensor, tf.Tensor]:
-    """raw (batch, 2 d^2, N): the d^2 means, then the d^2 log variances, both row by row."""
-    loc, log_var = tf.split(raw, [d * d, d * d], axis=1)  # (batch, d^2, N)
-    return _as_maps(loc, d), _as_maps(limited(log_var, options.log_var_limit), d)
-
-
-def mvn(raw: tf.Tensor, d: int, options: Options = PUBLISHED) -> tuple[tf.Tensor, tf.Tensor]:
-    """raw (batch, d^2 + 2 d, N): M row by row, log Omega_ii (rows), log Psi_jj (columns)."""
-    loc, log_omega, log_psi = tf.split(raw, [d * d, d, d], axis=1)
-    return _as_maps(loc, d), _kronecker(log_omega, log_psi, options)
-
-
-def low_rank(raw: tf.Tensor, d: int, options: Options = PUBLISHED) -> tuple[tf.Tensor, tf.Tensor]:
-    """raw (batch, 4 d, N): mu (rows), nu (columns), log Omega_ii (rows), log Psi_jj (columns).
-
-    With `low_rank_start: ones` the columns are nu = 1 + raw.
+    Noise and latents have the shape (..., batch, d, d, N). Leading axes hold several samples of
+    each image.
     """
-    mu, nu, log_omega, log_psi = tf.split(raw, 4, axis=1)  # (batch, d, N)
-    if options.low_rank_start == "ones":
-        nu += 1.0
-    loc = mu[:, :, None, :] * nu[:, None, :, :]  # M_ij = mu_i nu_j
-    return loc, _kronecker(log_omega, log_psi, options)
+
+    stem: bool = False
+    """Whether the decoder starts from 1x1 maps, by the vanilla stem."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def outputs_per_map(d: int) -> int:
+        """Number of encoder outputs for one map of d x d."""
+
+    @abc.abstractmethod
+    def __init__(self, raw: tf.Tensor, d: int, options: Options = PUBLISHED):
+        """raw (batch, outputs_per_map, N): encoder outputs, in the order that the class states."""
+
+    @classmethod
+    def from_outputs(
+        cls, outputs: tf.Tensor, d: int, maps: int, options: Options = PUBLISHED
+    ) -> Self:
+        """The posterior of N = `maps` maps from encoder outputs (batch, outputs_per_map * N)."""
+        return cls(tf.reshape(outputs, [-1, cls.outputs_per_map(d), maps]), d, options)
+
+    @property
+    @abc.abstractmethod
+    def mean(self) -> tf.Tensor:
+        """E[z | x], (batch, d, d, N)."""
+
+    @property
+    @abc.abstractmethod
+    def variance(self) -> tf.Tensor:
+        """Var[z | x] of each entry, (batch, d, d, N)."""
+
+    @abc.abstractmethod
+    def sample(self, noise: tf.Tensor) -> tf.Tensor:
+        """z, a differentiable function of noise iid N(0, 1) and the encoder outputs; same shape.
+
+        The reparameterisation of Kingma and Welling 2014.
+        """
+
+    @abc.abstractmethod
+    def kl(self) -> tf.Tensor:
+        """KL(q || N(0, I)) of each map in nats, (batch, N)."""
+
+    @abc.abstractmethod
+    def log_density(self, z: tf.Tensor) -> tf.Tensor:
+        """log q(z | x) of each map in nats, (..., batch, N)."""
+
+
+class Diagonal(Posterior):
+    """Base of the posteriors with independent entries, z_ij ~ N(loc_ij, exp(log_var_ij))."""
+
+    def __init__(self, loc: tf.Tensor, log_var: tf.Tensor):
+        """loc, log_var (batch, d, d, N)."""
+        self._loc, self._log_var = loc, log_var
+
+    @property
+    def mean(self) -> tf.Tensor:
+        return self._loc
+
+    @property
+    def variance(self) -> tf.Tensor:
+        return tf.exp(self._log_var)
+
+    def sample(self, noise: tf.Tensor) -> tf.Tensor:
+        return self._loc + tf.exp(0.5 * self._log_var) * noise
+
+    def kl(self) -> tf.Tensor:
+        loc, log_var = self._loc, self._log_var
+        return sum_of_maps(0.5 * (tf.square(loc) + tf.exp(log_var) - log_var - 1.0))
+
+    def log_density(self, z: tf.Tensor) -> tf.Tensor:
+        loc, log_var = self._loc, self._log_var
+        squares = tf.square(z - loc) * tf.exp(-log_var)
+        return sum_of_maps(-0.5 * (math.log(2.0 * math.pi) + log_var + squares))
+
+
+class Naive(Diagonal):
+    """A mean and a variance per entry. raw (batch, 2 d^2, N): the means, then the log variances,
+    both row by row."""
+
+    @staticmethod
+    def outputs_per_map(d: int) -> int:
+        return 2 * d * d
+
+    def __init__(self, raw: tf.Tensor, d: int, options: Options = PUBLISHED):
+        loc, log_var = tf.split(raw, [d * d, d * d], axis=1)  # (batch, d^2, N)
+        log_var = limited(log_var, options.log_var_limit)
+        super().__init__(as_maps(loc, d), as_maps(log_var, d))
+
+
+class Vanilla(Naive):
+    """A mean and a log variance per map, of the single entry that it has. raw (batch, 2, N)."""
+
+    stem = True
+
+    def __init__(self, raw: tf.Tensor, d: int, options: Options = PUBLISHED):
+        if d != 1:
+            raise ValueError(f"the vanilla posterior has latent_size 1, not {d}")
+        super().__init__(raw, d, options)
+
+
+class MatrixVariateNormal(Diagonal):
+    """MVN(M, Omega (x) Psi), Omega and Psi diagonal: F_ij ~ N(M_ij, Omega_ii Psi_jj).
+
+    raw (batch, d^2 + 2 d, N): M row by row, log Omega_ii (rows), log Psi_jj (columns).
+    """
+
+    @staticmethod
+    def outputs_per_map(d: int) -> int:
+        return d * d + 2 * d
+
+    def __init__(self, raw: tf.Tensor, d: int, options: Options = PUBLISHED):
+        loc, log_omega, log_psi = tf.split(raw, [d * d, d, d], axis=1)
+        super().__init__(as_maps(loc, d), kronecker(log_omega, log_psi, options.log_var_limit))
+
+
+class LowRank(Diagonal):
+    """MVN(mu nu^T, Omega (x) Psi), Omega and Psi diagonal: F_ij ~ N(mu_i nu_j, Omega_ii Psi_jj).
+
+    raw (batch, 4 d, N): mu (rows), nu (columns), log Omega_ii (rows), log Psi_jj (columns). With
+    `low_rank_start: ones` the columns are nu = 1 + raw, because mu = nu = 0 is a stationary point
+    of every objective.
+    """
+
+    @staticmethod
+    def outputs_per_map(d: int) -> int:
+        return 4 * d
+
+    def __init__(self, raw: tf.Tensor, d: int, options: Options = PUBLISHED):
+        mu, nu, log_omega, log_psi = tf.split(raw, 4, axis=1)  # (batch, d, N)
+        if options.low_rank_start == "ones":
+            nu += 1.0
+        loc = mu[:, :, None, :] * nu[:, None, :, :]  # M_ij = mu_i nu_j
+        super().__init__(loc, kronecker(log_omega, log_psi, options.log_var_limit))
+
+
+POSTERIORS: dict[str, type[Posterior]] = {
+    "vanilla": Vanilla,
+    "naive": Naive,
+    "mvn": MatrixVariateNormal,
+    "low_rank": LowRank,
+}
+"""By the name that the configuration gives them; for looking them up only."""
 
 
 def limited(log_var: tf.Tensor, limit: float | None) -> tf.Tensor:
@@ -81,72 +197,21 @@ def limited(log_var: tf.Tensor, limit: float | None) -> tf.Tensor:
     return tf.minimum(log_var, limit) + tf.math.log1p(tf.nn.relu(log_var - limit))
 
 
-def _kronecker(log_omega: tf.Tensor, log_psi: tf.Tensor, options: Options) -> tf.Tensor:
-    """log diag(Omega (x) Psi); each factor has half of the limit, so that both stay factors."""
-    half = None if options.log_var_limit is None else options.log_var_limit / 2
-    return _outer_sum(limited(log_omega, half), limited(log_psi, half))
+def kronecker(log_omega: tf.Tensor, log_psi: tf.Tensor, limit: float | None) -> tf.Tensor:
+    """log diag(Omega (x) Psi): (batch, d, N), (batch, d, N) -> (batch, d, d, N).
+
+    Each factor has half of the limit, so that both remain factors.
+    """
+    half = None if limit is None else limit / 2
+    rows, columns = limited(log_omega, half), limited(log_psi, half)
+    return rows[:, :, None, :] + columns[:, None, :, :]
 
 
-def _as_maps(entries: tf.Tensor, d: int) -> tf.Tensor:
+def as_maps(entries: tf.Tensor, d: int) -> tf.Tensor:
     """(batch, d^2, N) -> (batch, d, d, N)."""
     return tf.reshape(entries, [-1, d, d, entries.shape[-1]])
 
 
-def _outer_sum(rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """(batch, d, N), (batch, d, N) -> (batch, d, d, N): rows_i + columns_j."""
-    return rows[:, :, None, :] + columns[:, None, :, :]
-
-
-class Posterior(NamedTuple):
-    """What the rest of the package needs to know of a posterior."""
-
-    split: Callable[[tf.Tensor, int, Options], tuple[tf.Tensor, tf.Tensor]]
-    outputs_per_map: Callable[[int], int]
-    stem: bool  # whether the decoder starts from 1x1 maps by the vanilla stem
-
-
-POSTERIORS = {
-    "vanilla": Posterior(vanilla, lambda d: 2, stem=True),
-    "naive": Posterior(naive, lambda d: 2 * d * d, stem=False),
-    "mvn": Posterior(mvn, lambda d: d * d + 2 * d, stem=False),
-    "low_rank": Posterior(low_rank, lambda d: 4 * d, stem=False),
-}
-
-
-def output_count(name: str, latent_size: int, latent_maps: int) -> int:
-    """Number of encoder outputs per image: 2N, 2 d^2 N, (d^2 + 2d) N or 4 d N."""
-    return POSTERIORS[name].outputs_per_map(latent_size) * latent_maps
-
-
-def parameters(
-    name: str,
-    outputs: tf.Tensor,
-    latent_size: int,
-    latent_maps: int,
-    options: Options = PUBLISHED,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Encoder outputs (batch, output_count) -> loc, log_var, both (batch, d, d, N)."""
-    posterior = POSTERIORS[name]
-    raw = tf.reshape(outputs, [-1, posterior.outputs_per_map(latent_size), latent_maps])
-    return posterior.split(raw, latent_size, options)
-
-
-def sample(loc: tf.Tensor, log_var: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
-    """z = loc + sqrt(exp(log_var)) noise, noise iid N(0, 1); all (batch, d, d, N).
-
-    The reparameterisation of Kingma and Welling 2014.
-    """
-    return loc + tf.exp(0.5 * log_var) * noise
-
-
-def kl(loc: tf.Tensor, log_var: tf.Tensor) -> tf.Tensor:
-    """KL(q || N(0, I)) entry by entry, in nats, (batch, d, d, N).
-
-    0.5 (M_ij^2 + Var_ij - log Var_ij - 1); its sum over the entries is the KL of an image.
-    """
-    return 0.5 * (tf.square(loc) + tf.exp(log_var) - log_var - 1.0)
-
-
-def log_density(z: tf.Tensor, loc: tf.Tensor, log_var: tf.Tensor) -> tf.Tensor:
-    """log q(z | x) entry by entry, in nats, (batch, d, d, N)."""
-    return -0.5 * (math.log(2.0 * math.pi) + log_var + tf.square(z - loc) * tf.exp(-log_var))
+def sum_of_maps(entries: tf.Tensor) -> tf.Tensor:
+    """The sum over the entries of each map: (..., d, d, N) -> (..., N)."""
+    return tf.reduce_sum(entries, axis=[-3, -2])

@@ -7,20 +7,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from svae.model import keyed_random, objectives, posteriors
+from svae.model import keyed_random, objectives
 from svae.model.networks import Decoder, Encoder
+from svae.model.posteriors import POSTERIORS, Options, Posterior
+from svae.model.priors import StandardNormal
 from svae.pixels import to_x
 from svae.settings.training import TrainingSettings
-
-# Streams of random numbers that never meet: each draw's key is (seed, stream) and its counter.
-NOISE, DROPOUT, EVALUATION, SATURATION = 0, 1, 2, 3
-
-
-def draw_key(seed: int, stream: int, counter: tf.Tensor | int) -> tf.Tensor:
-    """The seed of one stateless draw, two int64: a function of its place alone, so that a training
-    that goes on after a stop draws what it would have drawn without the stop."""
-    counter = tf.cast(counter, tf.int64)  # 0 of another type would be another place
-    return tf.random.experimental.stateless_fold_in(tf.constant([seed, stream]), counter)
+from svae.streams import Stream
 
 
 def scaled(images: tf.Tensor) -> tf.Tensor:
@@ -39,6 +32,7 @@ class SpatialVAE(keras.Model):
     `image_shape`: (height, width, channel) of the data; `padding`: pixels of black (-1) on each
     side that the networks see around an image and that nothing else does: every reconstruction,
     sample and sum over pixels is of the image alone. `dimension` D = height * width * channel.
+    `prior`: p(z), see svae.model.priors.
 
     `settings.precision` is that of the networks. What `encode` and `decode` give is float32, and so
     is all arithmetic of posterior and objective.
@@ -50,16 +44,17 @@ class SpatialVAE(keras.Model):
         super().__init__()
         height, width, channels = image_shape
         side = height + 2 * padding
-        stem = posteriors.POSTERIORS[settings.posterior].stem
+        self.posterior_class = POSTERIORS[settings.posterior]
+        self.prior = StandardNormal()
         self.image_shape = image_shape
         self.padding = padding
         self.settings = settings
         self.seed = seed
         self.dimension = height * width * channels
         self.latent_shape = (settings.latent_size, settings.latent_size, settings.latent_maps)
-        outputs = posteriors.output_count(
-            settings.posterior, settings.latent_size, settings.latent_maps
-        )
+        per_map = self.posterior_class.outputs_per_map(settings.latent_size)
+        outputs = per_map * settings.latent_maps
+        stem = self.posterior_class.stem
         keras.utils.set_random_seed(seed)
         self.encoder = Encoder(
             outputs, settings.dropout, settings.precision, settings.initialization
@@ -78,18 +73,26 @@ class SpatialVAE(keras.Model):
 
     def encode(
         self, x: tf.Tensor, batch_statistics: bool = False, dropout_seed: tf.Tensor | None = None
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """x (batch, height, width, channel) in [-1, 1] -> loc, log_var, both (batch, d, d, N)."""
+    ) -> Posterior:
+        """x (batch, height, width, channel) in [-1, 1] -> q(z | x)."""
+        return self.posterior(self.encoder_outputs(x, batch_statistics, dropout_seed))
+
+    def encoder_outputs(
+        self, x: tf.Tensor, batch_statistics: bool = False, dropout_seed: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """What `posterior` makes a posterior of: (batch, outputs), float32."""
         p = self.padding
         if p:
             x = tf.pad(x, [[0, 0], [p, p], [p, p], [0, 0]], constant_values=-1.0)
         outputs = self.encoder(x, batch_statistics=batch_statistics, dropout_seed=dropout_seed)
+        return tf.cast(outputs, tf.float32)
+
+    def posterior(self, outputs: tf.Tensor) -> Posterior:
+        """q(z | x) from encoder outputs (batch, outputs), in their type."""
         d, _, n = self.latent_shape
-        outputs = tf.cast(outputs, tf.float32)
-        options = posteriors.Options(
-            self.settings.log_var_limit, self.settings.low_rank_start or "published"
-        )
-        return posteriors.parameters(self.settings.posterior, outputs, d, n, options)
+        settings = self.settings
+        options = Options(settings.log_var_limit, settings.low_rank_start or "published")
+        return self.posterior_class.from_outputs(outputs, d, n, options)
 
     def decode(self, z: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
         """z (batch, d, d, N) -> decoder means (batch, height, width, channel) in [-1, 1]."""
@@ -103,14 +106,15 @@ class SpatialVAE(keras.Model):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Reconstruction from the posterior mean."""
-        return self.decode(self.encode(x)[0])
+        return self.decode(self.encode(x).mean)
 
-    def draw(
-        self, loc: tf.Tensor, log_var: tf.Tensor, stream: int, counter: tf.Tensor
+    def sample_posterior(
+        self, posterior: Posterior, stream: Stream, counter: tf.Tensor | int
     ) -> tf.Tensor:
-        """One posterior sample an image, (batch, d, d, N), by the noise of this place."""
-        noise = keyed_random.normal(tf.shape(loc), draw_key(self.seed, stream, counter))
-        return posteriors.sample(loc, log_var, noise)
+        """One posterior sample per image, (batch, d, d, N), with the noise of this place."""
+        shape = tf.shape(posterior.mean)
+        key = keyed_random.key(self.seed, stream, counter)
+        return posterior.sample(keyed_random.normal(shape, key))
 
     def objective(
         self,

@@ -30,6 +30,7 @@ from svae.model.vae import SpatialVAE
 from svae.pixels import scale, to_bytes
 from svae.sampling.file import samples_of
 from svae.sampling.nearest import nearest
+from svae.streams import Stream, generator
 
 log = logging.getLogger(__name__)
 
@@ -70,20 +71,21 @@ def make(
     the first of them, at these distances.
     """
     originals = store.images("test", SHOWN)
-    loc, _ = model.encode(tf.constant(scale(originals)))
+    means = model.encode(tf.constant(scale(originals))).mean
     # From the first to the second, from the third to the fourth: rows share no image.
     rows = min(ROWS, len(originals) // 2)
-    ends = [loc[0 : 2 * rows : 2], loc[1 : 2 * rows : 2]]
+    ends = [means[0 : 2 * rows : 2], means[1 : 2 * rows : 2]]
     shares = np.linspace(0, 1, STEPS, dtype=np.float32)
     between = tf.stack([(1 - share) * ends[0] + share * ends[1] for share in shares], axis=1)
     path = tf.reshape(between, [-1, *model.latent_shape])
     shape = store.shape
     train = store.split("train")
-    chosen = subset(train, min(STATISTICS, len(train)), np.random.default_rng(0))
+    rng = generator(0, Stream.MEANS_STATISTICS)
+    chosen = subset(train, min(STATISTICS, len(train)), rng)
     batches = np.array_split(chosen, -(-len(chosen) // BATCH))
     with batch_norm.statistics_of_means(model, batches):
         reconstructions, interpolations = (
-            to_bytes(model.decode(latents).numpy()) for latents in (loc, path)
+            to_bytes(model.decode(latents).numpy()) for latents in (means, path)
         )
     content = {
         "originals": originals,

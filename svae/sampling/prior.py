@@ -1,7 +1,7 @@
 """Prior samples of a finished run."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -14,6 +14,7 @@ from svae.model.saved import load_model
 from svae.model.vae import SpatialVAE
 from svae.sampling.file import NAME
 from svae.settings.sampling import SamplingSettings
+from svae.streams import Stream, generator
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def sample(folder: Path | str, target: Path | str, settings: SamplingSettings) -
     with replacing(target) as temporary, h5py.File(temporary, "w") as file:
         shape = (settings.n_samples, *model.image_shape)
         samples = file.create_dataset(NAME, shape, np.float32)
-        fill(samples, model, settings, stream=[record["seed"], 1])
+        fill(samples, model, settings, generator(record["seed"], Stream.PRIOR_LATENTS))
         file.attrs.update(
             {
                 "variant": record["variant"],
@@ -37,7 +38,7 @@ def sample(folder: Path | str, target: Path | str, settings: SamplingSettings) -
                 "dataset_checksum": record["dataset_checksum"],
                 "weights_sha256": record["weights_sha256"],
                 "seed": record["seed"],
-                "prior": "z ~ N(0, I)",
+                "prior": model.prior.description,
                 "pixel_range": [-1.0, 1.0],
                 "batch_norm": settings.batch_norm,
                 **{f"software_{k}": v for k, v in software("tensorflow", "keras").items()},
@@ -53,8 +54,9 @@ def redrawn(folder: Path | str, settings: SamplingSettings, times: int) -> Itera
         return
     model, record = load_model(folder)
     samples = np.empty((settings.n_samples, *model.image_shape), np.float32)
-    for time in range(times):
-        fill(samples, model, settings, stream=[record["seed"], 1, 1 + time])
+    for number in range(times):
+        rng = generator(record["seed"], Stream.FRESH_PRIOR_LATENTS, number)
+        fill(samples, model, settings, rng)
         yield samples
 
 
@@ -62,16 +64,16 @@ def fill(
     samples: np.ndarray | h5py.Dataset,
     model: SpatialVAE,
     settings: SamplingSettings,
-    stream: Sequence[int],
+    rng: np.random.Generator,
 ) -> None:
     """Write decoder means for z ~ N(0, I) into `samples`, float32 (n_samples, height, width,
-    channel). `stream` seeds z."""
+    channel). `rng` gives the noise of z."""
     batch_statistics = settings.batch_norm == "batch"
     decode = tf.function(
         lambda z: model.decode(z, batch_statistics=batch_statistics), reduce_retracing=True
     )
-    draw = np.random.default_rng(stream)
     for start in range(0, settings.n_samples, settings.batch_size):
         count = min(settings.batch_size, settings.n_samples - start)
-        z = draw.standard_normal((count, *model.latent_shape), np.float32)
-        samples[start : start + count] = decode(tf.constant(z)).numpy()
+        noise = rng.standard_normal((count, *model.latent_shape), np.float32)
+        z = model.prior.sample(tf.constant(noise))
+        samples[start : start + count] = decode(z).numpy()

@@ -10,7 +10,8 @@ for pixels on [-1, 1]. A density of pixels that can take 256 values only has no 
 bytes u are dequantised, each with uniform noise of the width of a step (Theis, van den Oord, Bethge
 2016): x = (u + U - 0.5) / 127.5 - 1, U ~ Uniform[0, 1), drawn once an image.
 
-The networks compute in float32, all that follows in float64. An image's noise, of its pixels and of
+The networks compute in float32, all else in float64: q(z | x) is made of the encoder's outputs in
+float64. An image's noise, of its pixels and of
 its latents, is a function of the seed and the image's number alone: neither the number of images
 nor how many are computed at once decides it, and the first weights of a larger k are those of a
 smaller one.
@@ -26,18 +27,18 @@ import numpy as np
 import tensorflow as tf
 
 from svae.errors import UserError
+from svae.model.posteriors import Posterior
+from svae.model.priors import StandardNormal
 from svae.model.vae import SpatialVAE
 from svae.pixels import bits_per_dim, to_x
+from svae.streams import Stream, generator
 
-Encode = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-"""x (n, ...) -> loc, log_var of the posterior, both (n, *latent)."""
+Encode = Callable[[np.ndarray], Posterior]
+"""x (n, ...) -> q(z | x), in float64."""
 Decode = Callable[[np.ndarray], np.ndarray]
-"""z (n, *latent) -> means of p(x | z), (n, ...)."""
+"""z (n, d, d, N) -> means of p(x | z), (n, ...)."""
 
 SETTING = "importance_weighted_bound.decoder_variance"
-
-# Streams of numpy's generators beside 1, that of the prior samples (svae.sampling.prior).
-_PIXELS, _POSTERIOR = 2, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,32 +77,33 @@ def importance_weighted_bound(
             f"the importance-weighted bound: {len(images)} images, but a standard error needs at "
             f"least 2; take more images"
         )
-    encode = tf.function(model.encode, reduce_retracing=True)
+    outputs = tf.function(model.encoder_outputs, reduce_retracing=True)
     decode = tf.function(model.decode, reduce_retracing=True)
 
-    def encoded(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        loc, log_var = encode(tf.constant(x))
-        return loc.numpy(), log_var.numpy()
+    def encoded(x: np.ndarray) -> Posterior:
+        return model.posterior(tf.cast(outputs(tf.constant(x)), tf.float64))
 
     def decoded(z: np.ndarray) -> np.ndarray:
         return decode(tf.constant(z, tf.float32)).numpy()
 
-    return estimate(encoded, decoded, Dequantised(images, seed), k, log_variance, seed, batch)
+    x = Dequantised(images, seed)
+    return estimate(encoded, decoded, model.prior, x, k, log_variance, seed, batch)
 
 
 def estimate(
     encode: Encode,
     decode: Decode,
+    prior: StandardNormal,
     x: "np.ndarray | Dequantised",
     k: int,
     log_variance: float,
     seed: int,
     batch: int,
 ) -> Bound:
-    """The bound of any encoder and decoder, prior N(0, I), for x (n, ...), sliced as [a:b].
+    """The bound of any encoder, decoder and prior, for x (n, ...), sliced as [a:b].
 
-    At most `batch` latents and means are held at a time, beside k weights of each image that is at
-    work. UserError for k or batch below 1, and for weights that are not finite.
+    At most `batch` latents and means are held at a time, and k weights for each image that they
+    belong to. UserError for k or batch below 1, and for weights that are not finite.
     """
     for name, value in (("k", k), ("batch", batch)):
         if value < 1:
@@ -112,7 +114,8 @@ def estimate(
     nested = np.zeros(k.bit_length())
     for start in range(0, n, together):
         rows = slice(start, min(start + together, n))
-        log_w = _log_weights_of(encode, decode, x[rows], start, k, log_variance, seed, batch)
+        pixels = x[rows]
+        log_w = _log_weights_of(encode, decode, prior, pixels, start, k, log_variance, seed, batch)
         finite = np.isfinite(log_w).all(axis=1)
         if not finite.all():
             raise UserError(
@@ -132,6 +135,7 @@ def estimate(
 def _log_weights_of(
     encode: Encode,
     decode: Decode,
+    prior: StandardNormal,
     x: np.ndarray,
     first: int,
     k: int,
@@ -140,41 +144,40 @@ def _log_weights_of(
     batch: int,
 ) -> np.ndarray:
     """float64 (n, k) for the images x (n, ...), of which the first has the number `first`."""
-    loc, log_var = (np.asarray(part, np.float64) for part in encode(x))
-    draws = [_generator(seed, _POSTERIOR, first + i) for i in range(len(x))]
+    posterior = encode(x)
+    latent_shape = tuple(posterior.mean.shape[1:])
+    generators = [generator(seed, Stream.BOUND_LATENTS, first + i) for i in range(len(x))]
     columns = []
     for start in range(0, k, batch):
-        count = min(batch, k - start)
-        noise = np.stack([draw.standard_normal((count, *loc.shape[1:])) for draw in draws])
-        columns.append(log_weights(decode, x, loc, log_var, noise, log_variance))
+        shape = (min(batch, k - start), *latent_shape)
+        noise = np.stack([each.standard_normal(shape) for each in generators], axis=1)
+        columns.append(log_weights(decode, prior, posterior, x, noise, log_variance))
     return np.concatenate(columns, axis=1)
 
 
 def log_weights(
     decode: Decode,
+    prior: StandardNormal,
+    posterior: Posterior,
     x: np.ndarray,
-    loc: np.ndarray,
-    log_var: np.ndarray,
     noise: np.ndarray,
     log_variance: float,
 ) -> np.ndarray:
-    """log p(x | z) + log p(z) - log q(z | x) at z = loc + exp(log_var / 2) noise: float64 (n, k).
+    """log p(x | z) + log p(z) - log q(z | x) at the z of each noise: float64 (n, k).
 
-    x (n, ...); loc, log_var (n, *latent); noise (n, k, *latent). n k latents are decoded at once.
+    posterior: q(z | x) of x (n, ...); noise (k, n, d, d, N). n k latents are decoded at once.
     """
-    n, k = noise.shape[:2]
-    z = loc[:, None] + np.exp(0.5 * log_var)[:, None] * noise
-    mean = decode(z.reshape(n * k, *z.shape[2:])).reshape(n, k, -1)
-    error = (x.reshape(n, 1, -1) - mean).astype(np.float64, copy=False)
-    sse = np.einsum("nkd,nkd->nk", error, error)
+    k, n = noise.shape[:2]
+    z = posterior.sample(tf.constant(noise))
+    mean = decode(z.numpy().reshape(k * n, *noise.shape[2:])).reshape(k, n, -1)
+    error = (x.reshape(1, n, -1) - mean).astype(np.float64, copy=False)
+    sse = np.einsum("knd,knd->kn", error, error)
     dimension = error.shape[2]
     log_likelihood = -0.5 * (
         dimension * (math.log(2.0 * math.pi) + log_variance) + sse * math.exp(-log_variance)
     )
-    # log p(z) - log q(z | x): both are normal, and their log(2 pi) cancel. (z - loc)^2 / variance
-    # is the noise squared, exactly, also where a small variance is lost in z.
-    ratio = 0.5 * (np.square(noise) + log_var[:, None] - np.square(z))
-    return log_likelihood + ratio.reshape(n, k, -1).sum(axis=2)
+    ratio = prior.log_density(z) - posterior.log_density(z)  # (k, n, N)
+    return (log_likelihood + ratio.numpy().sum(axis=2)).T
 
 
 def log_mean_exp(log_w: np.ndarray) -> np.ndarray:
@@ -216,12 +219,9 @@ class Dequantised:
 
     def __getitem__(self, rows: slice) -> np.ndarray:
         numbers = range(*rows.indices(self.shape[0]))
-        noise = [_generator(self._seed, _PIXELS, i).random(self.shape[1:]) for i in numbers]
+        rngs = (generator(self._seed, Stream.BOUND_PIXELS, i) for i in numbers)
+        noise = [rng.random(self.shape[1:]) for rng in rngs]
         return to_x(self._images[rows] + np.stack(noise) - 0.5).astype(np.float32)
-
-
-def _generator(seed: int, stream: int, image: int) -> np.random.Generator:
-    return np.random.default_rng([seed, stream, image])
 
 
 def variance_of(model: SpatialVAE, given: float | None) -> tuple[float | None, str]:

@@ -21,6 +21,7 @@ import numpy as np
 
 from svae.datasets.subset import subset
 from svae.sampling.nearest import Images, nearest
+from svae.streams import Stream, generator
 
 MOST_REFERENCE = 10_000
 
@@ -42,8 +43,8 @@ def shares(
     """
     count = min(train.shape[0], held_out.shape[0], MOST_REFERENCE)
     references = [
-        subset(images, count, np.random.default_rng([seed, stream]))
-        for stream, images in enumerate((train, held_out))
+        subset(train, count, generator(seed, Stream.MEMORISATION_TRAIN)),
+        subset(held_out, count, generator(seed, Stream.MEMORISATION_HELD_OUT)),
     ]
     result: dict[str, Any] = {}
     for name, images in (("samples", samples), ("test_images", test)):

@@ -11,13 +11,11 @@ from svae.datasets.subset import subset
 from svae.errors import UserError
 from svae.pixels import scale
 from svae.scores.spectrum import Spectrum
+from svae.streams import Stream, generator
 
 MOST_BYTES = 10**9  # of float32 images that are fitted, or that are samples
 EXACT = 3200  # pixels, or images, up to which the eigenvalues are not approximated
 BLOCK = 1000  # images
-
-# Streams of random numbers, next to those of svae.sampling.prior.
-FITTED, COMPONENTS = 2, 3
 
 
 def fit(data: Path | str, most_components: int = 1024, seed: int = 0) -> Spectrum:
@@ -51,7 +49,7 @@ def fit(data: Path | str, most_components: int = 1024, seed: int = 0) -> Spectru
         n_components=min(most_components, mean.size, n - 1),
         svd_solver=solver,
         copy=False,
-        random_state=np.random.default_rng([seed, COMPONENTS]).integers(2**32).item(),
+        random_state=generator(seed, Stream.PRINCIPAL_COMPONENTS).integers(2**32).item(),
     ).fit(x)
     return Spectrum(
         mean=mean,
@@ -69,16 +67,16 @@ def most_images(store: Store) -> int:
     return max(1, MOST_BYTES // (4 * math.prod(store.shape)))
 
 
-def training_images(store: Store, most: int, seed: int | list[int]) -> np.ndarray:
+def training_images(store: Store, most: int, rng: np.random.Generator) -> np.ndarray:
     """All training images, or `most` of them at random without replacement, as they lie in the
     file: uint8 (n, height, width, channel)."""
     images = store.split("train")
-    return subset(images, min(most, len(images)), np.random.default_rng(seed))
+    return subset(images, min(most, len(images)), rng)
 
 
 def fitting_images(store: Store, seed: int) -> np.ndarray:
     """The training images that everything is fitted to, uint8 (n, height, width, channel)."""
-    return training_images(store, most_images(store), [seed, FITTED])
+    return training_images(store, most_images(store), generator(seed, Stream.FITTED_IMAGES))
 
 
 def mean_image(images: np.ndarray) -> np.ndarray:

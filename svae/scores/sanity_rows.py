@@ -27,18 +27,16 @@ from svae.scores.principal_components import (
 )
 from svae.scores.store_score import fields, parzen_of
 from svae.settings.parzen import ParzenSettings
+from svae.streams import Stream, generator
 
 IMAGES_A_CENTROID = 4  # at least, on average: a centroid of one image is that image
 PASSES = 3  # of k-means over the images: more improve hardly anything
 BATCH = 1024  # images, of k-means
 
-# Streams of random numbers, next to those of linear_vae and principal_components.
-CHOSEN, CENTROIDS, GAUSSIAN = 5, 6, 7
-
 
 def real(store: Store, count: int, seed: int) -> tuple[np.ndarray, int]:
     """`count` training images at random, or all if there are fewer."""
-    images = training_images(store, count, [seed, CHOSEN])
+    images = training_images(store, count, generator(seed, Stream.SANITY_IMAGES))
     samples = np.empty(images.shape, np.float32)
     for start in range(0, len(images), BLOCK):
         samples[start : start + BLOCK] = scale(images[start : start + BLOCK])
@@ -55,7 +53,7 @@ def centroids(store: Store, count: int, seed: int) -> tuple[np.ndarray, int]:
     images = fitting_images(store, seed)
     pixels = images.reshape(len(images), -1)
     number = max(1, min(count, len(images) // IMAGES_A_CENTROID))
-    rng = np.random.default_rng([seed, CENTROIDS])
+    rng = generator(seed, Stream.CENTROIDS)
     size = max(BATCH, number)  # the first batch must hold all starting points
     model = MiniBatchKMeans(
         number,
@@ -105,7 +103,7 @@ def gaussian(store: Store, count: int, seed: int) -> tuple[np.ndarray, int]:
     """
     images = fitting_images(store, seed)
     mean = mean_image(images)
-    rng = np.random.default_rng([seed, GAUSSIAN])
+    rng = generator(seed, Stream.GAUSSIAN)
     samples = np.zeros((count, mean.size), np.float32)
     for start in range(0, len(images), BLOCK):
         x = centred(images[start : start + BLOCK], mean)

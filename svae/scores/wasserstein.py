@@ -27,6 +27,7 @@ from threadpoolctl import threadpool_limits
 
 from svae.errors import UserError
 from svae.pixels import scale
+from svae.streams import Stream, generator
 
 Images = np.ndarray | h5py.Dataset
 """(n, height, width, channel): uint8, or floats on [-1, 1]; read slice by slice."""
@@ -96,7 +97,8 @@ def _distances(
 ) -> list[float]:
     """Distance of each of the others from the reference at one level, one after the other."""
     points = _points(reference, level, seed)
-    axes = directions(points.shape[1], DIRECTIONS, np.random.default_rng([seed, level, 1]))
+    rng = generator(seed, Stream.WASSERSTEIN_DIRECTIONS, level)
+    axes = directions(points.shape[1], DIRECTIONS, rng)
     # One other set at a time is held beside the reference.
     return [
         1000.0 * sliced_wasserstein(points, _points(other, level, seed), axes, threads)
@@ -165,9 +167,9 @@ def _points(images: Images, level: int, seed: int) -> np.ndarray:
         height, width = -(-height // 2), -(-width // 2)
     count = _per_image(n)
     side = NEIGHBOURHOOD
-    draw = np.random.default_rng([seed, level, 0])
-    tops = draw.integers(0, height - side + 1, (n, count))
-    lefts = draw.integers(0, width - side + 1, (n, count))
+    rng = generator(seed, Stream.WASSERSTEIN_PLACES, level)
+    tops = rng.integers(0, height - side + 1, (n, count))
+    lefts = rng.integers(0, width - side + 1, (n, count))
     cloud = np.empty((n, count, channels, side, side), np.float32)
     for start in range(0, n, _BLOCK):
         rows = slice(start, min(start + _BLOCK, n))
@@ -197,9 +199,9 @@ def normalised(cloud: np.ndarray) -> np.ndarray:
     return cloud
 
 
-def directions(size: int, count: int, draw: np.random.Generator) -> np.ndarray:
+def directions(size: int, count: int, rng: np.random.Generator) -> np.ndarray:
     """Unit vectors, uniform on the sphere: float32 (size, count)."""
-    vectors = draw.standard_normal((size, count))
+    vectors = rng.standard_normal((size, count))
     return (vectors / np.linalg.norm(vectors, axis=0)).astype(np.float32)
 
 

@@ -2,7 +2,7 @@
 
 One file each, checkpoints/step-000000120.npz: every variable of the training step, and as JSON the
 step, the history and what the begun epoch has summed up. Nothing else lasts from step to step: the
-order of the images and every random draw are functions of seed, epoch and step.
+order of the images and all random numbers are functions of seed, epoch and step.
 """
 
 import json

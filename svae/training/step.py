@@ -5,16 +5,9 @@ import math
 import keras
 import tensorflow as tf
 
-from svae.model.vae import (
-    DROPOUT,
-    NOISE,
-    SpatialVAE,
-    draw_key,
-    objectives,
-    per_image,
-    posteriors,
-    scaled,
-)
+from svae.model import keyed_random, objectives
+from svae.model.vae import SpatialVAE, per_image, scaled
+from svae.streams import Stream
 from svae.training.adam import Adam
 from svae.training.schedules import LearningRate, warmup
 
@@ -40,8 +33,8 @@ class TrainingStep:
 
     `data_variance`: of the training pixels on [-1, 1]; a learned decoder variance starts there. All
     that lasts from one step to the next is in `variables`: weights, batch-norm statistics, decoder
-    variance, and the optimizers' moments. Every random draw is a function of seed and step. So
-    whoever restores the variables, and knows the step, goes on bit for bit.
+    variance, and the optimizers' moments. All random numbers are functions of seed and step. So
+    whoever restores the variables, and knows the step, resumes bit for bit.
     """
 
     def __init__(self, model: SpatialVAE, steps_per_epoch: int, data_variance: float):
@@ -95,13 +88,12 @@ class TrainingStep:
         learned = settings.decoder_variance == "learned"
         x = scaled(images)
         with tf.GradientTape() as tape:
-            loc, log_var = model.encode(
-                x, batch_statistics=True, dropout_seed=draw_key(model.seed, DROPOUT, step)
-            )
-            z = model.draw(loc, log_var, NOISE, step)
+            dropout = keyed_random.key(model.seed, Stream.DROPOUT, step)
+            posterior = model.encode(x, batch_statistics=True, dropout_seed=dropout)
+            z = model.sample_posterior(posterior, Stream.TRAINING_LATENTS, step)
             a = model.preactivation(z, batch_statistics=True)
             sse = tf.reduce_mean(per_image(tf.square(x - tf.tanh(a))))
-            kl = tf.reduce_mean(per_image(posteriors.kl(loc, log_var)))
+            kl = tf.reduce_mean(tf.reduce_sum(posterior.kl(), axis=1))
             if learned:
                 tape.watch(model.log_variance.value)
             if settings.decoder_variance == "optimal":

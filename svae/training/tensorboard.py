@@ -14,6 +14,7 @@ from svae.jobs.disk import remove_leftovers
 from svae.jobs.files import replacing
 from svae.model.vae import scaled
 from svae.pixels import to_bytes
+from svae.streams import Stream, generator
 from svae.training.history import objectives
 
 log = logging.getLogger(__name__)
@@ -136,10 +137,9 @@ class TensorBoard(keras.callbacks.Callback):
 
     def _draw(self) -> None:
         model, step = self.model, len(self.records)
-        # The stream of svae.sampling.prior.
-        draw = np.random.default_rng([model.seed, 1])
-        z = draw.standard_normal((_SAMPLES, *model.latent_shape), np.float32)
-        output = to_bytes(model.decode(tf.constant(z)).numpy())
+        rng = generator(model.seed, Stream.PRIOR_LATENTS)
+        noise = rng.standard_normal((_SAMPLES, *model.latent_shape), np.float32)
+        output = to_bytes(model.decode(model.prior.sample(tf.constant(noise))).numpy())
         with self.writers["validation"].as_default():
             tf.summary.image(_SAMPLES_TAG, _grid(output), step)
             tf.summary.image(_RECONSTRUCTIONS_TAG, self._reconstructions(), step)

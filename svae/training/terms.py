@@ -7,17 +7,9 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
-from svae.model import keyed_random
-from svae.model.vae import (
-    EVALUATION,
-    SATURATION,
-    SpatialVAE,
-    draw_key,
-    objectives,
-    per_image,
-    posteriors,
-    scaled,
-)
+from svae.model import keyed_random, objectives
+from svae.model.vae import SpatialVAE, per_image, scaled
+from svae.streams import Stream
 
 # Burda, Grosse, Salakhutdinov 2016: the posterior mean of an active unit varies more than this.
 ACTIVE_VARIANCE = 0.01
@@ -41,13 +33,13 @@ class Evaluator:
     def _batch_terms(self, images: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
         model = self.model
         x = scaled(images)
-        loc, log_var = model.encode(x)
-        a = model.preactivation(model.draw(loc, log_var, EVALUATION, index))
+        posterior = model.encode(x)
+        z = model.sample_posterior(posterior, Stream.EVALUATION_LATENTS, index)
+        a = model.preactivation(z)
         sampled = per_image(tf.square(x - tf.tanh(a)))
-        mean = per_image(tf.square(x - model.decode(loc)))
-        kl = tf.reduce_sum(posteriors.kl(loc, log_var), axis=[1, 2])  # (batch, N)
+        mean = per_image(tf.square(x - model.decode(posterior.mean)))
         saturated = per_image(tf.cast((abs(a) > SATURATED) & (abs(x) < GREY), tf.float32))
-        return sampled, mean, saturated, kl, loc
+        return sampled, mean, saturated, posterior.kl(), posterior.mean
 
     def __call__(self, images: np.ndarray | h5py.Dataset) -> dict[str, Any]:
         """Terms of uint8 `images` (n, height, width, channel), means over the images.
@@ -130,8 +122,9 @@ class Evaluator:
         for index, start in enumerate(range(0, count, BATCH)):
             self.check()
             shape = (min(BATCH, count - start), *model.latent_shape)
-            z = keyed_random.normal(shape, draw_key(model.seed, SATURATION, index))
-            found += float(self._lonely(z))
+            key = keyed_random.key(model.seed, Stream.SATURATION_LATENTS, index)
+            noise = keyed_random.normal(shape, key)
+            found += float(self._lonely(model.prior.sample(noise)))
         return {"n_samples": count, "saturated_share": found / count / model.dimension}
 
     def _lonely_pixels(self, z: tf.Tensor) -> tf.Tensor:

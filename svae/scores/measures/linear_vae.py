@@ -20,7 +20,7 @@ def measure(run: Run, settings: ParzenSettings) -> dict[str, Any]:
     Scored are as many draws as there are samples of a run, or fewer, as many as
     svae.scores.principal_components.MOST_BYTES holds. A KL that is infinite (w = 0) is null.
     """
-    from svae.scores.linear_vae_samples import STREAM, draw
+    from svae.scores.linear_vae_samples import sample
     from svae.scores.principal_components import most_images
     from svae.scores.spectrum import linear_vae
     from svae.scores.store_score import fields, parzen_of
@@ -31,7 +31,7 @@ def measure(run: Run, settings: ParzenSettings) -> dict[str, Any]:
     if math.isinf(predictions["kl_nats_per_image"]):
         predictions["kl_nats_per_image"] = None
     count = min(run.setting("sampling.n_samples"), most_images(store))
-    samples = draw(spectrum, w, latent_entries, count, [run.seed, STREAM])
+    samples = sample(spectrum, w, latent_entries, count, run.seed)
     name = f"linear VAE at the w of {record['variant']}"
     result = parzen_of(samples.reshape(-1, *store.shape), store, settings, name)
     return {

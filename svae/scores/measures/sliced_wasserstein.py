@@ -5,9 +5,7 @@ from typing import Any
 
 from svae.scores.score import Column, Run, Score
 from svae.settings.fields import setting
-
-# Streams of numpy's generators, after a run's seed.
-TRAIN, TEST = 11, 12
+from svae.streams import Stream, generator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,16 +22,14 @@ class Settings:
 
 def measure(run: Run, settings: Settings) -> dict[str, Any]:
     """Of as many samples as there are test and training images, each chosen at random."""
-    import numpy as np
-
     from svae.datasets.subset import subset
     from svae.scores import wasserstein
 
     drawn, train, test = run.samples, run.store.split("train"), run.store.split("test")
     count = min(settings.images, len(drawn), len(train), len(test))
     chosen = (
-        subset(images, count, np.random.default_rng([run.seed, stream]))
-        for images, stream in ((test, TEST), (train, TRAIN))
+        subset(images, count, generator(run.seed, stream))
+        for images, stream in ((test, Stream.WASSERSTEIN_TEST), (train, Stream.WASSERSTEIN_TRAIN))
     )
     return wasserstein.compare(drawn[:count], *chosen, run.seed, run.threads)
 
