@@ -121,14 +121,20 @@ def product(connection: Connection, library: str, n: int, m: int, dimension: int
 def protocol(connection: Connection, path: Path, samples: int, valid: int, test: int) -> None:
     """Measure the complete score: seconds, peak memory of the process, and the result."""
     set_up()
-    from svae.scores import parzen
+    from svae.scores.parzen_window import score, sigma_grid
 
     def one_turn() -> dict[str, Any]:
         start = time.perf_counter()
         with h5py.File(path) as file:
             drawn = First(file["samples"], samples)
-            result = parzen.score(
-                drawn, file["valid"], file["test"], parzen.sigma_grid(), "disjoint", valid, test
+            result = score(
+                drawn,
+                file["valid"],
+                file["test"],
+                sigma_grid(),
+                "disjoint",
+                valid,
+                test,
             )
         return {
             "seconds": time.perf_counter() - start,
@@ -143,7 +149,7 @@ def protocol(connection: Connection, path: Path, samples: int, valid: int, test:
 def growth(connection: Connection, path: Path, samples: int, test: int) -> None:
     """Measure one sigma, as for the test images: seconds and peak memory."""
     set_up()
-    from svae.scores.parzen import log_likelihoods
+    from svae.scores.kernel_density import log_likelihoods
 
     def one_turn() -> tuple[float, float]:
         with h5py.File(path) as file:
@@ -189,7 +195,8 @@ def scikit_learn(connection: Connection, path: Path, samples: int, count: int) -
 def errors(connection: Connection, path: Path, samples: int, count: int) -> None:
     """Return, by case, the largest difference from brute force over `count` images, all sigmas."""
     set_up()
-    from svae.scores.parzen import log_likelihoods, sigma_grid
+    from svae.scores.kernel_density import log_likelihoods
+    from svae.scores.parzen_window import sigma_grid
 
     with h5py.File(path) as file:
         images = file["test"][:count]

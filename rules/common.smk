@@ -2,7 +2,8 @@
 
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
+from functools import reduce
 from pathlib import Path
 
 from svae.config.resolve import resolve
@@ -11,6 +12,8 @@ from svae.jobs.devices import no_gpu, visible_gpus
 from svae.errors import UserError
 from svae.jobs.files import file_hash, folder_listing
 from svae.jobs.fingerprint import fingerprint
+from svae.scores.registry import scores
+from svae.scores.score import OPENED_BY
 
 CLONE = Path(workflow.basedir)
 
@@ -29,6 +32,7 @@ configfile: or_stop(config_file, Path.cwd(), CLONE)
 
 CONFIG = or_stop(resolve, config, Path.cwd())
 DATASET = CONFIG.dataset.name
+SCORES = scores()
 RUN = f"runs/{DATASET}/{{variant}}/seed-{{seed}}"
 JOB = f"{DATASET}_{{variant}}_seed-{{seed}}"
 BASELINES = f"runs/{DATASET}/baselines"
@@ -54,6 +58,7 @@ if GPUS:
 wildcard_constraints:
     variant="|".join(CONFIG.variants),
     seed="|".join(map(str, CONFIG.seeds)),
+    score="|".join(SCORES),
     # Jobs make and delete only these files in the folder of downloaded files.
     file="|".join(map(re.escape, FETCHED)) or "(?!)",
 

@@ -1,35 +1,72 @@
-rule parzen:
+def measured_from(wildcards):
+    """The files that a score needs besides record and store."""
+    files = {"samples": f"{RUN}/samples.h5", "spectrum": SPECTRUM}
+    needed = SCORES[wildcards.score].needs
+    return {name: path.format(**wildcards) for name, path in files.items() if name in needed}
+
+
+def settings_of_score(wildcards):
+    settings = CONFIG.scores[wildcards.score]
+    return None if settings is None else asdict(settings)
+
+
+def settings_it_reads(wildcards):
+    """Those of other sections, by their keys."""
+    found = {key: reduce(getattr, key.split("."), CONFIG) for key in SCORES[wildcards.score].reads}
+    return {key: asdict(value) if is_dataclass(value) else value for key, value in found.items()}
+
+
+def code_of_score(wildcards):
+    """What measures one score, without what opens things that only others need."""
+    score = SCORES[wildcards.score]
+    unneeded = [module for need, module in OPENED_BY.items() if need not in score.needs]
+    started = ["svae.jobs.devices"] if score.tensorflow else []
+    names = (score.module, "svae.scores.measuring", *started)
+    return fingerprint(*names, without=tuple(unneeded))
+
+
+def cores_of_score(wildcards):
+    return cores(wildcards) if SCORES[wildcards.score].tensorflow else threads(wildcards)
+
+
+def gpus_of_score(wildcards):
+    return int(ON_GPU and SCORES[wildcards.score].tensorflow)
+
+
+# Any score of any run: svae/scores/measures/ has a module for each.
+rule score:
     input:
+        unpack(measured_from),
         data=f"data/{DATASET}.h5",
         record=f"{RUN}/run.json",
-        samples=f"{RUN}/samples.h5",
     output:
-        score=f"{RUN}/parzen.json",
-        per_image=f"{RUN}/parzen_per_image.npz",
+        score=f"{RUN}/scores/{{score}}.json",
+        per_image=f"{RUN}/scores/{{score}}_per_image.npz",
     log:
-        f"logs/parzen_{JOB}.log",
+        f"logs/{{score}}_{JOB}.log",
     benchmark:
-        f"benchmarks/out/parzen_{JOB}.tsv"
-    threads: cores
+        f"benchmarks/out/{{score}}_{JOB}.tsv"
+    threads: cores_of_score
     resources:
-        gpu=1 if ON_GPU else 0,
+        gpu=gpus_of_score,
     params:
-        settings=asdict(CONFIG.parzen),
-        sampling=asdict(CONFIG.sampling),
-        fresh_draws=CONFIG.fresh_draws,
+        settings=settings_of_score,
+        reads=settings_it_reads,
         device=device,
         threads=threads,
-        code=fingerprint("svae.scores.scoring", "svae.jobs.devices"),
+        code=code_of_score,
     message:
-        "Scoring {wildcards.variant}"
+        "Measuring {wildcards.score} of {wildcards.variant}"
     script:
-        "../scripts/parzen.py"
+        "../scripts/score.py"
 
 
 # Scores stay with their runs, so that changing the data set and back costs only a copy.
 rule result:
     input:
-        lambda wildcards: expand(f"{RUN}/parzen.json", seed=CONFIG.seeds, variant=wildcards.variant),
+        lambda wildcards: expand(
+            f"{RUN}/scores/parzen.json", seed=CONFIG.seeds, variant=wildcards.variant
+        ),
     output:
         report("results/parzen_{variant}.json", caption="captions/parzen.rst", category="Scores"),
     log:
@@ -42,31 +79,27 @@ rule result:
         "../scripts/result.py"
 
 
-# Measures of a run other than its Parzen score, and the pictures of its model.
-rule evaluate:
+# Reconstructions, interpolations and neighbours: the pictures of one run.
+rule examples:
     input:
         data=f"data/{DATASET}.h5",
         record=f"{RUN}/run.json",
         samples=f"{RUN}/samples.h5",
     output:
-        measures=f"{RUN}/evaluation.json",
-        pictures=f"{RUN}/pictures.h5",
+        f"{RUN}/pictures.h5",
     log:
-        f"logs/evaluate_{JOB}.log",
-    benchmark:
-        f"benchmarks/out/evaluate_{JOB}.tsv"
+        f"logs/examples_{JOB}.log",
     threads: cores
     resources:
         gpu=1 if ON_GPU else 0,
     params:
-        settings=asdict(CONFIG.evaluation),
         device=device,
         threads=threads,
-        code=fingerprint("svae.scores.measures", "svae.jobs.devices"),
+        code=fingerprint("svae.sampling.examples", "svae.jobs.devices"),
     message:
-        "Evaluating {wildcards.variant}"
+        "Making pictures of {wildcards.variant}"
     script:
-        "../scripts/evaluate.py"
+        "../scripts/examples.py"
 
 
 # Scores without a network: training images, centroids, blur and a Gaussian instead of samples.
@@ -93,28 +126,3 @@ rule baselines:
         "Scoring sanity rows"
     script:
         "../scripts/baselines.py"
-
-
-# A linear VAE at its optimum, which is known in closed form, with the KL weight of this run.
-rule linear_vae:
-    input:
-        data=f"data/{DATASET}.h5",
-        record=f"{RUN}/run.json",
-        spectrum=SPECTRUM,
-    output:
-        f"{RUN}/linear_vae.json",
-    log:
-        f"logs/linear_vae_{JOB}.log",
-    threads: cores
-    resources:
-        gpu=1 if ON_GPU else 0,
-    params:
-        settings=asdict(CONFIG.parzen),
-        n_samples=CONFIG.sampling.n_samples,
-        device=device,
-        threads=threads,
-        code=fingerprint("svae.scores.linear_vae", "svae.jobs.devices"),
-    message:
-        "Scoring the linear VAE for {wildcards.variant}"
-    script:
-        "../scripts/linear_vae.py"

@@ -6,4 +6,4 @@ with log_to(snakemake.log[0]):
     from svae.report.draw_charts import draw
     from svae.report.study import Files
 
-    draw(Files(**snakemake.params.study, **dict(snakemake.input.items())), snakemake.output)
+    draw(Files.among(**snakemake.params.study, inputs=snakemake.input), snakemake.output)

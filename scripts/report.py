@@ -12,7 +12,7 @@ with log_to(snakemake.log[0]):
     commit, changed = commit_of(snakemake.params.clone)
     write(
         snakemake.output[0],
-        Files(**snakemake.params.study, **{k: snakemake.input[k] for k in snakemake.params.kinds}),
+        Files.among(**snakemake.params.study, inputs=snakemake.input),
         attributes=attributes,
         license=snakemake.params.license,
         config=snakemake.params.config,

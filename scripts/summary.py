@@ -10,7 +10,7 @@ with log_to(snakemake.log[0]):
     with Store(snakemake.input.data) as store:
         attributes = store.attributes
     summarise(
-        Files(**snakemake.params.study, **{k: snakemake.input[k] for k in snakemake.params.kinds}),
+        Files.among(**snakemake.params.study, inputs=snakemake.input),
         attributes,
         license=snakemake.params.license,
         csv=snakemake.output.csv,

@@ -321,10 +321,10 @@ def test_the_variance_is_the_given_one_or_else_that_of_the_training():
     elbo = make_model(**ELBO, decoder_variance=0.25)
     assert variance_of(elbo, None) == (pytest.approx(0.25), "training")
     for model in (weighted, elbo):
-        assert variance_of(model, 0.1) == (0.1, "evaluation.decoder_variance")
+        assert variance_of(model, 0.1) == (0.1, "importance_weighted_bound.decoder_variance")
     variance, reason = variance_of(weighted, None)
     assert variance is None
-    for part in ("SSE + w KL", "evaluation.decoder_variance", "w / 2 = 2.5"):
+    for part in ("SSE + w KL", "importance_weighted_bound.decoder_variance", "w / 2 = 2.5"):
         assert part in reason
     for wrong in (0, -1.0, math.nan, math.inf):
         with pytest.raises(UserError, match=r"evaluation\.decoder_variance"):

@@ -328,7 +328,7 @@ def test_charts_are_called_with_what_the_files_say(tmp_path, drawn, objective, s
         folder = tmp_path / f"runs/waves/{name}/seed-{seed}"
         record, score, linear = (
             json.loads((folder / f"{kind}.json").read_text())
-            for kind in ("run", "parzen", "linear_vae")
+            for kind in ("run", "scores/parzen", "scores/linear_vae")
         )
         index = seeds.index(seed)
         choice = choices[name][index]
@@ -342,7 +342,7 @@ def test_charts_are_called_with_what_the_files_say(tmp_path, drawn, objective, s
             linear["parzen"]["log_likelihood"],
         )
         assert kl[name][index] == record["test"]["kl_nats_per_map"]
-        per_image[name, seed] = np.load(folder / "parzen_per_image.npz")["log_likelihood"]
+        per_image[name, seed] = np.load(folder / "scores/parzen_per_image.npz")["log_likelihood"]
     assert all(list(by_name) == VARIANTS for by_name in (choices, runs, kl))
     rows = read_json(files.baselines)["rows"]
     assert drawn[PLOTS[2]][1] == {row["name"]: row["log_likelihood"] for row in rows}
@@ -354,7 +354,7 @@ def test_charts_are_called_with_what_the_files_say(tmp_path, drawn, objective, s
 
 
 def test_the_title_says_what_chose_sigma(tmp_path, drawn):
-    changes = {"scores": {"protocol": "paper"}}
+    changes = {"parzen": {"protocol": "paper"}}
     draw_charts.draw(make_arguments(tmp_path, ["a", "b"], **changes)["files"], PLOTS)
     assert "on blocks of test images (protocol paper)" in drawn["sigma_curves"][1]
 

@@ -24,7 +24,7 @@ from svae.config.schema import SECTIONS, config_schema, editor_schema
 from svae.config.yaml_file import config_file
 from svae.datasets.catalogue import catalogue
 from svae.errors import UserError
-from svae.settings.evaluation import EvaluationSettings
+from svae.scores.registry import scores
 from svae.settings.fetch import FetchSettings
 from svae.settings.figure import FigureSettings
 from svae.settings.parzen import ParzenSettings
@@ -102,8 +102,16 @@ WRONG = {
         ["parzen.refine is true", "protocol paper", "set it to false"],
     ),
     "variance of no decoder": (
-        "evaluation: {decoder_variance: 0}",
-        ["evaluation.decoder_variance is 0", "above 0 or null"],
+        "importance_weighted_bound: {decoder_variance: 0}",
+        ["importance_weighted_bound.decoder_variance is 0", "above 0 or null"],
+    ),
+    "a key of an earlier version": (
+        "evaluation: {decoder_variance: 0.5}",
+        ["evaluation.decoder_variance is now importance_weighted_bound.decoder_variance"],
+    ),
+    "a section of an earlier version": (
+        "evaluation: {}",
+        ["evaluation is now importance_weighted_bound and sliced_wasserstein", "rename it"],
     ),
     "empty section": ("training:", ["training is empty", "a mapping"]),
     "number of seeds in the figure": (
@@ -412,10 +420,13 @@ def test_the_configuration_as_shipped():
     assert list(config.variants) == ["vanilla", "naive", "mvn", "low_rank", "vanilla_matched"]
     assert config.conversion == Conversion(None, None, 1, {}, "stop")
     assert (config.sources, config.seeds) == ({}, (0,))
-    assert (config.device, config.threads, config.fresh_draws) == ("auto", 2, 3)
+    assert (config.device, config.threads) == ("auto", 2)
     assert (config.fetch, config.figure) == (FetchSettings(), FigureSettings())
     assert (config.services, config.sampling) == (Services(), SamplingSettings())
-    assert (config.parzen, config.evaluation) == (ParzenSettings(), EvaluationSettings())
+    assert config.parzen == ParzenSettings()
+    assert config.scores == {
+        name: score.settings and score.settings() for name, score in scores().items()
+    }
     low_rank = config.variants["low_rank"]
     assert low_rank == TrainingSettings(
         posterior="low_rank", low_rank_start="published", kl_weight=784 / 576
@@ -639,7 +650,7 @@ def literal(module, name):
 def test_the_schema_knows_the_choices():
     assert VARIANT["posterior"]["enum"] == literal("model/posteriors.py", "POSTERIORS")
     protocol = KEYS["parzen"]["properties"]["protocol"]
-    assert protocol["enum"] == literal("scores/parzen.py", "PROTOCOLS")
+    assert protocol["enum"] == literal("scores/parzen_window.py", "PROTOCOLS")
 
 
 def test_the_configuration_is_light():

@@ -9,12 +9,14 @@ import yaml
 from helpers.workflow import CLONE, Workflow
 
 import svae
+from svae.scores.registry import scores
 
 GUIDE = CLONE / "docs/add-a-data-set.md"
+SCORE_GUIDE = CLONE / "docs/add-a-score.md"
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", GUIDE.read_text(), re.M | re.S)
+def blocks(language, guide=GUIDE):
+    return re.findall(rf"^```{language}\n(.*?)^```$", guide.read_text(), re.M | re.S)
 
 
 @pytest.fixture
@@ -97,3 +99,9 @@ def test_every_release_says_what_is_stale():
     _, unreleased, *releases = re.split(r"^## ", changelog, flags=re.MULTILINE)
     assert unreleased.startswith("Unreleased\n")
     assert all("\n### Stale\n\n- " in release for release in releases)
+
+
+def test_every_score_has_a_section():
+    text = (CLONE / "docs/scores.md").read_text()
+    sections = dict(re.findall(r"^## ([^\n]+?) \(`(\w+)`\)\n\n(?=\S)", text, re.M))
+    assert sections == {score.title: name for name, score in scores().items()}

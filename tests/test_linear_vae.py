@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 from helpers import stores
+from helpers.scored import score_of
 from scipy.optimize import minimize
 
 from svae.datasets.store import Store
@@ -13,7 +14,8 @@ from svae.errors import UserError
 from svae.jobs.files import write_json
 from svae.pixels import scale
 from svae.scores import principal_components
-from svae.scores.linear_vae import sample, score
+from svae.scores.linear_vae_samples import sample
+from svae.scores.measures.linear_vae import MEASURED
 from svae.scores.principal_components import fit, training_images
 from svae.scores.spectrum import ACTIVE_VARIANCE, Spectrum, expectation, linear_vae, load
 from svae.scores.store_score import parzen_of
@@ -295,7 +297,9 @@ def files(tmp_path):
         "seed": 3,
         "objective": "elbo",
         "kl_weight": 0.4,
-        "test": {"latent_entries": 6},
+        "weights_sha256": "w",
+        "test": dict.fromkeys(MEASURED, 1.5) | {"latent_entries": 6},
+        "software": {},
     }
     write_json(tmp_path / "run.json", record)
     return tmp_path
@@ -305,15 +309,8 @@ def scored(folder, **changes):
     if changes:
         run = json.loads((folder / "run.json").read_text()) | changes
         write_json(folder / "run.json", run)
-    score(
-        data=folder / "data.h5",
-        record=folder / "run.json",
-        spectrum=folder / "spectrum.npz",
-        settings=SETTINGS,
-        n_samples=50,
-        target=folder / "linear_vae.json",
-    )
-    return json.loads((folder / "linear_vae.json").read_text())
+    reads = {"sampling.n_samples": 50}
+    return score_of("linear_vae", folder, folder, reads, **vars(SETTINGS))[0]
 
 
 def test_the_file_beside_a_run(files):
@@ -328,7 +325,7 @@ def test_the_file_beside_a_run(files):
         "kl_weight": 0.4,
         "latent_entries": 6,
     }
-    assert content["n_fitted"] == 60
+    assert content["n_fitted"] == 60 and content["measured"] == dict.fromkeys(MEASURED, 1.5)
     samples = sample(spectrum, 0.4, 6, 50, 3).reshape(50, 4, 5, 2)
     with Store(files / "data.h5") as store:
         expected = parzen_of(samples, store, SETTINGS, "")

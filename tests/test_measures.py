@@ -1,29 +1,26 @@
-"""What is measured of a run beside its score, from files to files, against direct calls."""
+"""Scores and pictures of a run, from files to files, against direct calls."""
 
 import dataclasses
-import json
 
 import h5py
 import numpy as np
 import pytest
 from helpers.builders import ELBO, to_x
+from helpers.scored import score_of
 from sklearn.neighbors import NearestNeighbors
 from test_training import SHAPE, TINY, make_store, train
 
 from svae.datasets.store import Store
 from svae.datasets.subset import subset
 from svae.errors import UserError
+from svae.jobs.files import read_json
 from svae.model import batch_norm
 from svae.model.saved import load_model
 from svae.sampling import examples
 from svae.sampling.prior import sample
-from svae.scores import bound, memorisation, wasserstein
-from svae.scores.measures import measure
-from svae.settings.evaluation import EvaluationSettings
+from svae.scores import bound, copies, wasserstein
 from svae.settings.sampling import SamplingSettings
 from svae.streams import Stream, generator
-
-SETTINGS = EvaluationSettings(importance_samples=4, distance_images=8)
 
 
 @pytest.fixture(scope="module", params=["weighted", "elbo"])
@@ -38,18 +35,8 @@ def folder(request, tmp_path_factory):
     return folder
 
 
-def measured(folder, tmp_path, settings=SETTINGS):
-    targets = tmp_path / "evaluation.json", tmp_path / "pictures.h5"
-    arguments = (folder / "waves.h5", folder / "run", folder / "samples.h5", settings, 1)
-    measure(*arguments, *targets)
-    with h5py.File(targets[1]) as file:
-        shown = {name: file[name][:] for name in file} | {"title": file.attrs["title"]}
-    return json.loads(targets[0].read_text()), shown
-
-
-@pytest.fixture(scope="module")
-def found(folder, tmp_path_factory):
-    return measured(folder, tmp_path_factory.mktemp("found"))
+def measured(name, folder, target, **settings):
+    return score_of(name, folder, target, data="waves.h5", record="run/run.json", **settings)
 
 
 @pytest.fixture
@@ -60,14 +47,14 @@ def parts(folder):
         yield model, {name: store.images(name) for name in ("train", "valid", "test")}, file
 
 
-def test_bound(folder, found, parts):
+def test_bound(folder, tmp_path, parts):
     model, images, _ = parts
-    content, _ = found
-    value, refused = (content[f"importance_weighted_bound{end}"] for end in ("", "_refused"))
+    value, per_image = measured("importance_weighted_bound", folder, tmp_path, importance_samples=4)
     if model.settings.objective == "weighted":
-        assert value is None and "evaluation.decoder_variance" in refused
+        assert "importance_weighted_bound.decoder_variance" in value["refused"]
+        assert "log_likelihood" not in value and not per_image.files
         return
-    assert refused is None and value["k"] == 4 and value["n_images"] == 12
+    assert "refused" not in value and value["k"] == 4 and value["n_images"] == 12
     variance = model.decoder_variance()
     expected = bound.importance_weighted_bound(
         model, images["test"], 4, np.log(variance), seed=0, batch=7
@@ -75,18 +62,22 @@ def test_bound(folder, found, parts):
     assert value["decoder_variance"] == pytest.approx(variance)
     assert value["log_likelihood"] == pytest.approx(expected.per_image.mean())
     assert value["elbo"] <= value["log_likelihood"]
+    assert per_image["log_likelihood"].mean() == pytest.approx(value["log_likelihood"])
+    assert per_image["effective_sample_size"].shape == (12,)
 
 
 def test_a_variance_that_is_given_is_taken(folder, tmp_path):
-    settings = dataclasses.replace(SETTINGS, decoder_variance=0.5, bound_images=5)
-    value = measured(folder, tmp_path, settings)[0]["importance_weighted_bound"]
+    name = "importance_weighted_bound"
+    value, _ = measured(
+        name, folder, tmp_path, importance_samples=4, decoder_variance=0.5, images=5
+    )
     assert (value["decoder_variance"], value["n_images"]) == (0.5, 5)
-    assert value["variance_from"] == "evaluation.decoder_variance"
+    assert value["variance_from"] == f"{name}.decoder_variance"
 
 
-def test_distance_of_equal_numbers(found, parts):
+def test_distance_of_equal_numbers(folder, tmp_path, parts):
     _, images, samples = parts
-    value = found[0]["sliced_wasserstein"]
+    value, _ = measured("sliced_wasserstein", folder, tmp_path, images=8)
     assert value["n_images"] == 8 and value["levels"] == [32, 16]
     rng = {
         "test": generator(0, Stream.WASSERSTEIN_TEST),
@@ -97,18 +88,35 @@ def test_distance_of_equal_numbers(found, parts):
     assert value["floor"] == wasserstein.distance(test, train, 0)
 
 
-def test_shares_of_memorisation(found, parts):
+def test_shares_of_memorisation(folder, tmp_path, parts):
     _, images, samples = parts
-    value = found[0]["memorisation"]
-    expected = memorisation.shares(
+    value, _ = measured("memorisation", folder, tmp_path)
+    expected = copies.shares(
         samples["samples"][:], images["test"], images["train"], images["valid"], 0
     )
-    assert value == expected and value["n_samples"] == 20
+    assert {key: value[key] for key in expected} == expected and value["n_samples"] == 20
 
 
-def test_pictures(found, parts):
+def test_terms_are_those_of_the_record(folder, tmp_path):
+    value, _ = measured("reconstruction", folder, tmp_path)
+    record = read_json(folder / "run/run.json")
+    terms = record["test"]
+    assert {key: value[key] for key in terms} == terms
+    assert value["mse_per_pixel_posterior_mean"] == pytest.approx(
+        terms["sse_per_image_posterior_mean"] / np.prod(SHAPE)
+    )
+    assert value["saturated_share_of_samples"] == record["samples"]["saturated_share"]
+    origin = ("variant", "seed", "dataset", "dataset_checksum", "weights_sha256", "kl_weight")
+    assert {key: value[key] for key in origin} == {key: record[key] for key in origin}
+    assert value["software"].items() >= record["software"].items()
+
+
+def test_pictures(folder, tmp_path, parts):
     model, images, samples = parts
-    _, shown = found
+    arguments = (folder / "waves.h5", folder / "run", folder / "samples.h5")
+    examples.write(*arguments, threads=1, target=tmp_path / "pictures.h5")
+    with h5py.File(tmp_path / "pictures.h5") as file:
+        shown = {name: file[name][:] for name in file} | {"title": file.attrs["title"]}
     x = to_x(images["test"][:10])
     # Means are decoded with the statistics of means.
     loc = model.encode(x).mean.numpy()
@@ -142,7 +150,12 @@ def test_samples_of_another_run_are_refused(folder, tmp_path):
     content = (folder / "samples.h5").read_bytes()
     with h5py.File(folder / "samples.h5", "a") as file:
         file.attrs["weights_sha256"] = "another"
-    with pytest.raises(UserError, match=r"another run .weights_sha256"):
-        measured(folder, tmp_path)
+    arguments = (folder / "waves.h5", folder / "run", folder / "samples.h5")
+    for work in (
+        lambda: measured("memorisation", folder, tmp_path),
+        lambda: examples.write(*arguments, threads=1, target=tmp_path / "pictures.h5"),
+    ):
+        with pytest.raises(UserError, match=r"another run .weights_sha256"):
+            work()
     (folder / "samples.h5").write_bytes(content)
     assert list(tmp_path.iterdir()) == []

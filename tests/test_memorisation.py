@@ -13,8 +13,10 @@ from sklearn.neighbors import NearestNeighbors
 from svae.datasets.subset import subset
 from svae.errors import UserError
 from svae.pixels import scale
-from svae.scores import memorisation
-from svae.scores.memorisation import nearest, shares
+from svae.sampling import nearest as search
+from svae.sampling.nearest import nearest
+from svae.scores import copies
+from svae.scores.copies import shares
 
 SHAPE = (12, 12, 1)
 
@@ -35,8 +37,8 @@ class TestNearest:
     @pytest.mark.parametrize("shape", [(4, 4, 1), (32, 32, 3)])
     @pytest.mark.parametrize("blocks", [(2000, 1000), (7, 10)])
     def test_is_that_of_scikit_learn(self, shape, blocks, monkeypatch):
-        monkeypatch.setattr(memorisation, "_QUERIES", blocks[0])
-        monkeypatch.setattr(memorisation, "_REFERENCES", blocks[1])
+        monkeypatch.setattr(search, "_QUERIES", blocks[0])
+        monkeypatch.setattr(search, "_REFERENCES", blocks[1])
         images, references = pictures(23, 1, shape), pictures(61, 2, shape)
         numbers, distances = nearest(images, references)
         finder = NearestNeighbors(n_neighbors=1, algorithm="brute")
@@ -46,11 +48,11 @@ class TestNearest:
         np.testing.assert_allclose(distances, expected[:, 0], rtol=1e-6)
 
     def test_copies_are_at_no_distance(self, monkeypatch):
-        monkeypatch.setattr(memorisation, "_REFERENCES", 10)
+        monkeypatch.setattr(search, "_REFERENCES", 10)
         references = pictures(40, 1)
         order = np.random.default_rng(2).permutation(40)
-        for copies in (references[order], scale(references)[order]):
-            numbers, distances = nearest(copies, references)
+        for equals in (references[order], scale(references)[order]):
+            numbers, distances = nearest(equals, references)
             np.testing.assert_array_equal(numbers, order)
             np.testing.assert_array_equal(distances, 0)
 
@@ -141,7 +143,7 @@ class TestShares:
             seen.append((images, references))
             return nearest(images, references, threads)
 
-        monkeypatch.setattr(memorisation, "nearest", noting)
+        monkeypatch.setattr(copies, "nearest", noting)
         shares(pictures(3, 4), test, train, held_out, seed=5)
         (_, half), (control, again) = seen[2], seen[5]
         np.testing.assert_array_equal(half, again)
@@ -188,7 +190,7 @@ class TestShares:
 
     def test_the_null_z_has_a_standard_deviation_of_one_with_hubs(self, monkeypatch):
         """Samples crowd together: the few references among them are nearest to most of them."""
-        monkeypatch.setattr(memorisation, "nearest", by_tree)
+        monkeypatch.setattr(copies, "nearest", by_tree)
         by_reference, binomial, largest = [], [], []
         for seed in range(800):
             rng = np.random.default_rng([7, seed])
@@ -207,7 +209,7 @@ class TestShares:
         assert np.std(binomial) > 2
 
     def test_a_tenth_of_copies_among_as_many_images_as_cifar10_has(self, monkeypatch):
-        monkeypatch.setattr(memorisation, "nearest", by_tree)
+        monkeypatch.setattr(copies, "nearest", by_tree)
         with_copies, without = [], []
         for seed in range(4):
             rng = np.random.default_rng(seed)
@@ -215,7 +217,7 @@ class TestShares:
             samples = points(10_000, rng)
             found = shares(samples, test, train, held_out, seed)
             without.append(found["z"])
-            assert found["can_tell"]
+            assert not found["cannot_tell"]
             samples[:1000] = train[rng.choice(45_000, 1000, replace=False)]
             samples[:1000] += points(1000, rng, spread=0.01)
             with_copies.append(shares(samples, test, train, held_out, seed)["z"])
@@ -226,8 +228,8 @@ class TestShares:
         """All samples alike: whatever is nearest to them says nothing of the others."""
         train, held_out, test = pictures(60, 1), pictures(20, 2), pictures(20, 3)
         alike = np.repeat(pictures(1, 4), 50, axis=0)
-        assert shares(alike, test, train, held_out, seed=4)["can_tell"] is False
-        assert shares(pictures(60, 5), test, train, held_out, seed=4)["can_tell"] is True
+        assert shares(alike, test, train, held_out, seed=4)["cannot_tell"] is True
+        assert shares(pictures(60, 5), test, train, held_out, seed=4)["cannot_tell"] is False
 
     def test_memory_does_not_grow_with_the_training_set(self):
         """Every training image is read, a block at a time."""

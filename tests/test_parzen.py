@@ -16,7 +16,7 @@ from svae.errors import UserError
 from svae.pixels import scale
 from svae.scores import kernel_density
 from svae.scores.kernel_density import log_likelihoods
-from svae.scores.parzen import ParzenResult, bits_per_dim, choose_sigma, score, sigma_grid
+from svae.scores.parzen_window import ParzenResult, bits_per_dim, choose_sigma, score, sigma_grid
 from svae.scores.squared_distances import Samples, by_products
 
 TOLERANCE = 0.01  # nats per image

@@ -1,24 +1,23 @@
-"""A score from files: the right images, the run's context, and refusals."""
-
-import json
-from dataclasses import replace
+"""The Parzen score from files: the right images, the run's context, and refusals."""
 
 import h5py
 import numpy as np
 import pytest
 from helpers import stores
 from helpers.builders import make_images
+from helpers.scored import score_of
 
 from svae.datasets.store import Store
 from svae.errors import UserError
 from svae.jobs.files import write_json
 from svae.pixels import scale
-from svae.scores import parzen, scoring
-from svae.scores.scoring import CONTEXT, score
-from svae.settings.parzen import ParzenSettings
+from svae.sampling import prior
+from svae.scores.measures.parzen import CONTEXT
+from svae.scores.measuring import CONTEXT as ORIGIN
+from svae.scores.parzen_window import sigma_grid
 from svae.settings.sampling import SamplingSettings
 
-SETTINGS = ParzenSettings(sigma_log10_max=0.5, sigma_count=6)
+SETTINGS = {"sigma_log10_max": 0.5, "sigma_count": 6}
 SAMPLING = SamplingSettings(n_samples=15, batch_size=5)
 TERMS = {"sse_per_image": 1.5, "kl_nats_per_image": 2.5, "active_entries": 3, "active_maps": 2}
 
@@ -31,7 +30,8 @@ def files(tmp_path):
         for i, (name, n) in enumerate({"train": 9, "valid": 12, "test": 30}.items())
     }
     attributes = stores.write(tmp_path / "data.h5", splits, {"dataset": "waves", "padding": 0})
-    record = dict.fromkeys(CONTEXT, 1) | {"weights_sha256": "w", "test": TERMS, "software": {}}
+    record = dict.fromkeys((*CONTEXT, *ORIGIN), 1) | {"test": TERMS, "software": {}}
+    record |= {"dataset_checksum": attributes["checksum"], "weights_sha256": "w"}
     write_json(tmp_path / "run.json", record | {"variant": "tiny"})
     with h5py.File(tmp_path / "samples.h5", "w") as file:
         file["samples"] = scale(make_images(15, (8, 8, 3), seed=9))
@@ -40,18 +40,9 @@ def files(tmp_path):
     return tmp_path
 
 
-def scored(folder, settings=SETTINGS, fresh_draws=0):
-    score(
-        data=folder / "data.h5",
-        folder=folder,
-        samples=folder / "samples.h5",
-        settings=settings,
-        sampling=SAMPLING,
-        fresh_draws=fresh_draws,
-        target=folder / "parzen.json",
-        per_image=folder / "parzen.npz",
-    )
-    return json.loads((folder / "parzen.json").read_text()), np.load(folder / "parzen.npz")
+def scored(folder, fresh_draws=0, **changes):
+    settings = SETTINGS | {"fresh_draws": fresh_draws} | changes
+    return score_of("parzen", folder, folder, reads={"sampling": vars(SAMPLING)}, **settings)
 
 
 def brute_force(images, samples, sigma):
@@ -76,8 +67,7 @@ def brute_force(images, samples, sigma):
     ],
 )
 def test_score_against_brute_force(files, protocol, asked, n_valid, n_test):
-    settings = replace(SETTINGS, protocol=protocol, n_valid=asked[0], n_test=asked[1])
-    result, per_image = scored(files, settings)
+    result, per_image = scored(files, protocol=protocol, n_valid=asked[0], n_test=asked[1])
     with Store(files / "data.h5") as data, h5py.File(files / "samples.h5") as file:
         samples = file["samples"][:]
         valid, test = scale(data.images("valid")), scale(data.images("test"))
@@ -105,10 +95,9 @@ def test_score_against_brute_force(files, protocol, asked, n_valid, n_test):
 
 
 def test_sigma_at_the_edge_is_said(files, caplog):
-    settings = replace(SETTINGS, sigma_log10_min=-4.0, sigma_log10_max=-3.0, sigma_count=3)
-    result, _ = scored(files, settings)
+    result, _ = scored(files, sigma_log10_min=-4.0, sigma_log10_max=-3.0, sigma_count=3)
     assert result["sigma_at_grid_edge"] and "edge of its grid" in caplog.text
-    assert parzen.sigma_grid(-4, -3, 3)[-1] == result["sigma"]
+    assert sigma_grid(-4, -3, 3)[-1] == result["sigma"]
 
 
 @pytest.mark.parametrize("key", ["weights_sha256", "dataset_checksum"])
@@ -121,16 +110,16 @@ def test_samples_of_another_run_are_refused(files, key):
 
 
 @pytest.mark.parametrize(
-    ("settings", "key"),
+    ("protocol", "n_valid", "n_test", "key"),
     [
-        (replace(SETTINGS, n_valid=13), r"parzen\.n_valid"),
-        (replace(SETTINGS, n_test=31), r"parzen\.n_test"),
-        (replace(SETTINGS, protocol="paper", n_valid=6), r"parzen\.n_valid"),
+        ("disjoint", 13, 30, r"parzen\.n_valid"),
+        ("disjoint", 12, 31, r"parzen\.n_test"),
+        ("paper", 6, 30, r"parzen\.n_valid"),
     ],
 )
-def test_more_images_than_there_are(files, settings, key):
+def test_more_images_than_there_are(files, protocol, n_valid, n_test, key):
     with pytest.raises(UserError, match=key):
-        scored(files, settings)
+        scored(files, protocol=protocol, n_valid=n_valid, n_test=n_test)
 
 
 def test_fresh_draws_are_scored_as_the_samples_are(files, monkeypatch):
@@ -142,7 +131,7 @@ def test_fresh_draws_are_scored_as_the_samples_are(files, monkeypatch):
         yield from sets
 
     with monkeypatch.context() as patched:
-        patched.setattr(scoring, "redrawn", redrawn)
+        patched.setattr(prior, "redrawn", redrawn)
         fresh = scored(files, fresh_draws=3)[0]["fresh_draws"]
     assert asked == [(files, SAMPLING, 3)]
     expected = []

@@ -24,14 +24,14 @@ def write(folder, names, seeds=(0,), attributes=ATTRIBUTES, **changes):
 
 def per_image(files, name):
     """float64 (n_seeds, n_test)."""
-    paths = [path for path in files.per_image if path.parent.parent.name == name]
+    paths = [path for path in files.per_image if path.parents[2].name == name]
     return np.array([np.load(path)["log_likelihood"] for path in paths])
 
 
 def entries(paths, name, key):
     """A number of every seed of a variant."""
     found = []
-    for path in [path for path in paths if path.parent.parent.name == name]:
+    for path in [path for path in paths if f"/{name}/" in path.as_posix()]:
         value = json.loads(path.read_text())
         for part in key.split("."):
             value = value[part]
@@ -62,16 +62,23 @@ def test_rows(tmp_path, names, seeds):
             "paired_standard_error_nats": scipy.stats.sem(difference),
         }
         for column, (paths, key) in {
-            "sigma": (files.scores, "sigma"),
-            "spread_over_fresh_draws_nats": (files.scores, "fresh_draws.standard_deviation"),
+            "sigma": (files.scores["parzen"], "sigma"),
+            "spread_over_fresh_draws_nats": (
+                files.scores["parzen"],
+                "fresh_draws.standard_deviation",
+            ),
             "test_sse_posterior_mean": (files.records, "test.sse_per_image_posterior_mean"),
             "test_kl_median_nats": (files.records, "test.kl_nats_median"),
             "saturated_share_of_reconstructions": (files.records, "test.saturated_share"),
             "saturated_share_of_samples": (files.records, "samples.saturated_share"),
             "active_entries": (files.records, "test.active_entries"),
             "parameters": (files.records, "parameters"),
-            "sliced_wasserstein_floor": (files.evaluations, "sliced_wasserstein.floor_mean"),
-            "linear_vae_log_likelihood_nats": (files.linear_vaes, "parzen.log_likelihood"),
+            "memorisation_share_of_samples_standard_error": (
+                files.scores["memorisation"],
+                "share_of_samples_standard_error",
+            ),
+            "sliced_wasserstein_floor": (files.scores["sliced_wasserstein"], "floor_mean"),
+            "linear_vae_log_likelihood_nats": (files.scores["linear_vae"], "parzen.log_likelihood"),
         }.items():
             expected[column] = np.mean(entries(paths, name, key))
         expected["test_kl_largest_nats"] = max(entries(files.records, name, "test.kl_nats_largest"))
@@ -109,7 +116,7 @@ def test_sanity_rows_and_the_linear_vae(tmp_path):
         assert f"{row['log_likelihood']:.1f} ± {row['standard_error']:.1f}" in line
         assert row["meaning"] in line
     for name in ("vanilla", "low_rank"):
-        (predicted,) = entries(files.linear_vaes, name, "kl_nats_per_image")
+        (predicted,) = entries(files.scores["linear_vae"], name, "kl_nats_per_image")
         (measured,) = entries(files.records, name, "test.kl_nats_per_image")
         assert any(
             f"| {predicted:.2f} | {measured:.2f} |" in line
@@ -130,7 +137,7 @@ def test_warnings(tmp_path):
         ["vanilla", "own"],
         attributes=ATTRIBUTES | {"source_note": "own.tar.gz differs"},
         records={"warnings": found},
-        scores={"sigma_at_grid_edge": True},
+        parzen={"sigma_at_grid_edge": True},
     )
     for row in rows:
         assert row["warnings"] == "; ".join(found) and row["sigma_at_grid_edge"] == "True"
@@ -161,7 +168,7 @@ def test_the_warnings_of_other_variants_than_the_best_are_pointed_to(tmp_path):
 def test_elbo_has_columns_and_a_bound(tmp_path):
     rows, _, text, files = write(tmp_path, ["vanilla"], objective="elbo")
     (elbo,) = entries(files.records, "vanilla", "test.elbo_nats_per_image")
-    (bound,) = entries(files.evaluations, "vanilla", "importance_weighted_bound.log_likelihood")
+    (bound,) = entries(files.scores["importance_weighted_bound"], "vanilla", "log_likelihood")
     assert "ELBO (nats)" in text and f"{elbo:.1f}" in text and f"{bound:.1f} ± " in text
     assert float(rows[0]["test_elbo_nats"]) == pytest.approx(elbo)
     assert float(rows[0]["importance_weighted_bound_nats"]) == pytest.approx(bound)

@@ -17,6 +17,7 @@ from helpers.workflow import CLONE, SMALL, VARIANTS, Workflow
 from PIL import Image
 
 from svae.pixels import to_bytes
+from svae.scores.registry import scores
 
 pytestmark = pytest.mark.workflow
 
@@ -90,7 +91,7 @@ def rows(heading):
 
 
 GROUPS = {group.strip("*"): cell for group, cell in rows("The groups are:")}
-PER_VARIANT = {"train", "sample", "parzen", "evaluate", "linear_vae", "result"}
+PER_VARIANT = {"train", "sample", "examples", "result", *scores()}
 
 
 def jobs(cell):
@@ -111,7 +112,7 @@ def test_results(finished):
         assert set(score) >= KEYS
         assert score["variant"] == name and score["n_samples"] == 200 and score["n_test"] == 500
         run = folder / f"runs/mnist_5k/{name}/seed-0"
-        per_image = np.load(run / "parzen_per_image.npz")["log_likelihood"]
+        per_image = np.load(run / "scores/parzen_per_image.npz")["log_likelihood"]
         assert per_image.mean() == pytest.approx(score["log_likelihood"])
         with h5py.File(run / "samples.h5") as file:
             samples = file["samples"][:]
@@ -147,12 +148,10 @@ def test_the_page_has_everything(finished):
         assert f"{score['log_likelihood']:.1f}" in text
         assert score["log_likelihood_by_seed"] == {"0": score["log_likelihood"]}
         run = finished.folder / f"runs/mnist_5k/{name}/seed-0"
-        measures = json.loads((run / "evaluation.json").read_text())
-        assert measures["sliced_wasserstein"]["n_images"] == 50
-        assert (
-            len(json.loads((run / "parzen.json").read_text())["fresh_draws"]["log_likelihood"]) == 2
-        )
-    assert "evaluation.decoder_variance" in text  # why there is no bound
+        assert len(score["fresh_draws"]["log_likelihood"]) == 2
+        distances = json.loads((run / "scores/sliced_wasserstein.json").read_text())
+        assert distances["n_images"] == 50
+    assert "importance_weighted_bound.decoder_variance" in text  # why there is no bound
 
 
 def test_snakemakes_own_report(finished):
@@ -201,6 +200,33 @@ EDITS = [pytest.param(*cells, id=edit) for edit, *cells in rows("## Edits of the
 def test_what_an_edit_reruns(undo, path, old, new, cell):
     undo.edit(*(quoted.removeprefix("`").removesuffix("`") for quoted in (path, old, new)))
     assert undo.planned() == jobs(cell)
+
+
+def test_the_score_of_the_guide_is_shown_and_makes_no_other_score_again(finished, tmp_path):
+    workflow = finished.copy(tmp_path / "copy")
+    guide = (CLONE / "docs/add-a-score.md").read_text()
+    module, settings = (
+        re.search(rf"^```{language}\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL)[1]
+        for language in ("python", "yaml")
+    )
+    name = re.search(r"`svae/scores/measures/(\w+)\.py`", guide)[1]
+    (workflow.folder / f"svae/scores/measures/{name}.py").write_text(module)
+    workflow.configure(yaml.safe_load(settings))
+    assert workflow.planned() == {name: len(VARIANTS), "summary": 1, "report": 1}
+
+    workflow.run("--cores", "2")
+    assert workflow.planned() == {}
+    page = parse((workflow.folder / "results/report.html").read_text())
+    (table,) = (t for t in page.all("table") if next(t.all("caption")).text() == "Total variation")
+    shown = next(table.all("tbody")).all("tr")
+    lines = csv.DictReader((workflow.folder / "results/summary.csv").open())
+    for variant, line, row in zip(VARIANTS, lines, shown, strict=True):
+        with h5py.File(workflow.folder / f"runs/mnist_5k/{variant}/seed-0/samples.h5") as file:
+            x = file["samples"][:]
+        expected = np.abs(x[:, 1:] - x[:, :-1]).mean() + np.abs(x[:, :, 1:] - x[:, :, :-1]).mean()
+        assert float(line["total_variation"]) == pytest.approx(expected / 2, rel=1e-5)
+        assert float(line["total_variation_standard_error"]) > 0
+        assert next(row.all("td")).text().startswith(f"{expected / 2:.4f} ± ")
 
 
 def test_a_spectrum_made_again_takes_no_step(finished, tmp_path):

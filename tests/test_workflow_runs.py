@@ -12,6 +12,7 @@ from helpers.archives import cifar_members, numbered_images, write_tar
 from helpers.workflow import CLONE, SMALL, VARIANTS, Workflow
 
 from svae.jobs.devices import claim_gpu
+from svae.scores.registry import scores
 
 pytestmark = pytest.mark.workflow
 
@@ -65,7 +66,7 @@ def test_changed_settings_and_data_sets(tmp_path):
     assert workflow.planned(score) == {"result": 1}
     # All the rest is asked for here for the first time, or is of the other data set.
     rest = ("contact_sheet", "comparison", "training_curves", "grids", "charts", "summary")
-    rest += ("result", "report", "baselines", "linear_vae", "evaluate")
+    rest += ("result", "report", "baselines", "examples", *(set(scores()) - {"parzen"}))
     assert workflow.planned() == dict.fromkeys(rest, 1)
     workflow.run(score)
     assert (tmp_path / score).read_text() == content

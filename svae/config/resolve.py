@@ -9,6 +9,7 @@ from typing import Any
 
 from svae.config.check import checked
 from svae.config.data import Conversion, Source, image_size, resolve_conversion, resolve_sources
+from svae.config.moved import refuse_moved_keys
 from svae.config.schema import config_schema
 from svae.config.variants import (
     check_batch_sizes,
@@ -18,7 +19,8 @@ from svae.config.variants import (
 )
 from svae.datasets.catalogue import Dataset, catalogue
 from svae.errors import UserError
-from svae.settings.evaluation import EvaluationSettings
+from svae.scores.registry import scores
+from svae.scores.score import part_of
 from svae.settings.fetch import FetchSettings
 from svae.settings.figure import FigureSettings
 from svae.settings.parzen import ParzenSettings
@@ -42,8 +44,9 @@ class Configuration:
     variants: dict[str, TrainingSettings]
     sampling: SamplingSettings
     parzen: ParzenSettings
-    fresh_draws: int  # further sets of samples that are scored
-    evaluation: EvaluationSettings
+    """What every Parzen score is taken by, those of sanity rows too."""
+    scores: dict[str, Any]
+    """The settings of each score by its name; None where it has none."""
     figure: FigureSettings
 
 
@@ -53,6 +56,7 @@ def resolve(raw: dict[str, Any], working: Path) -> Configuration:
     `working`: the folder that relative paths in the configuration start from. UserError with all
     that the schema does not allow, or else with the first contradiction.
     """
+    refuse_moved_keys(raw)
     config = checked(raw, config_schema())
 
     published = catalogue()[config["dataset"]]
@@ -66,8 +70,6 @@ def resolve(raw: dict[str, Any], working: Path) -> Configuration:
     check_latent_sizes(config, variants, height + 2 * padding, width + 2 * padding)
     warn_of_twins(variants)
     check_batch_sizes(config, variants, dataset)
-    parzen = dict(config["parzen"])
-    fresh_draws = parzen.pop("fresh_draws")
     return Configuration(
         dataset=dataset,
         sources=sources,
@@ -81,10 +83,9 @@ def resolve(raw: dict[str, Any], working: Path) -> Configuration:
             tensorboard=TensorBoardSettings(**config["tensorboard"]),
         ),
         variants=variants,
-        parzen=_checked_parzen(ParzenSettings(**parzen), dataset),
-        fresh_draws=fresh_draws,
+        parzen=_checked_parzen(part_of(config["parzen"], ParzenSettings), dataset),
+        scores={name: score.settings_of(config) for name, score in scores().items()},
         sampling=_checked_sampling(SamplingSettings(**config["sampling"])),
-        evaluation=EvaluationSettings(**config["evaluation"]),
         figure=FigureSettings(**config["figure"]),
     )
 

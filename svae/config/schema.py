@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 
 from svae.config.section import section_schema
 from svae.datasets.catalogue import Dataset, catalogue
+from svae.scores.registry import scores
 from svae.settings.conversion import ConversionSection
-from svae.settings.evaluation import EvaluationSettings
 from svae.settings.fetch import FetchSettings
 from svae.settings.figure import FigureSettings
 from svae.settings.general import GeneralSettings
 from svae.settings.model import ModelSection, VariantSection
-from svae.settings.parzen import ParzenSection
 from svae.settings.sampling import SamplingSettings
 from svae.settings.services import CheckpointSettings, TensorBoardSettings
 from svae.settings.training import TrainingSection
@@ -41,8 +40,11 @@ SECTIONS = {
     "checkpoints": Section(CheckpointSettings, "when a training saves its state"),
     "tensorboard": Section(TensorBoardSettings, "what TensorBoard shows"),
     "sampling": Section(SamplingSettings, "the samples drawn from each variant"),
-    "parzen": Section(ParzenSection, "the Parzen-window score"),
-    "evaluation": Section(EvaluationSettings, "what is measured in addition to the Parzen score"),
+    **{
+        name: Section(score.settings, f"the score {score.title}")
+        for name, score in scores().items()
+        if score.settings and not score.section
+    },
     "figure": Section(FigureSettings, "the comparison figure"),
 }
 

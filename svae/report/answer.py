@@ -18,6 +18,7 @@ from svae.report.numbers import (
     value,
 )
 from svae.report.study import REAL, Study
+from svae.scores.registry import PRIMARY
 
 # A difference below so many standard errors may well be chance in the choice of test images.
 LEAST_ERRORS = 2
@@ -184,15 +185,16 @@ def warnings(study: Study, attributes: Mapping[str, Any]) -> list[Pieces]:
         for seed, run in zip(study.seeds, runs, strict=True):
             name: Pieces = [Code(variant), f", seed {seed}: " if study.several else ": "]
             found += [[*name, f"{text}."] for text in run.record.get("warnings") or []]
-            if run.score.get("sigma_at_grid_edge"):
-                found.append([*name, *_edge(run.score, "sigma")])
-            if run.linear.get("parzen.sigma_at_grid_edge"):
-                found.append([*name, "of its linear VAE, ", *_edge(run.linear, "parzen.sigma")])
+            own, linear = run.scores[PRIMARY], run.scores["linear_vae"]
+            if own.get("sigma_at_grid_edge"):
+                found.append([*name, *_edge(own, "sigma")])
+            if linear.get("parzen.sigma_at_grid_edge"):
+                found.append([*name, "of its linear VAE, ", *_edge(linear, "parzen.sigma")])
     for index, row in enumerate(study.baselines.get("rows") or []):
         if row.get("sigma_at_grid_edge"):
             edge = _edge(study.baselines, f"rows.{index}.sigma")
             found.append([f"sanity row {row['name']}: ", *edge])
-    notes = {run.score.get("dataset_source_note") for run in study.everything()}
+    notes = {run.scores[PRIMARY].get("dataset_source_note") for run in study.everything()}
     notes = sorted(filter(None, notes | {attributes.get("source_note")}))
     found += [[f"{note}."] for note in notes]
     if attributes.get("source_matches_official") is False and not notes:

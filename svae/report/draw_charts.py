@@ -17,8 +17,8 @@ IMAGES = {"disjoint": "validation images", "paper": "blocks of test images (prot
 def draw(files: Files, targets: Sequence[Path | str]) -> None:
     """Write four PNGs: sigma_curves, paired_differences, score_against_kl_weight, kl_per_map."""
     records = _read(files, files.records)
-    scores = _read(files, files.scores)
-    linear_vaes = _read(files, files.linear_vaes)
+    scores = _read(files, files.scores["parzen"])
+    linear_vaes = _read(files, files.scores["linear_vae"])
     pairs = all_pairs(read_scores(files.variants, files.per_image))
     rows = read_json(files.baselines)["rows"]
     first = records[files.variants[0]][0]

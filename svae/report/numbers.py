@@ -127,11 +127,6 @@ SPREAD = Rule(
     lambda values: float(np.std(values, ddof=1)),
 )
 LARGEST = Rule("largest", "the largest of the entries, one a seed", max)
-QUOTIENT = Rule(
-    "quotient",
-    "the mean of the entries of the first key, one a seed, divided by that of the second",
-    lambda values: float(np.divide(*np.mean(np.reshape(values, (2, -1)), axis=1))),
-)
 STANDARD_ERROR = Rule(
     "standard error",
     "the standard error, over test images, of the scores averaged over seeds",
@@ -176,7 +171,6 @@ RULES = (
     MEAN,
     SPREAD,
     LARGEST,
-    QUOTIENT,
     STANDARD_ERROR,
     PAIRED_MEAN,
     PAIRED_ERROR,
@@ -223,37 +217,28 @@ def largest(documents: Sequence[Document], key: str, form: str) -> Piece:
     return number(VALUE if len(sources) == 1 else LARGEST, sources, form)
 
 
-def kl(documents: Sequence[Document]) -> Pieces:
-    """The mean KL of the test images, in nats; where few images dominate it in the run of any seed,
-    with the median and the largest KL of an image."""
-    if not _dominated(documents, "test.kl_nats_per_image", "test.kl_nats_median"):
-        return over_seeds(documents, "test.kl_nats_per_image", ".2f")
+def over_images(
+    documents: Sequence[Document], key: str, form: str, median: str, most: str | None = None
+) -> Pieces:
+    """A mean over the test images, as `over_seeds`; where few images dominate it in the run of any
+    seed, with the `median` and, if there is its key, `most`, the largest of an image."""
+    if not _dominated(documents, key, median):
+        return over_seeds(documents, key, form)
+    if most is None:
+        return [*over_seeds(documents, key, form), " (median ", mean(documents, median, form), ")"]
     return [
-        *over_seeds(documents, "test.kl_nats_per_image", ",.0f"),
+        *over_seeds(documents, key, ",.0f"),
         " (median ",
-        mean(documents, "test.kl_nats_median", ",.1f"),
+        mean(documents, median, ",.1f"),
         ", largest ",
-        largest(documents, "test.kl_nats_largest", ",.0f"),
+        largest(documents, most, ",.0f"),
         ")",
     ]
-
-
-def sse(documents: Sequence[Document]) -> Pieces:
-    """The mean SSE of the test images from one posterior sample, with the median likewise."""
-    pieces = over_seeds(documents, "test.sse_per_image", ".1f")
-    if _dominated(documents, "test.sse_per_image", "test.sse_median"):
-        pieces += [" (median ", mean(documents, "test.sse_median", ".1f"), ")"]
-    return pieces
 
 
 def _dominated(documents: Sequence[Document], key: str, median: str) -> bool:
     pairs = [(document.get(key), document.get(median)) for document in documents]
     return any(None not in pair and pair[0] > DOMINATED * pair[1] for pair in pairs)
-
-
-def quotient(documents: Sequence[Document], over: str, under: str, form: str) -> Piece:
-    sources = [document.source(key) for key in (over, under) for document in documents]
-    return number(QUOTIENT, sources, form)
 
 
 def table(
@@ -279,7 +264,9 @@ def source_lines(cells: Iterable[Pieces]) -> list[tuple[str, str]]:
     for cell in cells:
         for piece in cell:
             for source in piece.sources if isinstance(piece, Number) else ():
-                file = re.sub(r"[^/]+/seed-\d+/(?=[^/]+$)", "VARIANT/seed-SEED/", source.file)
+                file = re.sub(
+                    r"[^/]+/seed-\d+/(?=(?:scores/)?[^/]+$)", "VARIANT/seed-SEED/", source.file
+                )
                 key = re.sub(r"\.\d+(?=\.|$)", ".INDEX", source.key)
                 found.setdefault(file, {})[key] = None
     return [(file, ", ".join(keys)) for file, keys in found.items()]

@@ -14,7 +14,10 @@ from svae.report import tables
 from svae.report.answer import answer, warnings
 from svae.report.captions import pictures
 from svae.report.numbers import RULES, Code, Number, half_width
+from svae.report.score_tables import method, others, reading, refusals, score_table
 from svae.report.study import Files, Study, read
+from svae.scores.registry import scores
+from svae.scores.score import Score
 
 TEMPLATES = Path(__file__).with_name("templates")
 TEMPLATE = "report.html.j2"
@@ -68,8 +71,7 @@ def content(
     Arguments as for `write`. Texts that hold numbers are lists of pieces: strings, `Number` and
     `Code`. Tables are as `numbers.table` gives them, or None where there is nothing to show.
     """
-    summary = [tables.scores(study), tables.each_seed(study), tables.terms(study)]
-    summary += [tables.beside(study), tables.levels(study)]
+    summary = [tables.primary(study), tables.each_seed(study)]
     rules = [*RULES, half_width(len(study.pairs))] if study.several else RULES
     return {
         "title": study.title,
@@ -77,17 +79,14 @@ def content(
         "variants": study.variants,
         "seeds": list(study.seeds),
         "several": study.several,
-        "elbo": "elbo" in study.objectives(),
         "answer": answer(study),
         "warnings": warnings(study, attributes),
         "protocol": tables.protocol(study),
         "summary": [shown for shown in summary if shown],
-        "bound": tables.bound(study),
-        "refusals": tables.refusals(study),
-        "distance_unit": study.evaluations(study.reference)[0].get("sliced_wasserstein.unit"),
+        "scores": [_shown(study, score) for score in others()],
+        "reading": [(score, reading(score)) for score in scores().values()],
         "sanity": tables.sanity(study),
         "sanity_reading": tables.sanity_reading(study),
-        "predicted": tables.predicted(study),
         "pairs": tables.pairs(study),
         "data": tables.data(attributes),
         "license": license,
@@ -98,6 +97,15 @@ def content(
         "commit": commit,
         "changed": changed,
         "rules": [(rule.name, rule.meaning) for rule in rules],
+    }
+
+
+def _shown(study: Study, score: Score) -> dict[str, Any]:
+    return {
+        "title": score.title,
+        "table": score_table(study, score),
+        "method": method(study, score),
+        "refusals": refusals(study, score),
     }
 
 

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from svae.errors import UserError
 from svae.report.numbers import PAIRED_MEAN, Document, Source, half_width, number
 from svae.report.seeds import by_variant
+from svae.scores.registry import PRIMARY, scores
 
 # The variant that differences are taken to, where it is there; else the first one.
 REFERENCE = "vanilla"
@@ -19,29 +21,23 @@ REAL = "training images"
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What one training left: its record, score, evaluation and linear VAE, and the scores of the
-    test images, float64 (n_test,)."""
+    """What one training left: its record, its scores by name, and the primary score of each test
+    image, float64 (n_test,)."""
 
     record: Document
-    score: Document
-    evaluation: Document
-    linear: Document
+    scores: Mapping[str, Document]
     per_image: Source
 
     @classmethod
     def read(
-        cls,
-        record: Path | str,
-        score: Path | str,
-        per_image: Path | str,
-        evaluation: Path | str,
-        linear_vae: Path | str,
+        cls, record: Path | str, per_image: Path | str, scores: Mapping[str, Path | str]
     ) -> "Run":
-        """From run.json, parzen.json, parzen_per_image.npz, evaluation.json, linear_vae.json."""
+        """From run.json, parzen_per_image.npz, and the JSON file of each score."""
         key = "log_likelihood"
         with np.load(per_image, allow_pickle=False) as file:
-            scores = Source(Path(per_image).as_posix(), key, file[key])
-        return cls(*map(Document.read, (record, score, evaluation, linear_vae)), scores)
+            values = Source(Path(per_image).as_posix(), key, file[key])
+        documents = {name: Document.read(path) for name, path in scores.items()}
+        return cls(Document.read(record), documents, values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,29 +49,41 @@ class Files:
     seeds: Sequence[int]
     records: Sequence[Path | str]
     """run.json"""
-    scores: Sequence[Path | str]
-    """parzen.json"""
     per_image: Sequence[Path | str]
     """parzen_per_image.npz"""
-    evaluations: Sequence[Path | str]
-    """evaluation.json"""
-    linear_vaes: Sequence[Path | str]
-    """linear_vae.json"""
+    scores: Mapping[str, Sequence[Path | str]]
+    """The JSON files of each score."""
     baselines: Path | str
+
+    @classmethod
+    def among(
+        cls, variants: Sequence[str], seeds: Sequence[int], inputs: Mapping[str, Any]
+    ) -> "Files":
+        """Out of the inputs of a rule: records, per_image, baselines, and score_NAME of each
+        score."""
+        given = dict(inputs.items())
+        found = {name: given[f"score_{name}"] for name in scores() if f"score_{name}" in given}
+        rest = {name: given[name] for name in ("records", "per_image", "baselines")}
+        return cls(variants, seeds, scores=found, **rest)
 
 
 def read(title: str, files: Files) -> "Study":
     """The study of the data set `title`. UserError if files are not of as many runs as there are
     variants and seeds."""
-    kinds = ("records", "scores", "per_image", "evaluations", "linear_vaes")
-    lists = {kind: getattr(files, kind) for kind in kinds}
-    for kind, paths in lists.items():
+    lists = {"run.json": files.records, f"{PRIMARY}_per_image.npz": files.per_image}
+    lists |= {f"{name}.json": paths for name, paths in files.scores.items()}
+    for name, paths in lists.items():
         if len(paths) != len(files.variants) * len(files.seeds):
             raise UserError(
-                f"report: {len(paths)} files of {kind}, but {len(files.variants)} variants with "
-                f"{len(files.seeds)} seeds each; give one a run"
+                f"report: {len(paths)} files {name}, but {len(files.variants)} variants with "
+                f"{len(files.seeds)} seeds each; give one per run"
             )
-    runs = [Run.read(*paths) for paths in zip(*lists.values(), strict=True)]
+    runs = [
+        Run.read(record, per_image, dict(zip(files.scores, scores, strict=True)))
+        for record, per_image, *scores in zip(
+            files.records, files.per_image, *files.scores.values(), strict=True
+        )
+    ]
     by_name = by_variant(files.variants, runs)
     return Study(title, list(files.seeds), by_name, Document.read(files.baselines))
 
@@ -113,14 +121,8 @@ class Study:
     def records(self, variant: str) -> list[Document]:
         return [run.record for run in self.runs[variant]]
 
-    def scores(self, variant: str) -> list[Document]:
-        return [run.score for run in self.runs[variant]]
-
-    def evaluations(self, variant: str) -> list[Document]:
-        return [run.evaluation for run in self.runs[variant]]
-
-    def linear_vaes(self, variant: str) -> list[Document]:
-        return [run.linear for run in self.runs[variant]]
+    def scores(self, variant: str, name: str = PRIMARY) -> list[Document]:
+        return [run.scores[name] for run in self.runs[variant]]
 
     def per_image(self, *variants: str) -> list[Source]:
         """The scores of the test images: all seeds of the first variant, then of the second."""

@@ -23,60 +23,26 @@ from svae.report.numbers import (
     Number,
     Piece,
     Pieces,
-    largest,
     mean,
     number,
 )
+from svae.report.score_tables import in_csv, method, others, refusals, score_table
 from svae.report.study import Files, Study, read
 
-# Column -> key, of which the mean over the seeds is taken.
-SCORE = {
-    "bits_per_dim": "bits_per_dim",
-    "sigma": "sigma",
-    "spread_over_fresh_draws_nats": "fresh_draws.standard_deviation",
-    "n_samples": "n_samples",
-    "n_valid": "n_valid",
-    "n_test": "n_test",
-}
+# Column -> key in run.json, of which the mean over the seeds is taken.
 RECORD = {
     "kl_weight": "kl_weight",
     "equivalent_variance_at_unit_beta": "equivalent_variance_at_unit_beta",
     "equivalent_beta_at_unit_variance": "equivalent_beta_at_unit_variance",
     "decoder_variance": "decoder_variance",
-    "test_kl_nats": "test.kl_nats_per_image",
-    "test_kl_median_nats": "test.kl_nats_median",
-    "test_sse": "test.sse_per_image",
-    "test_sse_posterior_mean": "test.sse_per_image_posterior_mean",
-    "test_mse_per_pixel": "test.mse_per_pixel",
-    "test_elbo_nats": "test.elbo_nats_per_image",
-    "active_entries": "test.active_entries",
-    "latent_entries": "test.latent_entries",
-    "active_maps": "test.active_maps",
-    "latent_maps": "test.latent_maps",
-    "saturated_share_of_reconstructions": "test.saturated_share",
-    "saturated_share_of_samples": "samples.saturated_share",
     "parameters": "parameters",
     "training_seconds": "training_seconds",
     "epochs": "epochs",
     "epochs_trained": "epochs_trained",
     "weights_of_epoch": "weights_of_epoch",
 }
-EVALUATION = {
-    "importance_weighted_bound_nats": "importance_weighted_bound.log_likelihood",
-    "importance_weighted_bound_standard_error_nats": "importance_weighted_bound.standard_error",
-    "effective_sample_size": "importance_weighted_bound.effective_sample_size",
-    "sliced_wasserstein": "sliced_wasserstein.distance_mean",
-    "sliced_wasserstein_floor": "sliced_wasserstein.floor_mean",
-    "memorisation_share_of_samples": "memorisation.share_of_samples",
-    "memorisation_share_of_test_images": "memorisation.share_of_test_images",
-}
-LINEAR = {
-    "linear_vae_log_likelihood_nats": "parzen.log_likelihood",
-    "linear_vae_kl_nats": "kl_nats_per_image",
-    "linear_vae_active_entries": "active_entries",
-}
 # Of the first seed, as it stands there.
-TEXTS = ("objective", "protocol", "dataset", "dataset_checksum")
+TEXTS = ("objective", "dataset", "dataset_checksum")
 
 
 def summarise(
@@ -115,14 +81,10 @@ def _row(study: Study, name: str) -> dict[str, Any]:
         "reference": study.reference,
         "paired_difference_nats": number(PAIRED_MEAN, both, ".1f"),
         "paired_standard_error_nats": number(PAIRED_ERROR, both, ".1f"),
-        **_means(scores, SCORE),
-        "sigma_at_grid_edge": any(score.get("sigma_at_grid_edge") for score in scores),
+        **in_csv(study, name),
         **_means(records, RECORD),
-        "test_kl_largest_nats": largest(records, "test.kl_nats_largest", ".6g"),
         "spikes": sum(len(record.get("spikes") or []) for record in records),
-        **_means(study.evaluations(name), EVALUATION),
-        **_means(study.linear_vaes(name), LINEAR),
-        **{key: scores[0].get(key) for key in TEXTS},
+        **{key: first.get(key) for key in TEXTS},
         "warnings": "; ".join(
             dict.fromkeys(text for record in records for text in record.get("warnings") or [])
         ),
@@ -174,24 +136,18 @@ def _field(value: Any) -> Any:
 def _markdown(study: Study, attributes: Mapping[str, Any], license: str) -> str:
     blocks = [f"# {_text([study.title])}", _text(answer(study))]
     blocks += [f"**Warning:** {_text(warning)}" for warning in warnings(study, attributes)]
-    blocks += ["## Scores", _text(tables.protocol(study)), *_table(tables.scores(study))]
+    blocks += ["## Scores", _text(tables.protocol(study)), *_table(tables.primary(study))]
     blocks += _table(tables.each_seed(study))
-    blocks.append(_what_errors_cover(study))
-    blocks += [*_table(tables.pairs(study)), *_table(tables.terms(study))]
-    blocks.append(
-        "w: weight of the KL in SSE + w KL; it equals a decoder variance of w / 2 at beta = 1, or "
-        "beta = w / 2 at variance 1. KL, SSE and MSE are per test image; an entry is active if its "
-        "posterior mean varies over the test images by more than 0.01, a map if any of its entries "
-        "is."
-    )
-    blocks += ["## Beside the Parzen score", *_table(tables.beside(study))]
-    for names, reason in tables.refusals(study):
-        blocks.append(
-            f"The importance-weighted bound is refused for "
-            f"{_text(_listed(names))}: {_text([reason])}."
-        )
+    blocks += [_what_errors_cover(study), *_table(tables.pairs(study))]
+    for score in others():
+        blocks += _table(score_table(study, score))
+        blocks.append(_text([f"{score.meaning} ", *method(study, score)]))
+        blocks += [
+            f"{score.title}: refused for {_text(_listed(names))}: {_text([reason])}."
+            for names, reason in refusals(study, score)
+        ]
     blocks += ["## Sanity rows", *_table(tables.sanity(study))]
-    blocks += [_text(tables.sanity_reading(study)).strip(), *_table(tables.predicted(study))]
+    blocks.append(_text(tables.sanity_reading(study)))
     blocks.append(f"Licence or terms of use of the images: {_text([license])}.")
     blocks.append(f"Data checksum (SHA-256 of the pixels): `{attributes['checksum']}`.")
     return "\n\n".join(blocks) + "\n"

@@ -1,6 +1,6 @@
 """The tables of the report, one row a variant where nothing else is said."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from svae.report.answer import difference, score
@@ -9,19 +9,17 @@ from svae.report.numbers import (
     PAIRED_SPREAD,
     SPREAD,
     Code,
-    Document,
     Pieces,
     half_width,
-    kl,
     mean,
     number,
     over_seeds,
-    quotient,
-    sse,
     table,
     value,
 )
+from svae.report.score_tables import cell, column_of, heading
 from svae.report.study import REAL, Study
+from svae.scores.registry import PRIMARY, scores
 
 Table = dict[str, Any]
 
@@ -48,14 +46,15 @@ def protocol(study: Study) -> Pieces:
     ]
 
 
-def scores(study: Study) -> Table:
+def primary(study: Study) -> Table:
+    """The score that variants are compared by, and the differences to the reference."""
+    first, *rest = [column for column in scores()[PRIMARY].columns if column.shown]
     compared = len(study.variants) > 1
-    columns = ["variant", "log-likelihood ± s.e. (nats)"]
+    columns = ["variant", f"{first.label} ± s.e. ({first.unit})"]
     columns += ["spread over seeds (nats)"] if study.several else []
-    columns += ["spread over fresh draws (nats)"]
     columns += [f"difference to {study.reference} ± s.e. (nats)"] if compared else []
     columns += ["its spread over seeds (nats)"] if compared and study.several else []
-    columns += ["bits per dimension", "sigma (pixel units)"]
+    columns += [heading(column, study) for column in rest]
     rows = []
     for name in study.variants:
         files = study.scores(name)
@@ -63,13 +62,9 @@ def scores(study: Study) -> Table:
         if study.several:
             likelihoods = [file.source("log_likelihood") for file in files]
             row.append([number(SPREAD, likelihoods, ".1f")])
-        row.append([mean(files, "fresh_draws.standard_deviation", ".2f")])
         if compared:
             row += _to_reference(study, name)
-        row.append([mean(files, "bits_per_dim", ".3f")])
-        edge = any(file.get("sigma_at_grid_edge") for file in files)
-        row.append([*over_seeds(files, "sigma", ".3f"), " (edge)" if edge else ""])
-        rows.append(row)
+        rows.append(row + [cell(column, files) for column in rest])
     return table("Parzen-window log-likelihood, in nats per image", columns, rows)
 
 
@@ -84,149 +79,26 @@ def _to_reference(study: Study, name: str) -> list[Pieces]:
 
 
 def each_seed(study: Study) -> Table | None:
-    """A row a variant and seed; None with one seed."""
+    """A row per variant and seed; None with one seed."""
     if not study.several:
         return None
-    columns = ["variant and seed", "log-likelihood ± s.e. (nats)"]
-    columns += ["spread over fresh draws (nats)", "sigma (pixel units)", "KL (nats)"]
-    columns += ["MSE per pixel", "active entries"]
+    shown = [
+        (PRIMARY, "fresh_draws.standard_deviation"),
+        (PRIMARY, "sigma"),
+        ("reconstruction", "kl_nats_per_image"),
+        ("reconstruction", "mse_per_pixel"),
+        ("reconstruction", "active_entries"),
+    ]
+    columns = [(name, column_of(name, key)) for name, key in shown]
     rows = []
     for name, runs in study.runs.items():
         for seed, run in zip(study.seeds, runs, strict=True):
-            likelihood = value(run.score, "log_likelihood", ".1f")
-            rows.append(
-                [
-                    [Code(name), f", seed {seed}"],
-                    [likelihood, " ± ", value(run.score, "standard_error", ".1f")],
-                    [value(run.score, "fresh_draws.standard_deviation", ".2f")],
-                    [value(run.score, "sigma", ".3f")],
-                    kl([run.record]),
-                    [value(run.record, "test.mse_per_pixel", ".4f")],
-                    [value(run.record, "test.active_entries", ",")],
-                ]
-            )
-    return table("The same, seed by seed", columns, rows)
-
-
-def terms(study: Study) -> Table:
-    """Reconstruction, KL and active units on the test images."""
-    elbo = "elbo" in study.objectives()
-    columns = ["variant", "KL weight w", "KL (nats)"]
-    columns += ["SSE, posterior sample", "SSE, posterior mean"]
-    columns += ["MSE per pixel, posterior sample", "MSE per pixel, posterior mean"]
-    columns += ["active entries", "active maps"]
-    columns += ["decoder variance", "ELBO (nats)"] if elbo else []
-    rows = []
-    for name in study.variants:
-        files = study.records(name)
-        mse = quotient(files, "test.sse_per_image_posterior_mean", "dimension", ".4f")
-        row: list[Pieces] = [
-            [Code(name)],
-            over_seeds(files, "kl_weight", ".3g"),
-            kl(files),
-            sse(files),
-            over_seeds(files, "test.sse_per_image_posterior_mean", ".1f"),
-            over_seeds(files, "test.mse_per_pixel", ".4f"),
-            [mse],
-            _share(files, "test.active_entries", "test.latent_entries"),
-            _share(files, "test.active_maps", "test.latent_maps"),
-        ]
-        if elbo:
-            row.append(over_seeds(files, "decoder_variance", ".4f"))
-            row.append(over_seeds(files, "test.elbo_nats_per_image", ".1f"))
-        rows.append(row)
-    return table("Reconstruction and latent, means over the test images", columns, rows)
-
-
-def _share(files: Sequence[Document], part: str, whole: str) -> Pieces:
-    return [*over_seeds(files, part, ","), " of ", mean(files, whole, ",")]
-
-
-def beside(study: Study) -> Table:
-    """Measures beside the Parzen score."""
-    error = "" if study.several else " ± s.e."
-    columns = ["variant", f"importance-weighted bound{error} (nats)", "effective sample size, mean"]
-    columns += ["sliced Wasserstein distance, mean of levels", "its floor, real against real"]
-    columns += [f"share of samples nearer to a training image{error}"]
-    columns += [f"the same share of test images{error}", "the share if all were copies"]
-    rows = []
-    for name in study.variants:
-        files = study.evaluations(name)
-        refused = any(file.get("importance_weighted_bound") is None for file in files)
-        bound = _with_error(files, "importance_weighted_bound.log_likelihood", ".1f")
-        size = over_seeds(files, "importance_weighted_bound.effective_sample_size", ".1f")
-        rows.append(
-            [
-                [Code(name)],
-                ["refused, see below"] if refused else bound,
-                [NOTHING] if refused else size,
-                over_seeds(files, "sliced_wasserstein.distance_mean", ".4g"),
-                over_seeds(files, "sliced_wasserstein.floor_mean", ".4g"),
-                _with_error(files, "memorisation.share_of_samples", ".3f"),
-                _with_error(files, "memorisation.share_of_test_images", ".3f"),
-                [mean(files, "memorisation.share_if_all_were_copies", ".3f")],
-            ]
-        )
-    return table("Beside the Parzen score", columns, rows)
-
-
-def _with_error(files: Sequence[Document], key: str, form: str) -> Pieces:
-    """The number with the standard error of its file; of several seeds, the mean and the spread.
-
-    The standard error of `log_likelihood` is `standard_error` beside it, that of any other number
-    has its name in front.
-    """
-    if len(files) > 1:
-        return over_seeds(files, key, form)
-    parent, _, name = key.rpartition(".")
-    own = "standard_error" if name == "log_likelihood" else f"{name}_standard_error"
-    return [value(files[0], key, form), " ± ", value(files[0], f"{parent}.{own}", form)]
-
-
-def refusals(study: Study) -> list[tuple[list[str], str]]:
-    """The variants that were refused the bound, and why, by reason."""
-    found: dict[str, dict[str, None]] = {}
-    for name in study.variants:
-        for file in study.evaluations(name):
-            if file.get("importance_weighted_bound") is None:
-                reason = file.get("importance_weighted_bound_refused") or "no reason is given"
-                found.setdefault(reason.rstrip("."), {})[name] = None
-    return [(list(names), reason) for reason, names in found.items()]
-
-
-def bound(study: Study) -> Pieces | None:
-    """How the bounds were taken, from the first run that has one."""
-    for run in study.everything():
-        if run.evaluation.get("importance_weighted_bound"):
-            prefix = "importance_weighted_bound"
-            return [
-                "The bound has k = ",
-                value(run.evaluation, f"{prefix}.k", ","),
-                " posterior samples an image on ",
-                value(run.evaluation, f"{prefix}.n_images", ","),
-                " test images dequantised with uniform noise; its decoder variance comes from: "
-                f"{run.evaluation.get(f'{prefix}.variance_from')}.",
-            ]
-    return None
-
-
-def levels(study: Study) -> Table | None:
-    """The distance at each level of the pyramid; None where there is one level or none."""
-    first = study.evaluations(study.reference)[0]
-    sides = first.get("sliced_wasserstein.levels") or []
-    if len(sides) < 2:
-        return None
-    columns = ["variant", *(f"side {side}: distance (floor)" for side in sides)]
-    rows = []
-    for name in study.variants:
-        files = study.evaluations(name)
-        row: list[Pieces] = [[Code(name)]]
-        for index in range(len(sides)):
-            distance = mean(files, f"sliced_wasserstein.distance.{index}", ".4g")
-            floor = mean(files, f"sliced_wasserstein.floor.{index}", ".4g")
-            row.append([distance, " (", floor, ")"])
-        rows.append(row)
-    return table("Sliced Wasserstein distance by level of the pyramid", columns, rows)
+            likelihood = cell(column_of(PRIMARY, "log_likelihood"), [run.scores[PRIMARY]])
+            others = [cell(column, [run.scores[score]]) for score, column in columns]
+            rows.append([[Code(name), f", seed {seed}"], likelihood, *others])
+    headings = [heading(column, study) for _, column in columns]
+    first = "log-likelihood ± s.e. (nats)"
+    return table("The same, seed by seed", ["variant and seed", first, *headings], rows)
 
 
 def sanity(study: Study) -> Table:
@@ -250,13 +122,13 @@ def sanity(study: Study) -> Table:
             ]
         )
     for name in study.variants:
-        files = study.linear_vaes(name)
+        files = study.scores(name, "linear_vae")
         edge = any(file.get("parzen.sigma_at_grid_edge") for file in files)
         rows.append(
             [
                 ["linear VAE at the w of ", Code(name)],
                 ["Draws from probabilistic PCA: what this KL weight gives without a network."],
-                _with_error(files, "parzen.log_likelihood", ".1f"),
+                cell(column_of("linear_vae", "parzen.log_likelihood"), files),
                 [*over_seeds(files, "parzen.sigma", ".3f"), " (edge)" if edge else ""],
                 [mean(files, "parzen.n_samples", ",")],
                 [mean(files, "n_fitted", ",")],
@@ -284,29 +156,6 @@ def sanity_reading(study: Study) -> Pieces:
             pieces += [", " if index else "", Code(name)]
         pieces.append(". " if better else "none. ")
     return pieces
-
-
-def predicted(study: Study) -> Table:
-    """What a linear VAE predicts at each variant's w, beside what was measured."""
-    columns = ["variant", "w", "KL predicted (nats)", "KL measured (nats)"]
-    columns += ["active entries predicted", "active entries measured"]
-    columns += ["SSE predicted", "SSE measured"]
-    rows = []
-    for name in study.variants:
-        linear, records = study.linear_vaes(name), study.records(name)
-        rows.append(
-            [
-                [Code(name)],
-                over_seeds(linear, "kl_weight", ".3g"),
-                over_seeds(linear, "kl_nats_per_image", ".2f"),
-                kl(records),
-                over_seeds(linear, "active_entries", ","),
-                over_seeds(records, "test.active_entries", ","),
-                over_seeds(linear, "sse_per_image", ".1f"),
-                sse(records),
-            ]
-        )
-    return table("The linear VAE's prediction beside the measurement", columns, rows)
 
 
 def pairs(study: Study) -> Table | None:
@@ -368,7 +217,7 @@ def software(study: Study) -> list[tuple[str, str]]:
     """Every package that a file of the runs names, with its versions."""
     found: dict[str, dict[str, None]] = {}
     for run in study.everything():
-        for file in (run.record, run.score, run.evaluation, run.linear):
+        for file in (run.record, *run.scores.values()):
             for package, version in (file.get("software") or {}).items():
                 found.setdefault(package, {})[str(version)] = None
     return [(package, ", ".join(versions)) for package, versions in sorted(found.items())]

@@ -14,6 +14,7 @@ Batch norm uses, where means are decoded, the statistics of means over random tr
 elsewhere the moving statistics, as in sampling.
 """
 
+import logging
 from pathlib import Path
 
 import h5py
@@ -24,14 +25,36 @@ from svae.datasets.store import Store
 from svae.datasets.subset import subset
 from svae.jobs.files import replacing
 from svae.model import batch_norm
+from svae.model.saved import load_model
 from svae.model.vae import SpatialVAE
 from svae.pixels import scale, to_bytes
+from svae.sampling.file import samples_of
+from svae.sampling.nearest import nearest
 from svae.streams import Stream, generator
+
+log = logging.getLogger(__name__)
 
 SHOWN = 10  # test images, and samples with a neighbour
 ROWS, STEPS = 3, 9  # of interpolations; the steps include both ends
 SAMPLES = 64
 STATISTICS, BATCH = 2000, 100  # training images for the statistics of means, at most; at a time
+
+
+def write(
+    data: Path | str, folder: Path | str, samples: Path | str, threads: int, target: Path | str
+) -> None:
+    """Write pictures.h5 of the run in `folder`, from the h5 store `data` and its own `samples`.
+
+    threads: of numpy's arithmetic, which decide nothing of the result. UserError if the samples are
+    not of this run.
+    """
+    model, record = load_model(folder)
+    with Store(data) as store, samples_of(samples, record, store.checksum) as drawn:
+        train = store.split("train")
+        numbers, distances = nearest(drawn[:SHOWN], train, threads)
+        neighbours = np.stack([train[i] for i in numbers.tolist()])
+        make(model, store, drawn, neighbours, distances, target)
+    log.info("%s: examples", record["variant"])
 
 
 def make(

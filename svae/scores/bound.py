@@ -38,6 +38,8 @@ Encode = Callable[[np.ndarray], Posterior]
 Decode = Callable[[np.ndarray], np.ndarray]
 """z (n, d, d, N) -> means of p(x | z), (n, ...)."""
 
+SETTING = "importance_weighted_bound.decoder_variance"
+
 
 @dataclass(frozen=True, eq=False)
 class Bound:
@@ -225,21 +227,21 @@ class Dequantised:
 def variance_of(model: SpatialVAE, given: float | None) -> tuple[float | None, str]:
     """The decoder's variance on [-1, 1] pixels and where it is from, or None and why there is none.
 
-    given: the configuration's evaluation.decoder_variance, which comes first; None: that of the
-    training, which an ELBO has. UserError if the given one is no variance.
+    given: the setting, which comes first; None: that of the training, which an ELBO has. UserError
+    if the given one is no variance.
     """
     if given is not None:
         if not (math.isfinite(given) and given > 0):
-            raise UserError(f"evaluation.decoder_variance: is {given}; give a number above 0")
-        return float(given), "evaluation.decoder_variance"
+            raise UserError(f"{SETTING}: is {given}; give a number above 0")
+        return float(given), SETTING
     variance = model.decoder_variance()
     if variance is not None:
         return variance, "training"
     w = model.settings.kl_weight
     return None, (
         f"SSE + w KL has no decoder variance of its own, so that log p(x) is not defined; set "
-        f"evaluation.decoder_variance to a number, such as w / 2 = {w / 2:.4g}, which makes "
-        f"SSE + w KL proportional to the ELBO"
+        f"{SETTING} to a number, such as w / 2 = {w / 2:.4g}, which makes SSE + w KL proportional "
+        f"to the ELBO"
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from svae.datasets.store import Store
 from svae.pixels import PIXEL_RANGE
-from svae.scores import parzen
+from svae.scores import parzen_window
 from svae.settings.parzen import ParzenSettings
 
 log = logging.getLogger(__name__)
@@ -20,39 +20,23 @@ log = logging.getLogger(__name__)
 # The field's protocol (Goodfellow et al. 2014), as far as the data set has the images.
 MOST_VALID, MOST_TEST = 1000, 10_000
 
-# What a score carries over from the record of its run.
-CONTEXT = (
-    "variant",
-    "dataset",
-    "dataset_checksum",
-    "seed",
-    "objective",
-    "epochs",
-    "kl_weight",
-    "equivalent_variance_at_unit_beta",
-    "equivalent_beta_at_unit_variance",
-    "decoder_variance",
-    "parameters",
-    "training_seconds",
-)
-
 
 def parzen_of(
     samples: np.ndarray | h5py.Dataset, store: Store, settings: ParzenSettings, name: str
-) -> parzen.ParzenResult:
+) -> parzen_window.ParzenResult:
     """The score of samples on the images of a store; `name` says in the log whose they are.
 
     samples: float32 (n, height, width, channel), pixels on [-1, 1]. UserError if there are fewer
     images than asked for.
     """
-    sigmas = parzen.sigma_grid(
+    sigmas = parzen_window.sigma_grid(
         settings.sigma_log10_min, settings.sigma_log10_max, settings.sigma_count
     )
     n_valid, n_test = _counts(settings, store)
     read = n_test
     if settings.protocol == "paper":
         read = max(n_test, n_valid * settings.sigma_count)
-    result = parzen.score(
+    result = parzen_window.score(
         samples,
         store.images("valid", n_valid),
         store.images("test", read),
@@ -82,7 +66,7 @@ def parzen_of(
     return result
 
 
-def fields(result: parzen.ParzenResult) -> dict[str, Any]:
+def fields(result: parzen_window.ParzenResult) -> dict[str, Any]:
     """A score as JSON has it, with its unit; without the scores of single images."""
     content = asdict(result)
     del content["per_image"]

@@ -21,15 +21,3 @@ class ParzenSettings:
         10, "number of sigmas, evenly spaced in log sigma", minimum=1, maximum=1000
     )
     refine: bool = setting(False, "whether a search between the grid's sigmas follows")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ParzenSection(ParzenSettings):
-    """The section `parzen`: with what only the scores of runs need."""
-
-    fresh_draws: int = setting(
-        3,
-        "further sets of samples, each scored anew, for the spread between draws",
-        minimum=0,
-        maximum=1000,
-    )

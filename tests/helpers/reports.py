@@ -2,6 +2,7 @@
 
 import functools
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import scipy.stats
@@ -9,6 +10,7 @@ from PIL import Image
 
 from svae.jobs.files import write_json
 from svae.report.study import Files
+from svae.scores.measures import linear_vae, reconstruction
 
 ATTRIBUTES = {
     "dataset": "waves",
@@ -36,32 +38,30 @@ VARIANTS = ["vanilla", "naive", "mvn", "low_rank", "vanilla_matched"]
 PLOTS = ("sigma_curves", "paired_differences", "score_against_kl_weight", "kl_per_map")
 GRIDS = ("reconstructions", "interpolations", "neighbours", "dataset", "comparison")
 NO_VARIANCE = "the objective SSE + w KL defines no density of images; give a variance"
-KINDS = ("records", "scores", "per_image", "evaluations", "linear_vaes")
 
 
 def make_arguments(folder, variants=VARIANTS, seeds=(0,), objective="weighted", **changes):
     """Write the files of all runs below `folder`; the keyword arguments of `svae.report.write`.
 
-    Runs differ in every number. changes: kind of file -> entries laid over every one of it.
+    Runs differ in every number. changes: records, baselines or the name of a score -> entries laid
+    over every such file.
     """
     rng = np.random.default_rng(0)
-    paths = {kind: [] for kind in KINDS}
+    records, per_images, paths = [], [], {}
     for index, name in enumerate(variants):
         for seed in seeds:
             run = folder / f"runs/waves/{name}/seed-{seed}"
-            run.mkdir(parents=True)
-            scores = rng.normal(-400 + 20 * index + seed, 9, 40)
-            contents = {
-                "records": ("run.json", _record(name, seed, objective, rng)),
-                "scores": ("parzen.json", _score(name, seed, scores, rng)),
-                "evaluations": ("evaluation.json", _evaluation(name, seed, objective, rng)),
-                "linear_vaes": ("linear_vae.json", _linear_vae(name, seed, rng)),
-            }
-            for kind, (file, content) in contents.items():
-                write_json(run / file, content | changes.get(kind, {}))
-                paths[kind].append(run / file)
-            np.savez(run / "parzen_per_image.npz", log_likelihood=scores)
-            paths["per_image"].append(run / "parzen_per_image.npz")
+            (run / "scores").mkdir(parents=True)
+            values = rng.normal(-400 + 20 * index + seed, 9, 40)
+            record = _record(name, seed, objective, rng) | changes.get("records", {})
+            write_json(run / "run.json", record)
+            records.append(run / "run.json")
+            for score, content in _scores(record, values, rng).items():
+                path = run / f"scores/{score}.json"
+                write_json(path, content | changes.get(score, {}))
+                paths.setdefault(score, []).append(path)
+            per_images.append(run / "scores/parzen_per_image.npz")
+            np.savez(per_images[-1], log_likelihood=values)
     baselines = folder / "runs/waves/baselines/baselines.json"
     write_json(baselines, _baselines(rng) | changes.get("baselines", {}))
     results = folder / "results"
@@ -71,7 +71,7 @@ def make_arguments(folder, variants=VARIANTS, seeds=(0,), objective="weighted", 
         figures[name] = _png(results / f"{name}.png", 2000, 900 if name in PLOTS else 1400)
     samples = {name: _png(results / f"samples_{name}.png", 320, 320) for name in variants}
     return {
-        "files": Files(list(variants), list(seeds), **paths, baselines=baselines),
+        "files": Files(list(variants), list(seeds), records, per_images, paths, baselines),
         "attributes": ATTRIBUTES,
         "license": LICENSE,
         "config": CONFIG,
@@ -149,10 +149,23 @@ def _record(name, seed, objective, rng):
     }
 
 
-def _score(name, seed, scores, rng):
+def _scores(record, values, rng):
+    """Score -> the content of its file, for the run of a record."""
+    origin = {key: record[key] for key in ("variant", "seed", "dataset")}
+    contents = {
+        "parzen": _parzen(values, rng),
+        "importance_weighted_bound": _bound(record["objective"], rng),
+        "sliced_wasserstein": _distances(rng),
+        "memorisation": _shares(rng),
+        "reconstruction": _reconstruction(record),
+        "linear_vae": _linear_vae(record, rng),
+    }
+    versions = {"python": "3.11", "numpy": "2.2", "scipy": "1.16"}
+    return {name: origin | content | {"software": versions} for name, content in contents.items()}
+
+
+def _parzen(scores, rng):
     return {
-        "variant": name,
-        "seed": seed,
         "protocol": "disjoint",
         "log_likelihood": float(scores.mean()),
         "standard_error": float(scipy.stats.sem(scores)),
@@ -169,7 +182,6 @@ def _score(name, seed, scores, rng):
             "log_likelihood": list(_numbers(rng, "a", "b", "c").values()),
             **_numbers(rng, "standard_deviation", low=0.1, high=2),
         },
-        "software": {"python": "3.11", "numpy": "2.2"},
     }
 
 
@@ -189,8 +201,10 @@ def _chosen(scores, rng):
     }
 
 
-def _evaluation(name, seed, objective, rng):
-    bound = {
+def _bound(objective, rng):
+    if objective != "elbo":
+        return {"refused": NO_VARIANCE}
+    return {
         **_numbers(rng, "log_likelihood", "elbo", low=-2000, high=2000),
         **_numbers(rng, "standard_error", "effective_sample_size", low=1, high=20),
         "bits_per_dim": 5.5,
@@ -201,41 +215,41 @@ def _evaluation(name, seed, objective, rng):
         "effective_sample_size_smallest": 1.01,
         "noise_seed": 0,
     }
-    shares = ("share_of_samples", "share_of_test_images")
-    errors = [f"{share}_standard_error" for share in shares]
+
+
+def _distances(rng):
     return {
-        "variant": name,
-        "seed": seed,
-        "importance_weighted_bound": bound if objective == "elbo" else None,
-        "importance_weighted_bound_refused": None if objective == "elbo" else NO_VARIANCE,
-        "sliced_wasserstein": {
-            "levels": [32, 16],
-            "distance": list(_numbers(rng, "a", "b").values()),
-            "floor": list(_numbers(rng, "a", "b", low=0.1, high=1).values()),
-            **_numbers(rng, "distance_mean", "floor_mean"),
-            "n_images": 40,
-            "unit": "pixel values on [-1, 1], normalised patches",
-        },
-        "memorisation": {
-            **_numbers(rng, *shares, low=0.3, high=0.7),
-            **_numbers(rng, *errors, low=0.001, high=0.01),
-            **_numbers(rng, "z", "z_of_test_images"),
-            "share_if_null": 0.6,
-            "share_if_all_were_copies": 1.0,
-            "can_tell": True,
-            "n_samples": 40,
-            "n_test": 20,
-            "n_train": 60,
-            "n_held_out": 40,
-        },
-        "software": {"python": "3.11", "scipy": "1.16"},
+        "levels": [32, 16],
+        "distance": list(_numbers(rng, "a", "b").values()),
+        "floor": list(_numbers(rng, "a", "b", low=0.1, high=1).values()),
+        **_numbers(rng, "distance_mean", "floor_mean"),
+        "n_images": 40,
+        "unit": "pixel values on [-1, 1], normalised patches",
     }
 
 
-def _linear_vae(name, seed, rng):
+def _shares(rng):
+    shares = ("share_of_samples", "share_of_test_images")
     return {
-        "variant": name,
-        "seed": seed,
+        **_numbers(rng, *shares, low=0.3, high=0.7),
+        **_numbers(rng, *(f"{share}_standard_error" for share in shares), low=0.001, high=0.01),
+        **_numbers(rng, "z", "z_of_test_images"),
+        "share_if_null": 0.6,
+        "share_if_all_were_copies": 1.0,
+        "cannot_tell": False,
+        "n_samples": 40,
+        "n_test": 20,
+        "n_train": 60,
+        "n_held_out": 40,
+    }
+
+
+def _reconstruction(record):
+    return reconstruction.measure(SimpleNamespace(record=record), None)
+
+
+def _linear_vae(record, rng):
+    return {
         "parzen": {
             **_numbers(rng, "log_likelihood", low=-500, high=-300),
             **_numbers(rng, "standard_error", "sigma", low=0.2, high=0.8),
@@ -247,7 +261,7 @@ def _linear_vae(name, seed, rng):
         "active_entries": int(rng.integers(1, 60)),
         "latent_entries": 64,
         "n_fitted": 300,
-        "software": {"python": "3.11", "numpy": "2.2"},
+        "measured": {key: record["test"][key] for key in linear_vae.MEASURED},
     }
 
 

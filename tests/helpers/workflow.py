@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from copy import copy
 from pathlib import Path
 
@@ -25,7 +26,7 @@ SMALL = {
     "training": {"epochs": 1, "threads": 1},
     "sampling": {"n_samples": 200},
     "parzen": {"fresh_draws": 2},
-    "evaluation": {"distance_images": 50},
+    "sliced_wasserstein": {"images": 50},
     "variants": VARIANTS,
 }
 
@@ -86,7 +87,8 @@ class Workflow:
         return {**os.environ, **ours, "PYTHONPATH": str(self.folder), **changes}
 
     def planned(self, *arguments: str) -> dict[str, int]:
-        """How many jobs of each rule Snakemake plans; {} if nothing is to be done."""
+        """How many jobs of each rule Snakemake plans, those of the rule `score` under the names of
+        the scores; {} if nothing is to be done."""
         done = self.run("-n", *arguments)
         text = done.stdout + done.stderr
         table = re.search(r"^job +count\n[- ]+\n(.*?)^total", text, re.MULTILINE | re.DOTALL)
@@ -94,7 +96,10 @@ class Workflow:
             assert "Nothing to be done" in text, text
             return {}
         jobs = dict(line.split() for line in table[1].splitlines())
-        return {rule: int(count) for rule, count in jobs.items() if rule != "all"}
+        counts = Counter({rule: int(count) for rule, count in jobs.items() if rule != "all"})
+        if counts.pop("score", 0):
+            counts.update(re.findall(r"^Job \d+: Measuring (\w+) of ", text, re.MULTILINE))
+        return dict(counts)
 
     def edit(self, path: str, old: str, new: str) -> None:
         """Replace text that stands in a file of the copy exactly once."""

@@ -30,19 +30,13 @@ Distances are Euclidean, of pixels on [-1, 1].
 import math
 from typing import Any
 
-import h5py
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from svae.errors import UserError
-from svae.pixels import scale
+from svae.sampling.nearest import Images, nearest
 from svae.streams import Stream, generator
 
-Images = np.ndarray | h5py.Dataset
-"""(n, height, width, channel): uint8, or floats on [-1, 1]; read slice by slice."""
-
 Z_TELLS = 3.0  # standard errors above the null share that speak for copies
-_QUERIES, _REFERENCES = 2000, 1000  # images that are compared at a time
 
 
 def shares(
@@ -59,8 +53,8 @@ def shares(
     Returns, for JSON: `share_of_samples`, `share_of_test_images` and their `..._standard_error`
     under the null hypothesis; `share_if_null`, `share_if_all_were_copies`; `z` of the samples and
     `z_of_test_images`, the distance from the null share in standard errors (null where that is 0);
-    `can_tell`, whether z would be above 3 if all samples were copies; and the numbers of images.
-    UserError as `nearest`, and for fewer than 2 test images.
+    `cannot_tell`, whether z would not be above 3 even if all samples were copies; and the numbers
+    of images. UserError as `nearest`, and for fewer than 2 test images.
     """
     if test.shape[0] < 2:
         raise UserError(
@@ -84,7 +78,7 @@ def shares(
     return result | {
         "share_if_null": null,
         "share_if_all_were_copies": 1.0,
-        "can_tell": could_be is not None and could_be > Z_TELLS,
+        "cannot_tell": could_be is None or could_be <= Z_TELLS,
         "n_samples": samples.shape[0],
         "n_test": control.shape[0],
         "n_train": n_train,
@@ -114,76 +108,6 @@ def share(
         for numbers in (train_number[trained], held_out_number[~trained])
     )
     return float(value), math.sqrt(null * (1.0 - null) * squares) / len(to_train)
-
-
-def nearest(images: Images, references: Images, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest reference of each image: its number, int64 (n,), and distance, float64 (n,).
-
-    Both are read in blocks, the references once for every 2,000 images. The nearest is found by
-    float32 matrix products, which take references for equally near whose squared distances differ
-    by about 1e-6 of |x|^2; its distance is then computed in float64 from the pixels, so that a copy
-    is at 0, and two equal references are at the same distance. threads: of the matrix product.
-
-    UserError if there are no images or references, if their shapes differ, and for pixels that are
-    not finite.
-    """
-    for name, array in (("images", images), ("references", references)):
-        if not array.shape[0]:
-            raise UserError(f"memorisation: there are no {name} to compare; give at least one")
-    if images.shape[1:] != references.shape[1:]:
-        raise UserError(
-            f"memorisation: images of the shape {images.shape[1:]} cannot be compared with those "
-            f"of {references.shape[1:]}; draw samples from a model of this data set"
-        )
-    n, m = images.shape[0], references.shape[0]
-    numbers, distances = np.empty(n, np.int64), np.empty(n)
-    with threadpool_limits(limits=threads, user_api="blas"):
-        for start in range(0, n, _QUERIES):
-            x = _rows(images, start, start + _QUERIES)
-            best, number = np.full(len(x), np.inf, np.float32), np.zeros(len(x), np.int64)
-            for first in range(0, m, _REFERENCES):
-                _update(x, _rows(references, first, first + _REFERENCES), first, best, number)
-            rows = slice(start, start + len(x))
-            numbers[rows] = number
-            distances[rows] = [_distance(a, references, j) for a, j in zip(x, number, strict=True)]
-    return numbers, distances
-
-
-def _update(x: np.ndarray, r: np.ndarray, first: int, best: np.ndarray, number: np.ndarray) -> None:
-    """Take the references r (m, D), numbered from `first`, into account for x (n, D), in place.
-
-    best (n,): the smallest |r|^2 - 2 x r so far, the squared distance but for |x|^2; number (n,):
-    of that reference.
-    """
-    d2 = x @ r.T
-    d2 *= -2.0
-    d2 += np.einsum("ij,ij->i", r, r)
-    nearest = d2.argmin(axis=1)
-    smallest = d2[np.arange(len(x)), nearest]
-    closer = smallest < best
-    best[closer] = smallest[closer]
-    number[closer] = first + nearest[closer]
-
-
-def _distance(x: np.ndarray, references: Images, number: int) -> float:
-    """Of the row x (D,) from one reference."""
-    difference = x.astype(np.float64) - _rows(references, number, number + 1)[0]
-    return math.sqrt(difference @ difference)
-
-
-def _rows(images: Images, start: int, stop: int) -> np.ndarray:
-    """Images start .. stop as float32 rows on [-1, 1], (rows, D)."""
-    rows = images[start:stop]
-    x = scale(rows) if rows.dtype == np.uint8 else np.asarray(rows, np.float32)
-    x = x.reshape(len(x), -1)
-    finite = np.isfinite(x).all(axis=1)
-    if not finite.all():
-        raise UserError(
-            f"memorisation: image {start + int(np.argmin(finite))} of a set has pixels that are "
-            f"NaN or infinite; the training may have diverged, or the file is damaged: make it "
-            f"again"
-        )
-    return x
 
 
 def _nearer(

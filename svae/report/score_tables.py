@@ -1,0 +1,148 @@
+"""What tables, page and summary.csv show of any score, as its columns say (svae.scores.score)."""
+
+from collections.abc import Iterator, Sequence
+from string import Formatter
+from typing import Any
+
+from svae.report.numbers import (
+    NOTHING,
+    Code,
+    Document,
+    Piece,
+    Pieces,
+    largest,
+    mean,
+    over_images,
+    over_seeds,
+    table,
+    value,
+)
+from svae.report.study import Study
+from svae.scores.registry import PRIMARY, scores
+from svae.scores.score import Column, Score
+
+Table = dict[str, Any]
+
+
+def others() -> list[Score]:
+    """All scores but the primary one."""
+    return [score for name, score in scores().items() if name != PRIMARY]
+
+
+def column_of(score: str, key: str) -> Column:
+    return next(column for column in scores()[score].columns if column.key == key)
+
+
+def score_table(study: Study, score: Score) -> Table | None:
+    """A row per variant; without the columns that no run has, None if there are none at all."""
+    columns = list(_columns(study, score))
+    if not columns:
+        return None
+    rows = []
+    for name in study.variants:
+        files = study.scores(name, score.name)
+        if any(file.get("refused") for file in files):
+            cells: list[Pieces] = [["refused, see below"], *([[NOTHING]] * (len(columns) - 1))]
+        else:
+            cells = [cell(column, files) for column in columns]
+        rows.append([[Code(name)], *cells])
+    headings = [heading(column, study) for column in columns]
+    return table(score.title, ["variant", *headings], rows)
+
+
+def heading(column: Column, study: Study) -> str:
+    error = " ± s.e." if column.error and not study.several else ""
+    return f"{column.label}{error}{f' ({column.unit})' if column.unit else ''}"
+
+
+def cell(column: Column, files: Sequence[Document]) -> Pieces:
+    """The number of one variant: of one seed with its standard error, of several the spread."""
+    if column.median:
+        pieces = over_images(files, column.key, column.format, column.median, column.largest)
+    else:
+        pieces = over_seeds(files, column.key, column.format)
+    if column.error and len(files) == 1 and pieces != [NOTHING]:
+        pieces += [" ± ", value(files[0], column.error, column.format)]
+    if column.of:
+        pieces += [" of ", mean(files, column.of, column.format)]
+    if column.mark and any(file.get(column.mark[0]) for file in files):
+        pieces += [f" {column.mark[1]}"]
+    return pieces
+
+
+def in_csv(study: Study, variant: str) -> dict[str, Piece | bool | None]:
+    """The entries of a row of summary.csv, of all scores but the primary number itself."""
+    row: dict[str, Piece | bool | None] = {}
+    for score in scores().values():
+        files = study.scores(variant, score.name)
+        for column in score.columns[1 if score.name == PRIMARY else 0 :]:
+            if column.csv:
+                row[column.csv] = _entry(column, files)
+            if column.error_csv:
+                row[column.error_csv] = mean(files, column.error, ".6g")
+    return row
+
+
+def method(study: Study, score: Score) -> Pieces:
+    """How the score was measured, with the numbers of the first run that has it."""
+    measured = [
+        run.scores[score.name]
+        for run in study.everything()
+        if not run.scores[score.name].get("refused")
+    ]
+    pieces: Pieces = []
+    for text, key, *_ in Formatter().parse(score.method) if measured else ():
+        pieces.append(text)
+        if key:
+            entry = measured[0].get(key)
+            pieces.append(entry if isinstance(entry, str) else value(measured[0], key, ","))
+    return pieces
+
+
+def refusals(study: Study, score: Score) -> list[tuple[list[str], str]]:
+    """The variants whose score could not be measured, and why, by reason."""
+    found: dict[str, dict[str, None]] = {}
+    for name in study.variants:
+        for file in study.scores(name, score.name):
+            if reason := file.get("refused"):
+                found.setdefault(reason.rstrip("."), {})[name] = None
+    return [(list(names), reason) for reason, names in found.items()]
+
+
+def reading(score: Score) -> list[tuple[str, str]]:
+    """The columns of the tables, and how each is to be read."""
+    better = {True: " Higher is better.", False: " Lower is better.", None: ""}
+    return [
+        (column.label.replace(" {}", " ..."), column.meaning + better[column.higher_is_better])
+        for column in score.columns
+        if column.shown
+    ]
+
+
+def _columns(study: Study, score: Score) -> Iterator[Column]:
+    """Those shown, one for each entry of a list of numbers."""
+    files = [run.scores[score.name] for run in study.everything()]
+    for column in score.columns:
+        if not column.shown:
+            continue
+        for single in _single(column, files):
+            if any(file.get(single.key) is not None for file in files):
+                yield single
+
+
+def _single(column: Column, files: Sequence[Document]) -> list[Column]:
+    if column.each is None:
+        return [column]
+    names = next((file.get(column.each) for file in files if file.get(column.each)), [])
+    if len(names) < 2:  # then it says what the mean says
+        return []
+    return [column.entry(index, name) for index, name in enumerate(names)]
+
+
+def _entry(column: Column, files: Sequence[Document]) -> Piece | bool | None:
+    if column.over_seeds == "any":
+        return any(file.get(column.key) for file in files)
+    if column.over_seeds == "first":
+        return files[0].get(column.key)
+    over = largest if column.over_seeds == "largest" else mean
+    return over(files, column.key, ".6g")

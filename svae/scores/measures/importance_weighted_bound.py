@@ -1,0 +1,89 @@
+"""The importance-weighted bound on log p(x) of test images (svae.scores.bound)."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from svae.scores.score import Column, Run, Score
+from svae.settings.fields import setting
+
+IMAGES = 500  # test images under `auto`
+LATENTS = 100  # decoded at once
+NOISE_SEED = 0  # the same noise for every run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How many latents of how many images, and the variance of the decoder."""
+
+    importance_samples: int = setting(
+        64, "latents an image of the bound on log p(x)", minimum=1, maximum=1_000_000
+    )
+    images: Literal["auto"] | int = setting(
+        "auto", "test images on which the bound is taken", minimum=2
+    )
+    decoder_variance: float | None = setting(
+        None, "variance of the decoder, or null for the trained one", exclusive_minimum=0
+    )
+
+
+def measure(run: Run, settings: Settings) -> dict[str, Any]:
+    """The bound, or the reason why there is none."""
+    from svae.scores import bound
+
+    model = run.model
+    variance, source = bound.variance_of(model, settings.decoder_variance)
+    if variance is None:
+        return {"refused": source}
+    images = run.store.images("test", IMAGES if settings.images == "auto" else settings.images)
+    found = bound.importance_weighted_bound(
+        model, images, settings.importance_samples, math.log(variance), NOISE_SEED, LATENTS
+    )
+    return {
+        **bound.summary(found, model.dimension, variance, source, NOISE_SEED),
+        "per_image": {
+            "log_likelihood": found.per_image,
+            "effective_sample_size": found.effective_sample_size,
+        },
+    }
+
+
+SCORE = Score(
+    name="importance_weighted_bound",
+    title="Importance-weighted bound",
+    meaning=(
+        "A lower bound on log p(x) of test images, from k posterior samples each. It needs the "
+        "variance of the decoder, which training by SSE + w KL does not give."
+    ),
+    reference=("Burda, Grosse, Salakhutdinov 2016", "https://arxiv.org/abs/1509.00519"),
+    columns=(
+        Column(
+            key="log_likelihood",
+            label="bound on log p(x)",
+            unit="nats",
+            format=".1f",
+            higher_is_better=True,
+            csv="importance_weighted_bound_nats",
+            error="standard_error",
+            meaning="The mean over the test images, in nats per image, for pixels on [-1, 1].",
+        ),
+        Column(
+            key="effective_sample_size",
+            label="effective sample size",
+            format=".1f",
+            higher_is_better=True,
+            csv="effective_sample_size",
+            meaning=(
+                "Between 1 and k, how many of the k samples carry the weight: near 1 the bound may "
+                "lie far below log p(x)."
+            ),
+        ),
+    ),
+    method=(
+        "k = {k} posterior samples per image on {n_images} test images, dequantised with uniform "
+        "noise; the variance of the decoder comes from: {variance_from}."
+    ),
+    measure=measure,
+    settings=Settings,
+    needs=("model",),
+)

@@ -1,0 +1,127 @@
+"""What a linear VAE gives at a run's KL weight: its optimum, which is known in closed form
+(svae.scores.spectrum), and the Parzen score of its samples."""
+
+import math
+from typing import Any
+
+from svae.scores.score import Column, Run, Score
+from svae.settings.parzen import ParzenSettings
+
+# Of the measured terms, those that the linear VAE predicts, with their medians.
+MEASURED = (
+    *("kl_nats_per_image", "kl_nats_median", "kl_nats_largest", "active_entries"),
+    *("sse_per_image", "sse_median"),
+)
+
+
+def measure(run: Run, settings: ParzenSettings) -> dict[str, Any]:
+    """The linear VAE at the run's w and number of latent entries.
+
+    Scored are as many draws as there are samples of a run, or fewer, as many as
+    svae.scores.principal_components.MOST_BYTES holds. A KL that is infinite (w = 0) is null.
+    """
+    from svae.scores.linear_vae_samples import sample
+    from svae.scores.principal_components import most_images
+    from svae.scores.spectrum import linear_vae
+    from svae.scores.store_score import fields, parzen_of
+
+    record, store, spectrum = run.record, run.store, run.spectrum
+    w, latent_entries = record["kl_weight"], record["test"]["latent_entries"]
+    predictions = linear_vae(spectrum, w, latent_entries)
+    if math.isinf(predictions["kl_nats_per_image"]):
+        predictions["kl_nats_per_image"] = None
+    count = min(run.setting("sampling.n_samples"), most_images(store))
+    samples = sample(spectrum, w, latent_entries, count, run.seed)
+    name = f"linear VAE at the w of {record['variant']}"
+    result = parzen_of(samples.reshape(-1, *store.shape), store, settings, name)
+    return {
+        "objective": record["objective"],
+        "kl_weight": w,
+        "latent_entries": latent_entries,
+        "n_fitted": spectrum.n_fitted,
+        **predictions,
+        "terms_of": "the training images that were fitted, in expectation",
+        "parzen": fields(result),
+        "measured": {key: record["test"][key] for key in MEASURED},
+    }
+
+
+SCORE = Score(
+    name="linear_vae",
+    title="Linear VAE at the same w",
+    meaning=(
+        "A linear VAE at its optimum (probabilistic PCA) uses the principal components whose "
+        "variance exceeds w / 2. Where its prediction is close to the measurement, w explains the "
+        "KL and the number of active entries, whatever the latent's shape."
+    ),
+    columns=(
+        Column(
+            key="kl_weight",
+            label="w",
+            format=".3g",
+            meaning="The KL weight of the run; under the ELBO, twice the variance of its decoder.",
+        ),
+        Column(
+            key="parzen.log_likelihood",
+            label="Parzen score of its samples",
+            unit="nats",
+            format=".1f",
+            csv="linear_vae_log_likelihood_nats",
+            error="parzen.standard_error",
+            shown=False,
+            meaning="What this KL weight gives without a network.",
+        ),
+        Column(
+            key="kl_nats_per_image",
+            label="KL predicted",
+            unit="nats",
+            format=".2f",
+            csv="linear_vae_kl_nats",
+            meaning="In expectation over the training images.",
+        ),
+        Column(
+            key="measured.kl_nats_per_image",
+            label="KL measured",
+            unit="nats",
+            format=".2f",
+            median="measured.kl_nats_median",
+            largest="measured.kl_nats_largest",
+            meaning="Of the run, over the test images.",
+        ),
+        Column(
+            key="active_entries",
+            label="active entries predicted",
+            format=",",
+            csv="linear_vae_active_entries",
+            meaning="Entries whose posterior mean has a variance above 0.01.",
+        ),
+        Column(
+            key="measured.active_entries",
+            label="active entries measured",
+            format=",",
+            meaning="Those of the run.",
+        ),
+        Column(
+            key="sse_per_image",
+            label="SSE predicted",
+            format=".1f",
+            meaning="From one posterior sample, in expectation over the training images.",
+        ),
+        Column(
+            key="measured.sse_per_image",
+            label="SSE measured",
+            format=".1f",
+            median="measured.sse_median",
+            meaning="Of the run, over the test images.",
+        ),
+    ),
+    method=(
+        "Predictions are expectations over the {n_fitted} training images that were fitted, "
+        "measurements means over the test images."
+    ),
+    measure=measure,
+    settings=ParzenSettings,
+    section="parzen",
+    reads=("sampling.n_samples",),
+    needs=("spectrum",),
+)

@@ -1,0 +1,77 @@
+"""Whether samples are copies of training images (svae.scores.copies)."""
+
+from typing import Any
+
+from svae.scores.score import Column, Run, Score
+
+JUDGED = 10_000  # samples, and test images, at most, whose nearest images are looked for
+
+
+def measure(run: Run, settings: None) -> dict[str, Any]:
+    from svae.scores.copies import shares
+
+    return shares(
+        run.samples[:JUDGED],
+        run.store.images("test", JUDGED),
+        run.store.split("train"),
+        run.store.split("valid"),
+        run.seed,
+        run.threads,
+    )
+
+
+SCORE = Score(
+    name="memorisation",
+    title="Memorisation",
+    meaning=(
+        "The share of samples that lie nearer to a training image than to any held-out image, over "
+        "all training images. Copies raise it above the share that chance gives; distances would "
+        "confuse blur with copying."
+    ),
+    columns=(
+        Column(
+            key="share_of_samples",
+            label="share of samples nearer to a training image",
+            format=".3f",
+            csv="memorisation_share_of_samples",
+            error="share_of_samples_standard_error",
+            meaning="Well above the null share, samples are copies.",
+        ),
+        Column(
+            key="share_if_null",
+            label="null share",
+            format=".3f",
+            csv="memorisation_share_if_null",
+            meaning="The share if samples owe nothing to single training images; copies have 1.",
+        ),
+        Column(
+            key="z",
+            label="z",
+            format=".1f",
+            csv="memorisation_z",
+            meaning=(
+                "Standard errors by which the share of samples exceeds the null share: above 3, "
+                "samples are copies."
+            ),
+            mark=("cannot_tell", "(cannot tell)"),
+        ),
+        Column(
+            key="share_of_test_images",
+            label="share of test images nearer to a training image",
+            format=".3f",
+            csv="memorisation_share_of_test_images",
+            error="share_of_test_images_standard_error",
+            meaning=(
+                "The control, of images that are no copies: the null share, but for chance, if all "
+                "splits are of one distribution."
+            ),
+        ),
+    ),
+    method=(
+        "{n_samples} samples and {n_test} test images, each compared with {n_train} training "
+        "images and {n_held_out} held-out images."
+    ),
+    measure=measure,
+    needs=("samples",),
+    tensorflow=False,
+)

@@ -1,0 +1,82 @@
+"""The sliced Wasserstein distance of samples from test images (svae.scores.wasserstein)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from svae.scores.score import Column, Run, Score
+from svae.settings.fields import setting
+from svae.streams import Stream, generator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How many images are compared."""
+
+    images: int = setting(
+        4096,
+        "most images of each kind: samples, training and test images",
+        minimum=2,
+        maximum=100_000,
+    )
+
+
+def measure(run: Run, settings: Settings) -> dict[str, Any]:
+    """Of as many samples as there are test and training images, each chosen at random."""
+    from svae.datasets.subset import subset
+    from svae.scores import wasserstein
+
+    drawn, train, test = run.samples, run.store.split("train"), run.store.split("test")
+    count = min(settings.images, len(drawn), len(train), len(test))
+    chosen = (
+        subset(images, count, generator(run.seed, stream))
+        for images, stream in ((test, Stream.WASSERSTEIN_TEST), (train, Stream.WASSERSTEIN_TRAIN))
+    )
+    return wasserstein.compare(drawn[:count], *chosen, run.seed, run.threads)
+
+
+SCORE = Score(
+    name="sliced_wasserstein",
+    title="Sliced Wasserstein distance",
+    meaning=(
+        "Between patches of samples and of test images, at each level of a Laplacian pyramid: at "
+        "the first level of fine structure, at the last of large shapes. Patches are normalised, "
+        "so that it sees structure and not contrast."
+    ),
+    reference=("Karras et al. 2018", "https://arxiv.org/abs/1710.10196"),
+    columns=(
+        Column(
+            key="distance_mean",
+            label="distance, mean of levels",
+            higher_is_better=False,
+            csv="sliced_wasserstein",
+            meaning="The distance of samples from test images: smaller is closer.",
+        ),
+        Column(
+            key="floor_mean",
+            label="floor, mean of levels",
+            csv="sliced_wasserstein_floor",
+            meaning=(
+                "The distance of as many training images from the test images: below it nothing "
+                "can be distinguished."
+            ),
+        ),
+        Column(
+            key="distance",
+            each="levels",
+            label="distance at side {}",
+            higher_is_better=False,
+            meaning="The distance at the level whose images have this side, in pixels.",
+        ),
+        Column(
+            key="floor",
+            each="levels",
+            label="floor at side {}",
+            meaning="The floor at that level.",
+        ),
+    ),
+    method="{n_images} images of each kind. Unit: {unit}.",
+    measure=measure,
+    settings=Settings,
+    needs=("samples",),
+    tensorflow=False,
+)
