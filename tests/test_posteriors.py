@@ -12,6 +12,7 @@ import tensorflow as tf
 from helpers.builders import gaussian_kl
 from scipy.stats import matrix_normal, multivariate_normal
 
+from svae.config.schema import config_schema
 from svae.model.posteriors import POSTERIORS, PUBLISHED, LowRank, Options, Vanilla, limited
 from svae.model.priors import StandardNormal
 
@@ -118,6 +119,11 @@ class Truth:
 
 def test_every_posterior_has_a_row():
     assert set(ROWS) == set(POSTERIORS)
+
+
+def test_a_variant_may_have_any_posterior():
+    variant = config_schema()["properties"]["variants"]["additionalProperties"]
+    assert variant["properties"]["posterior"]["enum"] == list(POSTERIORS)
 
 
 @of_types

@@ -5,7 +5,10 @@
 writes it for editors: the first line of config.yaml names that file.
 """
 
+import ast
+import functools
 import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from svae.config.section import section_schema
@@ -20,6 +23,7 @@ from svae.settings.sampling import SamplingSettings
 from svae.settings.services import CheckpointSettings, TensorBoardSettings
 from svae.settings.training import TrainingSection
 
+POSTERIORS = Path(__file__).parents[1] / "model/posteriors.py"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -75,6 +79,7 @@ def _variants_schema(*overridden: dict[str, Any]) -> dict[str, Any]:
         VariantSection, "a posterior and overrides, such as {posterior: vanilla, latent_maps: 576}"
     )
     own = variant.pop("properties")
+    own["posterior"]["enum"] = list(_posterior_names())
     inherited = {
         name: schema for section in overridden for name, schema in section["properties"].items()
     }
@@ -89,6 +94,16 @@ def _variants_schema(*overridden: dict[str, Any]) -> dict[str, Any]:
         },
         "additionalProperties": {**variant, "properties": {**inherited, **own}},
     }
+
+
+@functools.cache
+def _posterior_names() -> tuple[str, ...]:
+    """The keys of POSTERIORS, read from its source: an import would import TensorFlow."""
+    for node in ast.parse(POSTERIORS.read_text(encoding="utf-8")).body:
+        match node:
+            case ast.AnnAssign(target=ast.Name(id="POSTERIORS"), value=ast.Dict() as names):
+                return tuple(ast.literal_eval(key) for key in names.keys if key is not None)
+    raise LookupError(f"{POSTERIORS} has no POSTERIORS: dict[...] = {{...}}")
 
 
 def _option_schemas(known: dict[str, Dataset]) -> dict[str, dict[str, Any]]:

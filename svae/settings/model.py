@@ -10,9 +10,8 @@ from svae.settings.fields import REQUIRED, setting
 class VariantSection:
     """What a variant has of its own, in the section `variants`."""
 
-    posterior: Literal["vanilla", "naive", "mvn", "low_rank"] = setting(
-        REQUIRED, "the posterior of one feature map"
-    )
+    # Any name in POSTERIORS of svae/model/posteriors.py; svae.config.schema adds them.
+    posterior: str = setting(REQUIRED, "the posterior of one feature map")
 
 
 @dataclass(frozen=True, kw_only=True)
