@@ -1,14 +1,18 @@
 # make run   everything: environment, data, five trainings, samples, scores, figure, tables
-# make test  formatting, lint, unit tests and a real small workflow
+# make test-fast  formatting, lint and the quick unit tests: what to run while working
+# make test  formatting, lint, all unit tests and real small workflows
 # make test-browser  the report in Debian's chromium (apt-get install chromium)
 # make test-gpu  what only a machine with a GPU can check
 # make schema  write config.schema.json again, from which editors complete and check config.yaml
-# make lock  write requirements.lock anew from pyproject.toml (needs uv)
+# make lock  write requirements.lock again from pyproject.toml (needs uv)
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := svae scripts tests benchmarks
+# One per core; more than eight would wait for the longest file.
+WORKERS ?= $(shell nproc)
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 # Nothing of the caller's Python set-up may leak into the environment or out of it.
 unexport PYTHONPATH PYTHONHOME
@@ -16,12 +20,17 @@ export PYTHONNOUSERSITE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_USER := 0
 
-.PHONY: run test env format lint unit workflow test-browser test-gpu schema lock clean
+.PHONY: run test test-fast env format lint unit workflow test-browser test-gpu schema lock clean
 
 run: env
 	$(BIN)/snakemake --cores all
 
-test: env lint unit workflow
+# Unit tests and workflows in one go, so that no worker idles between them.
+test: env lint
+	$(PYTEST) -m "not browser and not gpu"
+
+test-fast: env lint
+	$(PYTEST) -m "not slow and not workflow and not browser and not gpu"
 
 env: $(VENV)/.complete
 
@@ -50,10 +59,10 @@ lint: env
 	$(BIN)/python tests/helpers/lint_workflow.py
 
 unit: env
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not workflow and not browser and not gpu"
+	$(PYTEST) -m "not workflow and not browser and not gpu"
 
 workflow: env
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "workflow and not browser and not gpu"
+	$(PYTEST) -m "workflow and not browser and not gpu"
 
 test-browser: env
 	@command -v chromium > /dev/null || { echo "make test-browser needs chromium: apt-get install chromium" >&2; exit 1; }

@@ -3,6 +3,7 @@ from snakemake.utils import min_version
 min_version("9.10")
 
 
+include: "rules/snakemake_internals.smk"
 include: "rules/common.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"

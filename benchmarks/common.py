@@ -1,4 +1,4 @@
-"""What the benchmarks of training share: settings, stores, one training in steps."""
+"""Shared by the training benchmarks: settings, stores, and a training in single steps."""
 
 import contextlib
 import dataclasses
@@ -31,7 +31,7 @@ SETTINGS = TrainingSettings(  # else the defaults
 
 
 def make_store(path: Path, n: int) -> None:
-    """A store of noise."""
+    """Write a store of `n` noise images."""
     rng = np.random.default_rng(0)
     with Writer(path) as writer:
         for start in range(0, n, 1000):
@@ -41,9 +41,9 @@ def make_store(path: Path, n: int) -> None:
 
 
 class Training:
-    """A new model of images of `shape`, and its step as svae.training.loop takes it.
+    """A new model for images of `shape`, and its training step as in svae.training.loop.
 
-    `steps`: in an epoch. TensorFlow must have been set up.
+    `steps`: per epoch. TensorFlow must already be set up.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Training:
         self.count = tf.constant(0, tf.int64)
 
     def step(self, images: Any) -> dict[str, float]:
-        """The terms of the loss of these images."""
+        """Take one step on these images; return the terms of the loss."""
         terms = self.compiled(images, self.count)
         self.count += 1
         return {name: float(value) for name, value in terms.items()}
@@ -74,7 +74,7 @@ def train(
     steps: int,
     settings: TrainingSettings = SETTINGS,
 ) -> None:
-    """`steps` training steps a turn from a feed, or from one batch in memory."""
+    """Take `steps` training steps per turn, from a feed or from one batch in memory."""
     from svae.jobs import devices
 
     devices.set_up(None, settings.threads)
@@ -87,7 +87,7 @@ def train(
         images = file["train"]
         step = Training(settings, SHAPE, len(images) // BATCH).step
         batches = tf.data.Dataset.from_tensors(images[:BATCH]).repeat()
-        for batch in batches.take(5):  # traced before memory is looked at
+        for batch in batches.take(5):  # traced before memory is measured
             step(batch)
         turns = Turns(connection, 5, steps)
         if memory_bytes is not None:

@@ -1,14 +1,14 @@
-"""How fast, and in how much memory, is CelebA converted?
+"""Measures speed and memory of the conversion of CelebA.
 
     python benchmarks/convert.py [--archive img_align_celeba.zip] [--counts 10000 50000 202599]
 
-Repeats the JPEGs of an archive in CelebA's layout (without one: of 500 generated pictures of its
-size) up to each count, and converts that with the default crop of 148 and size of 64 in processes
-of its own, on all cores. The same decoding, cropping and resizing is timed bare, JPEGs in memory
-and results thrown away, by one Pillow loop and by such loops in one process a core: before and
-after each conversion, and every ten seconds within it, while it is halted. Prints images a second,
-their ratios, and the peak memory of all processes of the conversion together (proportional set
-size); the last line is one JSON object.
+Repeats the JPEGs of an archive in CelebA's layout (default: 500 generated pictures of its size) up
+to each count, and converts them with the default crop of 148 and size of 64 in separate processes,
+on all cores. The same decoding, cropping and resizing, with JPEGs in memory and results discarded,
+is timed in bare Pillow loops, first one, then one per core: before and after each conversion, and
+every ten seconds during it, while it is paused. Prints images per second, their ratios, and the
+peak memory of all processes of the conversion together (proportional set size); the last line is
+one JSON object.
 """
 
 import argparse
@@ -32,8 +32,8 @@ from PIL import Image
 
 CROP, SIZE = 148, 64
 BARE = 4000  # images in a bare loop
-BETWEEN = 10  # seconds of the conversion between two of them
-SPLITS = (0.80341, 0.90147)  # where CelebA's training and validation images end, as shares
+BETWEEN = 10  # seconds of the conversion between bare loops
+SPLITS = (0.80341, 0.90147)  # ends of CelebA's training and validation images, as shares
 
 CONVERT = """
 import sys
@@ -47,7 +47,7 @@ convert(
 
 
 def jpegs(archive: Path | None) -> list[bytes]:
-    """The JPEGs of an archive, or generated ones."""
+    """Return the JPEGs of an archive, or generated ones."""
     if archive:
         with zipfile.ZipFile(archive) as file:
             return [file.read(name) for name in file.namelist() if name.endswith(".jpg")]
@@ -65,7 +65,7 @@ def _generated(generator: np.random.Generator) -> bytes:
 
 
 def write_archive(folder: Path, images: list[bytes], count: int) -> tuple[Path, Path]:
-    """CelebA's two files with `count` images."""
+    """Write CelebA's two files with `count` images; return their paths."""
     archive, partition = folder / "img_align_celeba.zip", folder / "list_eval_partition.txt"
     with zipfile.ZipFile(archive, "w") as file:
         for number in range(1, count + 1):
@@ -80,7 +80,7 @@ def write_archive(folder: Path, images: list[bytes], count: int) -> tuple[Path, 
 
 
 def bare_loop(images: list[bytes], ready, go, seconds) -> None:
-    """Decode, crop, resize; nothing else."""
+    """Decode, crop and resize only."""
     left, top = (178 - CROP) // 2, (218 - CROP) // 2
     ready.wait()
     go.wait()
@@ -93,7 +93,7 @@ def bare_loop(images: list[bytes], ready, go, seconds) -> None:
 
 
 def bare(images: list[bytes], processes: int) -> float:
-    """Images per second of so many bare loops together."""
+    """Return images per second of this many bare loops together."""
     context = multiprocessing.get_context("spawn")
     ready, go, seconds = context.Barrier(processes + 1), context.Event(), context.Queue()
     shares = [images[index::processes] for index in range(processes)]
@@ -111,7 +111,7 @@ def bare(images: list[bytes], processes: int) -> float:
 
 
 def memory(process: psutil.Process) -> int:
-    """Bytes of a process and its children, what they share counted once."""
+    """Return the bytes of a process and its children, counting shared memory once."""
     total = 0
     for member in (process, *process.children(recursive=True)):
         try:
@@ -124,7 +124,7 @@ def memory(process: psutil.Process) -> int:
 def conversion(
     archive: Path, partition: Path, processes: int, bare_loops: Callable[[], None]
 ) -> tuple[float, int]:
-    """Seconds and peak bytes of one conversion, start-up and checksums included, halts not."""
+    """Return seconds (with start-up and checksums, without pauses) and peak bytes."""
     output = archive.with_name("celeba.h5")
     command = [sys.executable, "-c", CONVERT, archive, partition, output, str(processes)]
     start = time.monotonic()
@@ -153,10 +153,12 @@ def conversion(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--archive", type=Path, help="img_align_celeba.zip, or one cut short")
+    parser.add_argument("--archive", type=Path, help="img_align_celeba.zip, or a part of it")
     parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 50_000, 202_599])
     parser.add_argument("--processes", type=int, default=os.cpu_count())
-    parser.add_argument("--folder", type=Path, help="for the archives; default: the system's")
+    parser.add_argument(
+        "--folder", type=Path, help="for the archives; default: the system's temporary folder"
+    )
     arguments = parser.parse_args()
 
     images = jpegs(arguments.archive)

@@ -1,8 +1,8 @@
-"""How long `snakemake -n` takes on a finished run, beside a Snakefile of one rule.
+"""Measures how long `snakemake -n` takes on a finished run, compared with a one-rule Snakefile.
 
     python benchmarks/dry_run.py [FINISHED_FOLDER] [--rounds 10]
 
-FINISHED_FOLDER: where `snakemake` has run to its end; default: the clone. Both in turn; the last
+FINISHED_FOLDER: where `snakemake` has finished; default: the clone. The two take turns; the last
 line is the ratio of the medians as JSON.
 """
 

@@ -1,13 +1,14 @@
-"""Does feeding from the h5 store keep up with training, within its memory, and shuffle well enough?
+"""Measures speed, memory and shuffling of the feed from the h5 store.
 
     python benchmarks/feed.py [--images 20000] [--memory-mb 100] [--rounds 8] [--steps 20]
 
 Trains low_rank (N = 64, d = 3) on 64x64x3 noise, batch 100, all cores, from one batch in memory,
-from a store that fits into the feed's memory, and from the same store with a feed that may only
-take --memory-mb; and reads both feeds alone. All five take turns, each in a process of its own that
-waits in between. Then a file sorted by class is shuffled through windows: how its batches vary, and
-what a small training on it reaches beside one on images shuffled beforehand, and beside one that is
-not shuffled. At full size: --images 202599 --memory-mb 500 --steps 220 (2.5 GB of temporary space).
+from a store that fits into the feed's memory, and from the same store with a feed limited to
+--memory-mb; and reads from both feeds without training. All five take turns, each in its own
+process, which waits in between. Then a file sorted by class is shuffled through windows: this shows
+how its batches vary, and what a small training reaches on it, compared with images shuffled
+beforehand and with no shuffling. At full size: --images 202599 --memory-mb 500 --steps 220 (2.5 GB
+of temporary space).
 """
 
 import argparse
@@ -30,8 +31,10 @@ from svae.datasets.feed import Feed
 
 
 def read(connection: Connection, path: Path, memory_bytes: int) -> None:
-    """An epoch a turn of the feed alone."""
-    list(Feed(np.zeros((8, 1, 1, 1), np.uint8), 2, 0, 2).batches([0]))  # so that all is imported
+    """Read one epoch per turn from the feed, without training."""
+    list(
+        Feed(np.zeros((8, 1, 1, 1), np.uint8), 2, 0, 2).batches([0])
+    )  # so that everything is imported
     with h5py.File(path) as file:
         turns = Turns(connection, 1, len(file["train"]) // BATCH)
         with contextlib.suppress(Ended):
@@ -40,7 +43,7 @@ def read(connection: Connection, path: Path, memory_bytes: int) -> None:
 
 
 def speed(path: Path, n: int, memory_bytes: int, rounds: int, steps: int) -> dict[str, float]:
-    """All figures of speed and memory."""
+    """Return all measurements of speed and memory."""
     fits = n * IMAGE
     workers = {
         "feed_fits": Worker(read, path, fits),
@@ -57,7 +60,7 @@ def speed(path: Path, n: int, memory_bytes: int, rounds: int, steps: int) -> dic
         print("  ".join(f"{name} {rates[name][-1]:.0f}" for name in names), "images/s", flush=True)
     growth = {name: worker.end() for name, worker in workers.items()}
 
-    # Over all turns: in a median, turns without a new window would hide those with one.
+    # The mean over all turns: a median would hide the turns that read a new window.
     rate = {name: statistics.harmonic_mean(values) for name, values in rates.items()}
 
     return {
@@ -76,8 +79,8 @@ def speed(path: Path, n: int, memory_bytes: int, rounds: int, steps: int) -> dic
 
 
 def variance_ratio(n: int, window_images: int) -> float:
-    """Variance of the classes' counts in the batches of a file of ten classes, sorted, over what it
-    is in random batches (hypergeometric)."""
+    """Return the variance of class counts in batches of a sorted file of ten classes, relative to
+    that in random batches (hypergeometric)."""
     labels = (np.arange(n) * 10 // n).astype(np.uint8).reshape(n, 1, 1, 1)
     feed = Feed(labels, BATCH, 0, 2 * window_images)
     squares = []
@@ -87,8 +90,8 @@ def variance_ratio(n: int, window_images: int) -> float:
 
 
 def class_images(n: int, seed: int) -> np.ndarray:
-    """uint8 (n, 32, 32, 1), sorted by class: waves whose direction and brightness are the class's,
-    their phase the image's."""
+    """Return uint8 (n, 32, 32, 1), sorted by class: waves whose direction and brightness depend on
+    the class, and whose phase depends on the image."""
     label = (np.arange(n) * 10 // n)[:, None, None, None]
     phase = np.random.default_rng(seed).uniform(0, 6.28, (n, 1, 1, 1))
     y, x = np.mgrid[:32, :32][..., None] / 5
@@ -97,7 +100,7 @@ def class_images(n: int, seed: int) -> np.ndarray:
 
 
 class InFileOrder:
-    """A feed that shuffles nothing."""
+    """A feed without shuffling."""
 
     def __init__(self, images: np.ndarray, batch_size: int):
         self.images, self.batch_shape = images, (batch_size, *images.shape[1:])
@@ -111,7 +114,7 @@ class InFileOrder:
 
 
 def learn(connection: Connection, n: int, window_images: int, seeds: int) -> None:
-    """Sends, for each way to shuffle, what one epoch reaches on held-out images, seed by seed."""
+    """Send, for each way to shuffle and each seed, the held-out objective after one epoch."""
     from svae.jobs import devices
     from svae.model import batch_norm
 
@@ -157,7 +160,7 @@ def main() -> None:
         make_store(path, n)
         result = speed(path, n, memory_bytes, arguments.rounds, arguments.steps)
     result["variance_ratio_sorted"] = variance_ratio(n, memory_bytes // 2 // IMAGE)
-    # Windows of a tenth, of as few and short runs as the feed ever makes.
+    # Windows of a tenth of the file, with the fewest and shortest runs that the feed ever uses.
     for name, values in Worker(learn, 20_480, 2048, arguments.seeds).turn().items():
         print(f"sorted by class, {name}: objective {', '.join(f'{v:.2f}' for v in values)}")
         result[f"objective_sorted_{name}"] = statistics.mean(values)

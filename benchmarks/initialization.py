@@ -1,9 +1,9 @@
-"""Where trainings start: KL, SSE and pre-tanh activations of untrained networks.
+"""The initial state of trainings: KL, SSE and pre-tanh activations of untrained networks.
 
     python benchmarks/initialization.py STORE
 
-STORE is the h5 store of 64x64x3 images, such as data/celeba.h5. Prints a JSON line per posterior
-and `model.initialization`, on 200 training images with batch statistics, as in the first step.
+STORE is an h5 store of 64x64x3 images, such as data/celeba.h5. Prints one JSON line per posterior
+and `model.initialization`, for 200 training images with batch statistics, as in the first step.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Does a training that is killed again and again end as one that is not?
+"""Checks that a repeatedly killed training ends like an uninterrupted one.
 
     python benchmarks/kills.py [--kills 20] [--seed 0]
 
 Runs the real workflow on mnist_5k (low_rank, default network: dropout, batch norm, shuffling) once
-undisturbed, and then again with SIGKILL at random moments: in turn to the training alone and to
-Snakemake and all its jobs at once. In between come the two commands of the documentation. Prints a
-row a kill, and at the end whether weights, history (times aside), samples and scores are the same,
-byte for byte. Kills go on, in further runs, until there are enough of them.
+without interruption, and then again with SIGKILL at random moments, alternately to the training
+only and to Snakemake with all its jobs. After each kill, the two documented commands follow. Prints
+one row per kill, and at the end whether weights, history (without times), samples and scores are
+identical, byte for byte. Kills continue in further runs until their number is reached.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.Popen:
 
 
 def training_of(group: int) -> int | None:
-    """The process of this process group that trains."""
+    """Return the training process of this process group."""
     found = subprocess.run(
         ["pgrep", "-g", str(group), "-f", r"python.*\.train\.py"], capture_output=True, text=True
     )
@@ -60,8 +60,10 @@ def make_folder(parent: str, name: str) -> Path:
 
 
 def kill_once(folder: Path, all_of_it: bool, wait: float) -> dict | None:
-    """Start the workflow and kill it `wait` seconds after its training wrote its first line; None
-    if it came to its end before."""
+    """Start the workflow and kill it `wait` seconds after its training logged the first line.
+
+    Return None if it finished before that.
+    """
     log = folder / "logs/train_mnist_5k_low_rank_seed-0.log"
     log.unlink(missing_ok=True)
     process = snakemake(folder, TARGET, "--rerun-incomplete")
@@ -79,13 +81,13 @@ def kill_once(folder: Path, all_of_it: bool, wait: float) -> dict | None:
     else:
         os.kill(victim, signal.SIGKILL)
     process.wait()
-    came = re.search(r"goes on behind (.*)", log.read_text())
+    resumed = re.search(r"resuming after (.*)", log.read_text())
     saved = sorted((folder / RUN / "checkpoints").glob("step-*"))
     left = list((folder / RUN / "checkpoints").glob(".*"))
     return {
         "killed": "everything" if all_of_it else "the training",
         "after_seconds": round(wait, 1),
-        "had_gone_on_behind": came[1] if came else "the start",
+        "had_resumed_after": resumed[1] if resumed else "the start",
         "last_checkpoint": saved[-1].stem if saved else "none",
         "half_written_file": bool(left),
     }
@@ -96,7 +98,7 @@ def without_times(content: dict) -> dict:
 
 
 def results(folder: Path) -> dict[str, object]:
-    """What must not differ."""
+    """Return everything that must be identical."""
     lines = [json.loads(line) for line in (folder / RUN / "history.jsonl").read_text().splitlines()]
     record = json.loads((folder / RUN / "run.json").read_text())
     return {
@@ -118,7 +120,7 @@ def main() -> None:
         whole = make_folder(parent, "whole")
         start = time.monotonic()
         assert snakemake(whole, TARGET).wait() == 0
-        print(f"undisturbed: {time.monotonic() - start:.0f} s", flush=True)
+        print(f"uninterrupted: {time.monotonic() - start:.0f} s", flush=True)
         expected, rows, runs = results(whole), [], 0
         while len(rows) < arguments.kills:
             folder = make_folder(parent, f"killed-{runs}")
@@ -127,7 +129,7 @@ def main() -> None:
                 rows.append(row)
                 mine.append(row)
                 print(json.dumps({"run": runs, **row}), flush=True)
-                # After a kill of everything these are the documented commands.
+                # After a kill of all processes, these are the documented commands.
                 assert snakemake(folder, "--unlock").wait() == 0
                 if len(rows) == arguments.kills:
                     break

@@ -1,19 +1,20 @@
-"""Does the Parzen score cost what its matrix product costs, within 2 GB, and is it exact?
+"""Measures time, memory and error of the Parzen score, relative to its matrix product.
 
     python benchmarks/parzen.py [--samples 10000] [--valid 1000] [--test 10000] [--side 64]
                                 [--rounds 3] [--slice 4] [--error-images 16]
                                 [--growth 1000 10000 100000] [--growth-test 1000]
 
 The full protocol (10 sigmas on the validation images, one of them on the test images; images are
-bytes and samples float32 in an HDF5 file) beside the bare float32 product of the same size,
-(valid + test, D) @ (D, samples), by TensorFlow and by numpy, of which the faster counts. They take
-turns, each in a process of its own that waits in between.
+bytes and samples float32 in an HDF5 file) is compared with the plain float32 product of the same
+size, (valid + test, D) @ (D, samples), in TensorFlow or NumPy, whichever is faster. They take
+turns, each in its own process, which waits in between.
 
-Then, on a slice of --slice images, scaled up to all images and sigmas: the published formula, which
-forms the differences of all pairs (here in blocks that fit into memory), and scikit-learn's
-KernelDensity. Then the largest error over every sigma of the grid, against differences in float64:
-ordinary images, exact and near duplicates, samples that are all equal, and two tight clusters.
-Last, how time and memory grow with the number of samples, for --growth-test images and one sigma.
+The next part measures, on --slice images and scaled up to all images and sigmas, the published
+formula, which computes the differences of all pairs (here in blocks that fit into memory), and
+scikit-learn's KernelDensity. Then come the largest errors over all sigmas of the grid, compared
+with differences in float64: for ordinary images, exact and near duplicates, samples that are all
+equal, and two tight clusters. The last part shows how time and memory grow with the number of
+samples, for --growth-test images and one sigma. The target is the time of the product, in 2 GB.
 
 Pictures are smooth fields plus noise. At full size 6 GB of temporary space and 5 GB of memory are
 needed; `--samples 1000 --valid 100 --test 1000 --side 32 --growth 500 1000` takes little.
@@ -40,7 +41,7 @@ DIFFERENCES_BYTES = 250e6  # held at once by the published formula
 
 
 class First:
-    """The first `count` rows of a data set."""
+    """The first `count` rows of an HDF5 data set."""
 
     def __init__(self, rows: h5py.Dataset, count: int):
         self.rows = rows
@@ -51,7 +52,7 @@ class First:
 
 
 def pictures(rng: np.random.Generator, n: int, side: int, noise: float) -> np.ndarray:
-    """Smooth fields of five scales plus noise: float32 (n, side, side, 3) on [-1, 1]."""
+    """Return smooth fields of five scales plus noise: float32 (n, side, side, 3) on [-1, 1]."""
     found = noise * rng.standard_normal((n, side, side, 3), np.float32)
     for cells in (1, 2, 4, 8, 16):
         centres = (np.arange(side) + 0.5) / side * cells - 0.5
@@ -63,7 +64,7 @@ def pictures(rng: np.random.Generator, n: int, side: int, noise: float) -> np.nd
 
 
 def make_file(path: Path, samples: int, valid: int, test: int, side: int) -> None:
-    """`samples` float32, less noisy than images, as those of a VAE; `valid` and `test` bytes."""
+    """Write samples as float32, less noisy than images, like those of a VAE; images as bytes."""
     rng = np.random.default_rng(0)
     with h5py.File(path, "w") as file:
         for name, count, noise in (
@@ -81,7 +82,7 @@ def make_file(path: Path, samples: int, valid: int, test: int, side: int) -> Non
 
 
 def work(connection: Connection, one_turn: Callable[[], Any]) -> None:
-    """The worker's side of a Worker: a result a turn."""
+    """The process of a Worker: send one result per turn."""
     connection.send("ready")
     while connection.recv() == "go":
         connection.send(one_turn())
@@ -101,7 +102,7 @@ def seconds_of(action: Callable[[], Any]) -> float:
 
 
 def product(connection: Connection, library: str, n: int, m: int, dimension: int) -> None:
-    """Seconds of (n, dimension) @ (dimension, m) in float32."""
+    """Measure seconds of (n, dimension) @ (dimension, m) in float32."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n, dimension), np.float32)
     s = rng.standard_normal((m, dimension), np.float32)
@@ -118,7 +119,7 @@ def product(connection: Connection, library: str, n: int, m: int, dimension: int
 
 
 def protocol(connection: Connection, path: Path, samples: int, valid: int, test: int) -> None:
-    """The whole score: seconds, the most memory the process has had, and what came out."""
+    """Measure the complete score: seconds, peak memory of the process, and the result."""
     set_up()
     from svae.scores.parzen_window import score, sigma_grid
 
@@ -146,7 +147,7 @@ def protocol(connection: Connection, path: Path, samples: int, valid: int, test:
 
 
 def growth(connection: Connection, path: Path, samples: int, test: int) -> None:
-    """One sigma, as it is for the test images: seconds and the most memory."""
+    """Measure one sigma, as for the test images: seconds and peak memory."""
     set_up()
     from svae.scores.kernel_density import log_likelihoods
 
@@ -160,7 +161,7 @@ def growth(connection: Connection, path: Path, samples: int, test: int) -> None:
 
 
 def published(connection: Connection, path: Path, samples: int, count: int) -> None:
-    """Seconds an image and sigma of the published formula: differences of all pairs."""
+    """Measure seconds per image and sigma of the published formula: differences of all pairs."""
     set_up()
     import tensorflow as tf
 
@@ -182,7 +183,7 @@ def published(connection: Connection, path: Path, samples: int, count: int) -> N
 
 
 def scikit_learn(connection: Connection, path: Path, samples: int, count: int) -> None:
-    """Seconds an image and sigma of KernelDensity, once it is fitted."""
+    """Measure seconds per image and sigma of KernelDensity, after fitting."""
     from sklearn.neighbors import KernelDensity
 
     with h5py.File(path) as file:
@@ -192,7 +193,7 @@ def scikit_learn(connection: Connection, path: Path, samples: int, count: int) -
 
 
 def errors(connection: Connection, path: Path, samples: int, count: int) -> None:
-    """By case, the largest difference to brute force over `count` images and all sigmas."""
+    """Return, by case, the largest difference from brute force over `count` images, all sigmas."""
     set_up()
     from svae.scores.kernel_density import log_likelihoods
     from svae.scores.parzen_window import sigma_grid
@@ -212,13 +213,13 @@ def errors(connection: Connection, path: Path, samples: int, count: int) -> None
 
     few = count // 4 + 1
     copies = np.concatenate([drawn[:few], *(near(drawn[:few], e) for e in (1e-4, 1e-3, 1e-2))])
-    beside = drawn.copy()
-    beside[: 3 * count : 3] = near(test, 1e-3)[: len(beside[: 3 * count : 3])]
-    beside[1 : 3 * count : 3] = test[: len(beside[1 : 3 * count : 3])]
+    near_test = drawn.copy()
+    near_test[: 3 * count : 3] = near(test, 1e-3)[: len(near_test[: 3 * count : 3])]
+    near_test[1 : 3 * count : 3] = test[: len(near_test[1 : 3 * count : 3])]
     cases = {
         "ordinary": (images, drawn),
         "images that are (nearly) samples": (copies[:count], drawn),
-        "samples (nearly) test images": (images, beside),
+        "samples (nearly) test images": (images, near_test),
         "samples around one": (images, near(np.broadcast_to(drawn[:1], drawn.shape), 0.1)),
         "samples all equal": (images, np.broadcast_to(drawn[:1], drawn.shape).copy()),
         "two clusters of equal samples": (test, clusters(0)),
@@ -250,7 +251,7 @@ def errors(connection: Connection, path: Path, samples: int, count: int) -> None
 
 
 def once(target: Callable[..., None], *arguments: Any) -> Any:
-    """One turn in a process of its own."""
+    """Take one turn in a separate process."""
     worker = Worker(target, *arguments)
     result = worker.turn()
     worker.end()
@@ -258,7 +259,7 @@ def once(target: Callable[..., None], *arguments: Any) -> Any:
 
 
 def measure(path: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Products and protocol by turns; ratios are medians over the rounds."""
+    """Measure products and protocol in turns; ratios are medians over the rounds."""
     n, m, dimension = options.valid + options.test, options.samples, 3 * options.side**2
     whole = Worker(protocol, path, m, options.valid, options.test)
     products = {name: Worker(product, name, n, m, dimension) for name in ("tensorflow", "numpy")}

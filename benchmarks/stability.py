@@ -1,13 +1,13 @@
-"""Do trainings end well? Tables and a figure of finished runs, as docs/training.md shows them.
+"""Makes the tables and the figure of finished runs in docs/training.md.
 
     python benchmarks/stability.py TARGET STORE LABEL=RUNS [LABEL=RUNS ...]
 
-STORE is the data set's h5 store, each RUNS a folder of runs of it such as runs/celeba, trained with
-settings that LABEL names. Writes TARGET_runs.csv, a line per run: objective of each split, the
-largest ratio of an epoch's objective to the best before it, the last epoch's to the best, shares of
-saturated pixels, active maps, KL median and largest; TARGET_layers.csv, the largest activation
-after each layer of the decoder, of validation images and of prior samples; and TARGET.png: the
-validation objective by epoch, and these activations by layer.
+STORE is the h5 store of the data set. Each RUNS is a folder of its runs, such as runs/celeba, and
+LABEL names their settings. Writes TARGET_runs.csv, one line per run: objective of each split, the
+largest ratio of an epoch's objective to the best before it, the ratio of the last to the best,
+shares of saturated pixels, active maps, median and largest KL; TARGET_layers.csv, the largest
+activation after each decoder layer, for validation images and for prior samples; and TARGET.png:
+the validation objective by epoch, and these activations by layer.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from svae.training.run_folder import RunFolder
 from svae.training.terms import Evaluator
 
 IMAGES = 500  # validation images, and prior samples
-# Of runs that were trained before there were these settings.
+# Settings of runs that were trained before these settings existed.
 PUBLISHED = {
     "low_rank_start": None,
     "log_var_limit": None,
@@ -49,7 +49,7 @@ def model_of(run: RunFolder, record: dict[str, Any]) -> SpatialVAE:
 
 
 def layers_of(model: SpatialVAE, images: np.ndarray) -> list[dict[str, Any]]:
-    """The largest activation after each block of the decoder; the last is what the tanh takes."""
+    """Return the largest activation after each decoder block; the last is the input of tanh."""
     posterior = model.encode(scaled(tf.constant(images)))
     latents = {
         "validation images": model.sample_posterior(posterior, Stream.EVALUATION_LATENTS, 0),
@@ -78,8 +78,11 @@ def layers_of(model: SpatialVAE, images: np.ndarray) -> list[dict[str, Any]]:
 
 
 def reach_of(model: SpatialVAE, images: np.ndarray) -> np.ndarray:
-    """How far one step of Adam can move an encoder output of each image: rate times the sum of its
-    absolute features, if the signs of the weights' steps are those of the features."""
+    """Return how far one step of Adam can move an encoder output of each image.
+
+    It is the rate times the sum of the absolute features, if the signs of the weights' steps equal
+    those of the features.
+    """
     p = model.padding
     x = scaled(tf.constant(images))
     x = tf.pad(x, [[0, 0], [p, p], [p, p], [0, 0]], constant_values=-1.0)
@@ -89,7 +92,7 @@ def reach_of(model: SpatialVAE, images: np.ndarray) -> np.ndarray:
 
 
 def course(records: list[dict[str, Any]], dimension: int) -> dict[str, float]:
-    """How the objective went; the first epoch has nothing before it."""
+    """Return ratios of the objective by epoch to its best; the first epoch has no ratio."""
     found = {}
     for split in ("train", "valid"):
         values = [history.objectives(record, dimension)[split] for record in records]
@@ -151,7 +154,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def draw(path: Path, curves: dict[tuple[str, str, int], list[float]], layers: list[dict]) -> None:
-    """Curves that leave the panel are marked at its top with their largest value."""
+    """Draw the figure; curves above the panel are marked at its top with their largest value."""
     labels = list(dict.fromkeys(label for label, _, _ in curves))
     variants = sorted({variant for _, variant, _ in curves})
     colours = {variant: f"C{i}" for i, variant in enumerate(variants)}
@@ -181,10 +184,10 @@ def draw(path: Path, curves: dict[tuple[str, str, int], list[float]], layers: li
             key = (label, variant, seed, "validation images")
             names = ("label", "variant", "seed", "of")
             found = [row["largest"] for row in layers if tuple(row[n] for n in names) == key]
-            # The vanilla stem has one layer more in front.
+            # The vanilla stem has one more layer at the start.
             bottom.plot(range(-len(found), 0), found, "o-", ms=3, **style)
         top.set(title=label, ylim=limits, yscale="log", xlabel="epoch")
-        bottom.set(yscale="log", xlabel="decoder layer; -1: what the tanh is taken of")
+        bottom.set(yscale="log", xlabel="decoder layer; -1: input of tanh")
         bottom.axhline(4, color="grey", lw=0.8, ls=":")
         for axis in (top, bottom):
             axis.grid(alpha=0.3, which="both")

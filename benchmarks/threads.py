@@ -1,9 +1,9 @@
-"""Are two single-threaded trainings side by side faster than two in turn with two threads each?
+"""Compares two single-threaded trainings in parallel with two in turn on two threads each.
 
     python benchmarks/threads.py [--rounds 3] [--steps 60]
 
-Trains low_rank on 32x32x3 noise in processes of their own, both ways in turn, and prints the images
-per second of both and their ratio, round by round. Start-up and tracing are not counted.
+Trains low_rank on 32x32x3 noise in separate processes, alternating between the two ways, and prints
+the images per second of both and their ratio, round by round. Start-up and tracing do not count.
 """
 
 import argparse
@@ -37,7 +37,7 @@ print("done", flush=True)
 
 
 def images_per_second(threads: int, together: int, turns: int, steps: int) -> float:
-    """`turns` times `together` trainings at once, each of `steps` batches of 100."""
+    """Run, `turns` times, `together` trainings at once, each of `steps` batches of 100."""
     seconds = 0.0
     for _ in range(turns):
         command = [sys.executable, "-c", WORKER, str(threads), str(steps)]
@@ -68,10 +68,10 @@ def main() -> None:
     arguments = parser.parse_args()
     ratios = []
     for _ in range(arguments.rounds):
-        beside = images_per_second(1, together=2, turns=1, steps=arguments.steps)
+        parallel = images_per_second(1, together=2, turns=1, steps=arguments.steps)
         in_turn = images_per_second(2, together=1, turns=2, steps=arguments.steps)
-        ratios.append(beside / in_turn)
-        print(f"side by side {beside:.0f} images/s, in turn {in_turn:.0f} images/s", flush=True)
+        ratios.append(parallel / in_turn)
+        print(f"side by side {parallel:.0f} images/s, in turn {in_turn:.0f} images/s", flush=True)
     print(json.dumps({"ratio_side_by_side_to_in_turn": statistics.median(ratios)}))
 
 

@@ -1,10 +1,10 @@
-"""SpatialVAE's training step in PyTorch, for benchmarks/train.py, which runs this script.
+"""The training step of SpatialVAE in PyTorch; benchmarks/train.py runs this script.
 
     python torch_vae.py MODEL.npz eager|compiled|losses STEPS DESCRIPTOR
 
-Everything is mirrored, up-down and left-right: then TensorFlow's SAME padding, which puts the odd
-pixel behind, is PyTorch's, which puts it in front, and the model needs no padding of its own. The
-kernels and the images are mirrored beforehand; the latents, which are small, in each step.
+Everything is mirrored vertically and horizontally. TensorFlow's SAME padding, with the odd pixel at
+the end, then equals PyTorch's, with the odd pixel at the start, so no explicit padding is needed.
+Kernels and images are mirrored in advance; the latents, which are small, in each step.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ class Block(nn.Module):
 
 
 class SpatialVAE(nn.Module):
-    """`plan`: the model's numbers and its blocks, [inputs, filters, kernel, stride, padding]."""
+    """`plan`: the model's sizes, and its blocks as [inputs, filters, kernel, stride, padding]."""
 
     def __init__(self, plan: dict):
         super().__init__()
@@ -44,7 +44,7 @@ class SpatialVAE(nn.Module):
         for inputs, filters, kernel, stride, padding in plan["encoder"]:
             same = padding == "same"
             pad = kernel // 2 if same else 0
-            # What VALID leaves over at the end is in front here.
+            # The pixels that VALID ignores at the end are at the start here.
             crop = 0 if same else (side - kernel) % stride
             convolution = nn.Conv2d(inputs, filters, kernel, stride, pad, bias=False)
             self.encoder.append(Block(convolution, nn.ELU(), crop))
@@ -60,7 +60,7 @@ class SpatialVAE(nn.Module):
         self.decoder[-1].activation = nn.Tanh()
 
     def load(self, weights: dict[str, np.ndarray]) -> None:
-        """From Keras' layouts: (height, width, in, out), transposed (height, width, out, in)."""
+        """Load Keras' layouts: (height, width, in, out), transposed (height, width, out, in)."""
         with torch.no_grad():
             for part in ("encoder", "decoder"):
                 for index, block in enumerate(getattr(self, part)):
@@ -91,7 +91,7 @@ class SpatialVAE(nn.Module):
         return loc, rows[:, :, None] + columns[:, None]
 
     def forward(self, images: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """SSE + w KL of uint8 images (batch, height, width, channel)."""
+        """Return SSE + w KL of uint8 images (batch, height, width, channel)."""
         x = images.permute(0, 3, 1, 2).float() / 127.5 - 1  # in the channels_last format
         features = self.encoder(x).permute(0, 2, 3, 1).flatten(1)
         features = functional.dropout(features, self.plan["dropout"])

@@ -1,17 +1,17 @@
-"""Is a training as fast as the same model in PyTorch, and does it wait for its store?
+"""Compares the speed of training with PyTorch and Keras, and from a store with from memory.
 
     python benchmarks/train.py [--torch-python PATH] [--images 10000] [--memory-mb 50]
                                [--rounds 8] [--steps 10]
 
-low_rank (N = 64, d = 3) on 64x64x3 noise, batch 100, float32, all cores, in images per second: this
-project's training step from a store that fits into the feed's memory, from the same store with a
-feed that may only take --memory-mb, and from one batch in memory; PyTorch, eager and compiled,
-channels_last, from one batch in memory; and Keras' layers and `fit`, from one batch in memory. Then
-every variant of config.yaml, one after the other, as the workflow runs them: the time of an equal
-number of steps of each, this project's from the store, PyTorch's in the faster of its two ways.
-Start-up, tracing and compilation are counted on neither side. All take turns, each in a process of
-its own that waits in between. Before that, both sides train 100 steps from the same weights on the
-same images and noise, without dropout: how far their losses are apart in the end.
+Measures images per second of low_rank (N = 64, d = 3) on 64x64x3 noise, batch 100, float32, all
+cores: this project's training step from a store that fits into the feed's memory, from the same
+store with a feed limited to --memory-mb, and from one batch in memory; PyTorch, eager and compiled,
+channels_last, from one batch in memory; and Keras layers with `fit`, from one batch in memory. Then
+it measures every variant of config.yaml, one after the other, as the workflow runs them: the time
+for an equal number of steps, this project's from the store, PyTorch's in the faster of its two
+modes. Start-up, tracing and compilation do not count on either side. All take turns, each in its
+own process, which waits in between. First of all, both sides train 100 steps from the same weights
+on the same images and noise, without dropout, and the difference of their final losses is reported.
 
 At full size: --images 202599 --memory-mb 500 --steps 220 (2.5 GB of temporary space).
 """
@@ -43,7 +43,7 @@ STEPS_COMPARED = 100
 
 
 def variants() -> dict[str, TrainingSettings]:
-    """Those of config.yaml, for 64x64x3, on all cores."""
+    """Return the variants of config.yaml, for 64x64x3, on all cores."""
     raw = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
     raw |= {"dataset": "celeba", "sources": {}}
     found = resolve(raw, ROOT).variants
@@ -54,7 +54,7 @@ def variants() -> dict[str, TrainingSettings]:
 
 
 def waves(n: int) -> np.ndarray:
-    """Smooth images that a model can learn, uint8 (n, batch, *SHAPE)."""
+    """Return smooth images that a model can learn, uint8 (n, batch, *SHAPE)."""
     rng = np.random.default_rng(1)
     down, right, phase = rng.uniform(0, 0.5, (3, n, BATCH, 1, 1, SHAPE[2]))
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]][..., None]
@@ -62,7 +62,7 @@ def waves(n: int) -> np.ndarray:
 
 
 def prepare(connection: Connection, path: Path, settings: TrainingSettings) -> None:
-    """Write what PyTorch starts from: geometry, weights, images and noise; send our own losses."""
+    """Write PyTorch's inputs: geometry, weights, images and noise; send our own losses."""
     from svae.jobs import devices
 
     devices.set_up(None, settings.threads)
@@ -113,7 +113,7 @@ def prepare(connection: Connection, path: Path, settings: TrainingSettings) -> N
 
 
 def keras_fit(connection: Connection, steps: int) -> None:
-    """The same model of plain Keras layers, low_rank, by `fit`, with TensorFlow as it starts."""
+    """Train the same low_rank model with Keras layers and `fit`, in TensorFlow's defaults."""
     import keras
     import tensorflow as tf
     from keras import layers
@@ -158,13 +158,13 @@ def keras_fit(connection: Connection, steps: int) -> None:
     batches = tf.data.Dataset.from_tensors((images / 127.5 - 1).astype(np.float32))
     batches = batches.map(lambda x: (x, x)).cache().repeat()
     turns = Turns(connection, 5, steps)
-    behind = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: turns())
+    after_batch = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: turns())
     with contextlib.suppress(Ended):
-        model.fit(batches, steps_per_epoch=ENDLESS, verbose=0, callbacks=[behind])
+        model.fit(batches, steps_per_epoch=ENDLESS, verbose=0, callbacks=[after_batch])
 
 
 def measure(workers: dict[str, Worker], rounds: int) -> dict[str, list[float]]:
-    """Images per second of each, turn by turn; then the processes end."""
+    """Return the images per second of each worker, turn by turn; then end the processes."""
     rates: dict[str, list[float]] = {name: [] for name in workers}
     names = list(workers)
     for turn in range(rounds):
@@ -177,12 +177,12 @@ def measure(workers: dict[str, Worker], rounds: int) -> dict[str, list[float]]:
 
 
 def ratio(rates: dict[str, list[float]], name: str, other: str) -> float:
-    """The median over the rounds, in each of which both met much the same machine."""
+    """Return the median ratio over the rounds; within a round both had similar conditions."""
     return statistics.median(a / b for a, b in zip(rates[name], rates[other], strict=True))
 
 
 def find_torch(given: str | None) -> str:
-    """An interpreter that can import torch."""
+    """Return an interpreter that can import torch."""
     if given is None and importlib.util.find_spec("torch"):
         return sys.executable
     command = [given or sys.executable, "-c", "import numpy, torch"]
@@ -190,8 +190,8 @@ def find_torch(given: str | None) -> str:
         if given and subprocess.run(command, capture_output=True).returncode == 0:
             return given
     raise SystemExit(
-        f"{given or sys.executable} cannot import torch and numpy, which this benchmark compares "
-        f"with. Make an environment of its own:\n"
+        f"{given or sys.executable} cannot import torch and numpy, which this benchmark needs for "
+        f"the comparison. Make a separate environment:\n"
         f"  python3 -m venv torchvenv\n"
         f"  torchvenv/bin/pip install torch==2.13.0 numpy "
         f"--extra-index-url https://download.pytorch.org/whl/cpu\n"
@@ -201,7 +201,7 @@ def find_torch(given: str | None) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--torch-python", help="an interpreter that has torch and numpy")
+    parser.add_argument("--torch-python", help="an interpreter with torch and numpy")
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--memory-mb", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=8)
@@ -242,7 +242,7 @@ def main() -> None:
         )
         medians = {name: statistics.median(values) for name, values in rates.items()}
         best = max("torch_eager", "torch_compiled", key=medians.get)
-        # Over all turns: in a median, turns without a new window would hide those with one.
+        # The mean over all turns: a median would hide the turns that read a new window.
         total = {name: statistics.harmonic_mean(values) for name, values in rates.items()}
         costs = {name: 1 - total[name] / total["constant"] for name in ("fits", "windows")}
 

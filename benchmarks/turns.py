@@ -1,7 +1,7 @@
-"""Processes that take turns, so that a machine whose speed wanders treats them alike.
+"""Processes that take turns, so that changes in the machine's speed affect them equally.
 
-Each waits while another works. Nothing here needs more than Python: a process may be of another
-interpreter (see Script).
+Each waits while another works. Only the standard library is used, because a process may run in
+another interpreter (see Script).
 """
 
 import multiprocessing
@@ -16,13 +16,13 @@ BATCH = 100  # images
 
 
 def peak_mb() -> float:
-    """The most memory that this process has had, in MB."""
+    """Return the peak memory of this process in MB."""
     line = next(x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x)
     return int(line.split()[1]) * 1024 / 1e6
 
 
 class Worker:
-    """A process of `target`(connection, *arguments) that works when told to, and says how fast."""
+    """A process of `target`(connection, *arguments) that works on request and reports its speed."""
 
     def __init__(self, target: Callable[..., None], *arguments: Any):
         context = multiprocessing.get_context("spawn")
@@ -33,12 +33,12 @@ class Worker:
         self.connection.recv()  # ready
 
     def turn(self) -> Any:
-        """Images per second, or what else the process sends."""
+        """Start a turn; return images per second, or whatever else the process sends."""
         self.connection.send("go")
         return self.connection.recv()
 
     def end(self) -> float:
-        """The growth of its memory since it was ready, in MB."""
+        """End the process; return the growth of its memory since it was ready, in MB."""
         self.connection.send("end")
         growth = self.connection.recv()
         self.process.join()
@@ -46,7 +46,7 @@ class Worker:
 
 
 class Script(Worker):
-    """The same in a script of another interpreter, which gets the connection's descriptor last."""
+    """The same for a command, whose last argument is the descriptor of the connection."""
 
     def __init__(self, *command: Any):
         self.connection, other = multiprocessing.Pipe()
@@ -63,7 +63,7 @@ class Ended(Exception):
 
 
 class Turns:
-    """The worker's side: called behind every batch, it waits where a turn ends."""
+    """The worker's side: called after every batch, it waits at the end of a turn."""
 
     def __init__(self, connection: Connection, warm_up: int, batches: int):
         self.connection, self.left, self.batches = connection, warm_up, batches

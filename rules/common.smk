@@ -1,4 +1,4 @@
-# The configuration, read and checked before any rule, and the helpers of the rules.
+# The configuration, read and checked before any rule, and helpers of the rules.
 
 import re
 import sys
@@ -15,19 +15,15 @@ from svae.jobs.fingerprint import fingerprint
 from svae.scores.registry import scores
 from svae.scores.score import OPENED_BY
 
-# Snakemake imports pandas, where it is installed, to look for tables among the params of a rule,
-# which costs more than all that this file does; there are none.
-sys.modules.setdefault("pandas", None)
-
 CLONE = Path(workflow.basedir)
 
 
 def or_stop(function, *arguments):
-    """Call a function; a wrong configuration stops Snakemake with its message alone."""
+    """Call a function; a wrong configuration stops Snakemake with a message only."""
     try:
         return function(*arguments)
     except UserError as error:
-        files = f" ({', '.join(map(str, workflow.configfiles))})" if workflow.configfiles else ""
+        files = f" ({', '.join(map(str, config_files()))})" if config_files() else ""
         sys.exit(f"Error in the configuration{files}:\n{error}")
 
 
@@ -42,34 +38,34 @@ JOB = f"{DATASET}_{{variant}}_seed-{{seed}}"
 BASELINES = f"runs/{DATASET}/baselines"
 SPECTRUM = f"{BASELINES}/spectrum.npz"
 FETCHED = {source.name: source for source in CONFIG.sources.values() if source.path is None}
-# Where the files of the data set are, or will be once they are fetched, by role.
+# Where the files of the data set are, or will be after their download, by role.
 RAW = {
     role: source.path or f"data/raw/{DATASET}/{source.name}"
     for role, source in CONFIG.sources.items()
 }
-# A folder is no input, since its own time does not tell what happens inside; its listing does.
+# A folder is not an input, because its time does not show changes inside; its listing does.
 LISTINGS = {role: folder_listing(path) for role, path in RAW.items() if Path(path).is_dir()}
-# On a cluster the GPUs of the machine that submits the jobs mean nothing.
-HERE = workflow.resource_settings.nodes is None and not workflow.remote_exec
+# On a cluster, the GPUs of the submitting machine are irrelevant.
+HERE = jobs_run_here()
 GPUS = visible_gpus() if HERE and CONFIG.device != "cpu" else []
 ON_GPU = CONFIG.device == "gpu" or bool(GPUS)
 
-# On a machine with GPUs one training takes one; elsewhere nothing is serialised.
-if GPUS and "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", len(GPUS))
+# On a machine with GPUs, one training takes one GPU; elsewhere there is no such limit.
+if GPUS:
+    limit_resource("gpu", len(GPUS))
 
 
 wildcard_constraints:
     variant="|".join(CONFIG.variants),
     seed="|".join(map(str, CONFIG.seeds)),
     score="|".join(SCORES),
-    # Nothing else in the folder of fetched files is ours to make or to delete.
+    # Jobs make and delete only these files in the folder of downloaded files.
     file="|".join(map(re.escape, FETCHED)) or "(?!)",
 
 
 def addresses(wildcards, threads):
-    """Where to fetch a file, and how. It asks for the threads only because Snakemake leaves such
-    parameters out of what makes a file stale: nothing is fetched twice for a new mirror."""
+    """Where and how to download a file. The argument `threads` is there only because Snakemake does
+    not compare such params, so that a new mirror causes no second download."""
     source = FETCHED[wildcards.file]
     return {
         "urls": source.urls,
@@ -80,8 +76,8 @@ def addresses(wildcards, threads):
 
 
 def to_verify(wildcards, threads):
-    """What `verify` is told of the fetched files, by role; not stale by it either, since another
-    file is an error or has another checksum."""
+    """What `verify` needs to know about the downloaded files, by role. Never makes an output stale,
+    because a different file is an error or has a different checksum."""
     return {
         source.role: {
             "known_hash": source.known_hash,
@@ -97,12 +93,12 @@ def training(wildcards):
 
 
 def threads(wildcards):
-    """TensorFlow threads of a job of one variant."""
+    """TensorFlow threads of a job for one variant."""
     return CONFIG.variants[wildcards.variant].threads
 
 
 def cores(wildcards):
-    """What Snakemake counts for such a job."""
+    """Cores that Snakemake counts for such a job."""
     return 1 if ON_GPU else threads(wildcards)
 
 
@@ -111,35 +107,35 @@ def seed(wildcards):
 
 
 def services(wildcards, threads):
-    """What makes no training stale, since it decides nothing of the result."""
+    """Settings that never make a training stale, because they do not affect the result."""
     return asdict(CONFIG.services)
 
 
 def threads_of_spectrum(wildcards, threads):
-    """Nor does this: another number changes last digits of what runs are compared with."""
+    """Never makes an output stale: it affects only last digits of what runs are compared with."""
     return CONFIG.threads
 
 
 def device(wildcards, threads):
-    """Nor does this: results of a CPU and of a GPU differ in last digits alone."""
+    """Never makes an output stale: results of CPU and GPU differ only in the last digits."""
     return CONFIG.device
 
 
 def every(pattern):
-    """One file a run, in the order of the configuration: variant by variant, all seeds of each."""
+    """One file per run, in the order of the configuration: by variant, then by seed."""
     return expand(pattern, variant=CONFIG.variants, seed=CONFIG.seeds)
 
 
 def first(pattern):
-    """One file a variant: that of its first seed, which the pictures show."""
+    """One file per variant: that of its first seed, which the pictures show."""
     return expand(pattern, variant=CONFIG.variants, seed=CONFIG.seeds[0])
 
 
 def compared(pattern):
-    """The files of the runs that the comparison figure shows: of all seeds, or of the first."""
+    """The files of the runs in the comparison figure: of all seeds, or of the first."""
     return every(pattern) if CONFIG.figure.seeds == "all" else first(pattern)
 
 
 def shown(path, category, caption=None):
-    """An output that `snakemake --report` shows, with the caption of its name or of `caption`."""
+    """An output shown by `snakemake --report`, with the caption of its name or of `caption`."""
     return report(path, caption=f"captions/{caption or Path(path).stem}.rst", category=category)

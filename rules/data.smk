@@ -1,5 +1,5 @@
-# Marked as an update, a file that is there already, put by hand or fetched before, is checked and
-# kept: Snakemake would else delete it before the job.
+# `update`, so that Snakemake does not delete an existing file before the job: a file that was put
+# there by hand or downloaded before is checked and kept.
 rule fetch:
     output:
         update(f"data/raw/{DATASET}/{{file}}"),
@@ -31,7 +31,7 @@ rule convert:
         sha256={role: source.sha256 for role, source in CONFIG.sources.items() if source.sha256},
         to_verify=to_verify,
         settings=asdict(CONFIG.conversion),
-        published={  # what of sources.yaml decides the store
+        published={  # the part of sources.yaml that determines the store
             "title": CONFIG.dataset.title,
             "padding": CONFIG.dataset.padding,
             "files": [
@@ -49,7 +49,7 @@ rule convert:
         "../scripts/convert.py"
 
 
-# To be looked at before training: it shows a wrong crop at once.
+# Look at it before training: it shows a wrong crop at once.
 rule contact_sheet:
     input:
         data=f"data/{DATASET}.h5",

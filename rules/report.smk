@@ -1,5 +1,5 @@
 def study(*names):
-    """The files of all runs that tables, page and charts are made of, with these scores."""
+    """The files of all runs from which tables, page and charts are made, with these scores."""
     return {
         "records": every(f"{RUN}/run.json"),
         **{f"score_{name}": every(f"{RUN}/scores/{name}.json") for name in names},
@@ -36,7 +36,7 @@ rule comparison:
         "../scripts/comparison.py"
 
 
-# The pictures of the models of each variant's first seed.
+# Pictures from the model of each variant's first seed.
 rule grids:
     input:
         pictures=first(f"{RUN}/pictures.h5"),
@@ -56,7 +56,7 @@ rule grids:
         "../scripts/grids.py"
 
 
-# The histories lie beside the records, and are as old.
+# The histories are next to the records, and have the same age.
 rule training_curves:
     input:
         records=first(f"{RUN}/run.json"),

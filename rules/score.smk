@@ -61,7 +61,7 @@ rule score:
         "../scripts/score.py"
 
 
-# Scores stay with their runs, so that another data set and back again costs a copy.
+# Scores stay with their runs, so that changing the data set and back costs only a copy.
 rule result:
     input:
         lambda wildcards: expand(
@@ -102,7 +102,7 @@ rule examples:
         "../scripts/examples.py"
 
 
-# Scores that need no network: training images, centroids, blur and a Gaussian in place of samples.
+# Scores without a network: training images, centroids, blur and a Gaussian instead of samples.
 rule baselines:
     input:
         data=f"data/{DATASET}.h5",

@@ -1,12 +1,12 @@
-# Before the first job, so that nothing is fetched and converted for trainings that cannot be.
+# Before the first job, so that nothing is downloaded or converted for trainings that cannot run.
 onstart:
     if CONFIG.device == "gpu" and HERE and not GPUS:
-        if any("gpu" in job.rule.resources for job in workflow.dag.needrun_jobs()):
+        if any_job_uses("gpu"):
             sys.exit(f"Error in the configuration: {no_gpu()}")
 
 
-# What a training shows and says, what becomes of other runs, and nothing that it is decided by: an
-# edit of these retrains nothing.
+# Modules that a training imports but that do not affect its result (logging, warnings, other runs):
+# an edit of these retrains nothing.
 BESIDE_TRAINING = (
     "svae.training.tensorboard",
     "svae.training.diagnosis",
@@ -16,7 +16,7 @@ BESIDE_TRAINING = (
 )
 
 
-# What a linear VAE would reach, without a network: trainings that end far from it warn.
+# What a linear VAE would reach, without a network; trainings that end far from it warn.
 rule spectrum:
     input:
         data=f"data/{DATASET}.h5",
@@ -41,11 +41,11 @@ rule spectrum:
 
 
 # Only run.json is declared: Snakemake deletes the outputs of a job before it starts and when it
-# fails, and the weights, history and checkpoints of a run must outlive both. A run of other settings
-# moves to set-aside/, and comes back from there.
-# The spectrum decides nothing but what a run is compared with and warned of: the job runs again after
-# a newer one, but takes no step. As an ancient input it would not, and worse: Snakemake plans no job
-# by its changed params while an ancient input of it is being made.
+# fails, and the weights, history and checkpoints of a run must survive both. A run of other settings
+# moves to set-aside/, and returns from there.
+# The spectrum affects only comparisons and warnings: after a newer one the job runs again, but takes
+# no training step. With an ancient input it would not run again; worse, Snakemake does not plan a
+# job for changed params while an ancient input of the job is being made.
 rule train:
     input:
         data=f"data/{DATASET}.h5",

@@ -34,7 +34,6 @@ with (
         seed=snakemake.params.seed,
         code=snakemake.params.code,
         device=device,
-        lock_folder=Path(snakemake.log[0]).parent,
         aside_folder=folder_for(folder),
         spectrum=Path(snakemake.input.spectrum),
     )

@@ -65,10 +65,8 @@ class Stream(enum.IntEnum):
     """Places of the neighbourhoods [level]."""
     WASSERSTEIN_DIRECTIONS = 14
     """Directions of the projections [level]."""
-    MEMORISATION_TRAIN = 15
-    """Training images that samples are compared with."""
     MEMORISATION_HELD_OUT = 16
-    """Held-out images that samples are compared with."""
+    """Test images that count as held out; the others are the control."""
 
     # Scores of a data set, and the linear VAE.
     FITTED_IMAGES = 17

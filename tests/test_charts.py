@@ -127,7 +127,7 @@ def test_sigma_curves_show_every_value(count, seeds):
             if not index:
                 styles.add((curve.get_marker(), str(curve._dash_pattern), curve.get_color()))
     assert not list(lines) and len(styles) == count
-    names = [*choices, "sigma taken"]
+    names = [*choices, "chosen sigma"]
     assert legend_of(figure) == (names if seeds == 1 else [*names[:-1], "further seeds", names[-1]])
     (axes,) = figure.axes
     assert axes.get_xscale() == "log" and "nats per image" in axes.get_ylabel()
@@ -142,7 +142,7 @@ def test_low_scores_do_not_squash_the_maxima():
     low, high = axes.get_ylim()
     assert min(map(min, values)) < low < min(tops) and max(tops) < high
     assert max(tops) - min(tops) > 0.02 * (high - low)
-    assert axes.get_xlabel().endswith("lower values lie below the frame")
+    assert axes.get_xlabel().endswith("lower values are cut off")
     flat = {"a": [SigmaChoice(SIGMAS, np.linspace(-9, -8, 10).tolist(), 1.0, True)]}
     (axes,) = figure_of("sigma_curves", [flat]).axes
     assert axes.get_ylim()[1] > -8
@@ -153,7 +153,7 @@ def test_a_sigma_between_those_of_the_grid_is_ringed_on_the_curve():
     figure = figure_of("sigma_curves", [{"a": [choice]}])
     ring = lines_of(figure)[1]
     assert (*ring.get_xdata(), *ring.get_ydata()) == pytest.approx((0.8, -5.0))
-    assert legend_of(figure)[-1] == "sigma taken, searched for within the grid"
+    assert legend_of(figure)[-1] == "chosen sigma, refined within the grid"
 
 
 @pytest.mark.parametrize("values", [[-5.0], [-5.0, -5.0]])
@@ -182,7 +182,7 @@ def test_paired_differences_have_a_row_a_pair(count, seeds):
     errors = np.array([pair.standard_error for pair in pairs])
     np.testing.assert_allclose(bars(container)[:, :, 0].T, [values - errors, values + errors])
     labels = [" ".join(label.get_text().split()) for label in axes.get_yticklabels()]
-    assert labels == [f"{pair.first} less {pair.second}" for pair in pairs]
+    assert labels == [f"{pair.first} minus {pair.second}" for pair in pairs]
     low, high = axes.get_ylim()
     assert low > high  # the first pair at the top
     spreads = [other for other in axes.collections if other not in container[2]]
@@ -199,7 +199,7 @@ def test_paired_differences_have_a_row_a_pair(count, seeds):
 def test_one_variant_has_no_pair():
     figure = figure_of("paired_differences", [[]])
     texts = [text.get_text() for text in figure.texts]
-    assert "There is one variant alone, and so no pair to compare." in texts and not figure.axes
+    assert "There is only one variant, so there is no pair to compare." in texts and not figure.axes
     assert_whole_and_apart(figure)
 
 

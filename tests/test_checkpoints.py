@@ -96,7 +96,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_line_in_the_log(tmp_path, ca
         np.testing.assert_array_equal(a, b)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "step-000000006.npz is damaged and passed over" in record.getMessage()
+    assert "step-000000006.npz, which is damaged" in record.getMessage()
 
 
 def test_without_a_whole_one_nothing_is_restored(tmp_path):

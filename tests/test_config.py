@@ -47,9 +47,12 @@ def resolved(text, working=CLONE, base=MINIMAL):
 
 def snakemake(folder, *arguments):
     """A dry run of the clone in a working directory; the exit code and all that it prints."""
-    options = ("-n", "-s", CLONE / "Snakefile", "--directory", folder)
-    done = snakemakes.snakemake([*options, *arguments], folder, os.environ)
+    done = snakemakes.snakemake(dry_run(folder, *arguments), folder, os.environ)
     return done.returncode, done.stdout + done.stderr
+
+
+def dry_run(folder, *arguments):
+    return ["-n", "-s", CLONE / "Snakefile", "--directory", folder, *arguments]
 
 
 # What is refused --------------------------------------------------------------------------------
@@ -630,8 +633,15 @@ def test_what_an_editor_accepts(content, accepted):
 def literal(module, name):
     """The names in a constant of a module that is too heavy to import here."""
     for node in ast.parse((CLONE / "svae" / module).read_text()).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
-            value = node.value
+        match node:
+            case (
+                ast.Assign(targets=[target], value=value)
+                | ast.AnnAssign(target=target, value=value)
+            ):
+                found = ast.unparse(target) == name
+            case _:
+                found = False
+        if found:
             parts = value.keys if isinstance(value, ast.Dict) else value.elts
             return [part.value for part in parts]
     raise AssertionError(f"{module} has no {name}")
@@ -719,6 +729,18 @@ def test_snakemake_stops_at_a_file_that_is_no_configuration(name, tmp_path):
 )
 def test_snakemake_stops_at_a_wrong_command_line(arguments, expected, tmp_path):
     check_message(*snakemake(tmp_path, "--config", *arguments), expected)
+
+
+@pytest.mark.workflow
+def test_a_forked_snakemake_does_what_the_command_does(tmp_path):
+    (tmp_path / "config.yaml").write_text("dataset: coco")
+    arguments = dry_run(tmp_path)
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    started = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    forked = snakemakes.snakemake(arguments, tmp_path, os.environ)
+    assert "dataset is 'coco'" in started.stderr and started.returncode == 1
+    for part in ("returncode", "stdout", "stderr"):
+        assert getattr(forked, part) == getattr(started, part)
 
 
 def planned_runs(code, text):

@@ -35,7 +35,7 @@ def test_large_images_make_fewer_columns(width, columns):
 
 
 REQUIRED = {"dataset": "faces", "padding": 0, "title": "Faces", "split_rule": "all by hash"}
-EVENLY = "\nShown are images at even distances from the first to the last of each split."
+EVENLY = "\nShown are evenly spaced images from the first to the last of each split."
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ EVENLY = "\nShown are images at even distances from the first to the last of eac
             },
             "Faces: 8x6x3 (height x width x channels); crop: 148, size: 64, split: paper, "
             "category: none",
-            "Split rule: all by hash" + EVENLY + "\nBroken images left out: 1,234"
+            "Split rule: all by hash" + EVENLY + "\nBroken images skipped: 1,234"
             "\nThe source files are NOT the official ones.",
             id="everything",
         ),

@@ -73,7 +73,9 @@ def test_a_file_above_the_limit_is_refused(tmp_path, kind, limit, refused):
         ((name, problem),) = found
         assert name == "big" and "100 bytes, more than the 99" in str(problem)
     elif refused:
-        with pytest.raises(UserError, match=r"data: 'big' has 100 bytes, more than the 99"):
+        with pytest.raises(
+            UserError, match=r"data: 'big' has 100 bytes, more than the limit of 99"
+        ):
             list(found)
     else:
         assert list(found) == [("big", bytes(100))]
@@ -95,7 +97,7 @@ def test_an_archive_above_the_limit_is_refused_whatever_is_wanted(tmp_path, kind
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_at_all_is_refused(tmp_path, kind):
     path = pack(tmp_path / "data", {}, kind)
-    with pytest.raises(UserError, match=r"data holds no file at all"):
+    with pytest.raises(UserError, match=r"data contains no files"):
         read_all(path)
 
 
@@ -156,7 +158,7 @@ def test_what_is_no_file_in_a_folder_is_named_if_it_is_wanted(tmp_path):
     assert all(isinstance(content, BrokenImage) for content in found.values())
     assert {name: str(content) for name, content in found.items()} == {
         "broken": "cannot be read (No such file or directory)",
-        "pipe": "no plain file",
+        "pipe": "not a regular file",
     }
 
 
@@ -298,7 +300,7 @@ def refused(place, reader, path, message):
     assert all(np.all(picture.content != b"secret") for picture in pictures)
 
 
-OUTSIDE = "which may lead outside"
+OUTSIDE = "a path that may lead outside"
 BAD_NAMES = [
     "/etc/x.jpg",
     "{outside}/x.jpg",
@@ -320,14 +322,14 @@ def test_names_that_lead_outside(place, reader, name):
     _, kind, contents = READERS[reader]
     name = name.format(outside=place.parent)
     path = pack(place / "archive", {**contents, name: b"evil"}, kind)
-    refused(place, reader, path, rf"archive holds .*{OUTSIDE}")
+    refused(place, reader, path, rf"archive contains .*{OUTSIDE}")
 
 
 @pytest.mark.parametrize("reader", ZIP_READERS)
 def test_a_name_that_two_programs_read_differently(place, reader):
     # Python's zipfile takes the NUL for the end of the name.
     bad = ZipMember("x.jpg\0/../../y.jpg", b"evil")
-    refused(place, reader, write_zip_with(place, reader, bad), rf"archive holds .*{OUTSIDE}")
+    refused(place, reader, write_zip_with(place, reader, bad), rf"archive contains .*{OUTSIDE}")
 
 
 def write_zip_with(place, reader, *added):
@@ -346,10 +348,10 @@ BAD_ZIP_MEMBERS = {
     "pipe": ([ZipMember("x", mode=stat.S_IFIFO)], "is a link or a device"),
     "encrypted": ([ZipMember(FACE, b"?" * 20, flags=0x801)], "is encrypted"),
     "strongly encrypted": ([ZipMember(FACE, b"?" * 20, flags=0x841)], "is encrypted"),
-    "twice": ([ZipMember(FACE, b"1"), ZipMember(FACE, b"2")], "holds '.*000004.jpg' twice"),
+    "twice": ([ZipMember(FACE, b"1"), ZipMember(FACE, b"2")], "contains '.*000004.jpg' twice"),
     "twice in disguise": (
         [ZipMember(FACE, b"1"), ZipMember(f"./{FACE}", b"2")],
-        "holds '.*000004.jpg' twice",
+        "contains '.*000004.jpg' twice",
     ),
     "bzip2": ([ZipMember(FACE, b"?", method=12)], "by a method other than deflate"),
     "lzma": ([ZipMember(FACE, b"?", method=14)], "by a method other than deflate"),
@@ -360,23 +362,23 @@ BAD_ZIP_MEMBERS = {
         f"unpacks to more than {LIMIT} bytes",
     ),
     "4 GiB": ([ZipMember(FACE, b"?", True, size=0xFFFFFFFE)], "unpacks to more than"),
-    "overlap": ([ZipMember(FACE, b"?", offset=0)], "members that overlap"),
+    "overlap": ([ZipMember(FACE, b"?", offset=0)], "overlapping members"),
     "outside the file": ([ZipMember(FACE, b"?", offset=1 << 30)], "cannot be read as a zip"),
     "larger than declared": (
         [ZipMember(FACE, bytes(1000), True, size=10)],
-        "unpacks to more than the 10 bytes that it declares",
+        "unpacks to more than its declared 10 bytes",
     ),
     "larger than declared, with a checksum that fits": (
         [ZipMember(FACE, bytes(1000), True, size=10, crc=zlib.crc32(bytes(10)))],
-        "unpacks to more than the 10 bytes that it declares|Bad CRC-32",
+        "unpacks to more than its declared 10 bytes|Bad CRC-32",
     ),
     "larger than declared, stored, with a checksum that fits": (
         [ZipMember(FACE, bytes(1000), size=10, crc=zlib.crc32(bytes(10)))],
-        "unpacks to more than the 10 bytes that it declares|Bad CRC-32",
+        "unpacks to more than its declared 10 bytes|Bad CRC-32",
     ),
     "smaller than declared": (
         [ZipMember(FACE, bytes(10), True, size=1000)],
-        "unpacks to less than the 1000 bytes that it declares",
+        "unpacks to less than its declared 1000 bytes",
     ),
     "wrong checksum": ([ZipMember(FACE, b"abc", crc=1)], r"cannot be .* \(Bad CRC-32 for file"),
     "not deflated at all": (
@@ -438,14 +440,14 @@ BAD_TAR_MEMBERS = {
         "'x.jpg' is a sparse file",
     ),
     "unknown": ([entry(b"V")], "'x.jpg' is of an unknown type"),
-    "twice": ([entry(tarfile.REGTYPE, b"1")] * 2, "holds 'x.jpg' twice"),
+    "twice": ([entry(tarfile.REGTYPE, b"1")] * 2, "contains 'x.jpg' twice"),
     "twice in disguise": (
         [entry(tarfile.REGTYPE, b"1"), entry(tarfile.REGTYPE, b"2", "./x.jpg")],
-        "holds 'x.jpg' twice",
+        "contains 'x.jpg' twice",
     ),
     "long name outside": (
         [entry(tarfile.REGTYPE, b"1", "a/" * 100 + "../" * 101 + "x.jpg")],
-        "which may lead outside",
+        "a path that may lead outside",
     ),
     "larger than its file": (
         [entry(tarfile.REGTYPE, b"1", size=1 << 16)],
@@ -490,7 +492,7 @@ def test_a_wanted_tar_member_that_claims_too_much_is_refused_unread(place, reade
     member, _ = entry(tarfile.REGTYPE, name=name, size=claimed)
     path = place / "archive"
     path.write_bytes(member.tobuf() + bytes(1024))
-    refused(place, reader, path, f"'{name}' has {claimed} bytes, more than the {64 << 20}")
+    refused(place, reader, path, f"'{name}' has {claimed} bytes, more than the limit of {64 << 20}")
 
 
 NO_ARCHIVES = {
@@ -501,7 +503,7 @@ NO_ARCHIVES = {
     ),
     "text": (b"Not found", "archive cannot be read as a {kind} archive"),
     "noise": (random.Random(0).randbytes(5000), "archive cannot be read as a {kind} archive"),
-    "zeros": (bytes(5000), "archive (cannot be read as a zip archive|holds no file at all)"),
+    "zeros": (bytes(5000), "archive (cannot be read as a zip archive|contains no files)"),
     "JPEG": (b"\xff\xd8\xff\xe0" + bytes(999), "archive cannot be read as a {kind} archive"),
 }
 
@@ -658,7 +660,9 @@ def test_a_checked_zip_is_an_open_zip_file(tmp_path):
         assert opened.namelist() == ["x/", "x/a"]
         info = opened.getinfo("x/a")
         assert zip_content(opened, info, 50) == opened.read("x/a") == b"1" * 50
-        with pytest.raises(UserError, match=r"a\.zip: 'x/a' has 50 bytes, more than the 49"):
+        with pytest.raises(
+            UserError, match=r"a\.zip: 'x/a' has 50 bytes, more than the limit of 49"
+        ):
             zip_content(opened, info, 49)
         assert info.file_size == 50
 

@@ -151,7 +151,7 @@ def test_the_strongest_checksum_is_used(md5, sha256, expected):
 def test_the_catalogue_is_light():
     code = (
         "import sys, svae.datasets.catalogue as c; c.catalogue(); "
-        "print([m for m in ('numpy', 'h5py', 'pooch', 'requests', 'tensorflow', 'PIL') "
+        "print([m for m in ('numpy', 'h5py', 'requests', 'tensorflow', 'PIL') "
         "if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -60,7 +60,7 @@ def test_the_published_code_trains_on_the_first_160000_and_scores_on_what_follow
 def test_the_published_split_needs_more_images(tmp_path, count):
     archive = archives.write_zip(tmp_path / "a.zip", faces(range(1, count + 1)))
     with pytest.raises(
-        UserError, match=rf"a\.zip holds {count} images, but `split: paper`.*160000"
+        UserError, match=rf"a\.zip contains {count} images, but `split: paper`.*160000"
     ):
         read(archive, split="paper")
 
@@ -68,8 +68,8 @@ def test_the_published_split_needs_more_images(tmp_path, count):
 @pytest.mark.parametrize(
     ("there", "listed", "message"),
     [
-        (range(1, 8), range(1, 13), r"a\.zip lacks 5 of the .*partition.txt names.* 000008\.jpg"),
-        (range(2, 13), range(1, 13), r"a\.zip lacks 1 of the .*partition.txt names.* 000001\.jpg"),
+        (range(1, 8), range(1, 13), r"a\.zip lacks 5 of the .*partition.txt lists.* 000008\.jpg"),
+        (range(2, 13), range(1, 13), r"a\.zip lacks 1 of the .*partition.txt lists.* 000001\.jpg"),
         (range(1, 13), range(1, 11), r"partition.txt has no line for 2 of .*a\.zip.* 000011\.jpg"),
         (range(1, 13), range(10, 15), r"a\.zip lacks 2 of the .* 000013\.jpg"),
     ],
@@ -80,7 +80,9 @@ def test_a_partition_of_other_images_is_refused_before_any_is_read(
     archive = archives.write_zip(tmp_path / "a.zip", faces(there))
     partition = write_partition(tmp_path, [f"{number:06d}.jpg 0" for number in listed])
     pictures = celeba.read(Raw({"archive": archive, "partition": partition}, LIMITS))
-    with pytest.raises(UserError, match=rf"{message}: give two files that belong together"):
+    with pytest.raises(
+        UserError, match=rf"{message}: give two complete files that belong together"
+    ):
         next(pictures)
 
 
@@ -93,10 +95,10 @@ def test_a_partition_of_other_images_is_refused_before_any_is_read(
         ([*LINES, "000013.png 0"], "line 13"),
         ([*LINES, "../../1.jpg 0"], "line 13"),
         ([*LINES, "13 0"], "line 13"),
-        ([*LINES[:3], "000002.jpg 0"], r"line 4 names 000002\.jpg a second time"),
+        ([*LINES[:3], "000002.jpg 0"], r"line 4 repeats 000002\.jpg"),
         ([], "it is empty"),
         (["", " "], "it is empty"),
-        (["x" * (1 << 20)], "it has more than 1048576 bytes"),
+        (["x" * (1 << 20)], "it is larger than 1048576 bytes"),
     ],
 )
 def test_what_is_no_partition(tmp_path, lines, problem):
@@ -119,8 +121,11 @@ def test_a_partition_that_is_no_text(tmp_path):
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"holiday.jpg": b"1", "1.jpg": b"2", "a000001.jpg": b"3"}, "holds no image that is calle"),
-        ({"a/000001.jpg": b"1", "b/000001.jpg": b"2"}, r"holds 000001\.jpg twice"),
+        (
+            {"holiday.jpg": b"1", "1.jpg": b"2", "a000001.jpg": b"3"},
+            "contains no image with a name",
+        ),
+        ({"a/000001.jpg": b"1", "b/000001.jpg": b"2"}, r"contains 000001\.jpg twice"),
         ({"000001.jpg": bytes((4 << 20) + 1)}, r"'000001\.jpg' has 4194305 bytes, more than"),
     ],
 )

@@ -77,7 +77,7 @@ def test_the_archive_as_published_has_other_members_too(tmp_path, images):
 def test_batches_in_two_folders_are_refused(tmp_path, images):
     both = archives.cifar_members(*images, folder="x") | archives.cifar_members(*images, folder="y")
     path = archives.write_tar(tmp_path / "a.tar", both, "w")
-    with pytest.raises(UserError, match=r"a\.tar holds data_batch_1\.bin twice"):
+    with pytest.raises(UserError, match=r"a\.tar contains data_batch_1\.bin twice"):
         read(path)
 
 
@@ -106,7 +106,7 @@ def test_a_missing_batch_is_named(tmp_path, images, batch, part):
 
 def test_another_tar_archive_is_refused(tmp_path):
     path = archives.write_tar(tmp_path / "a.tar.gz", {"holiday.jpg": b"..."})
-    with pytest.raises(UserError, match="not a whole CIFAR-10 archive"):
+    with pytest.raises(UserError, match="not a complete CIFAR-10 archive"):
         read(path)
 
 
@@ -133,12 +133,12 @@ def test_an_oversized_batch_is_refused(tmp_path, images):
     [
         (archives.binary_batch, "data_batch_3.bin", bytes(3072), "3072 bytes"),
         (archives.python2_batch, "data_batch_3", b"junk", "pickled arrays"),
-        (archives.python2_batch, "data_batch_3", b"\x80\x02}.", "holds no `data`"),
+        (archives.python2_batch, "data_batch_3", b"\x80\x02}.", "has no entry `data`"),
         (
             archives.python2_batch,
             "data_batch_3",
             archives.python3_batch(archives.numbered_images(1)).replace(b"u1", b"i1"),
-            "holds no `data`",
+            "has no entry `data`",
         ),
     ],
 )

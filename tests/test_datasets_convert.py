@@ -155,16 +155,16 @@ def test_another_file_than_the_checksum_says_is_refused(archive, output, existin
             "cifar10",
             {"archive": "/"},
             {},
-            r"sources\.cifar10\.archive: there is no file /;.*fetched",
+            r"sources\.cifar10\.archive: there is no file /;.*download",
         ),
-        ("cifar10", {}, {}, r"sources\.cifar10\.archive: no file is given"),
-        ("cifar10", {"labels": "x"}, {}, r"sources\.cifar10: .* called labels"),
-        ("mnist_5k", {"archive": "x"}, {}, r"sources\.mnist_5k: .* called archive"),
-        ("mnist_5k", {}, {"sha256": {"archive": "a"}}, r"sources\.mnist_5k: .* called archive"),
-        ("store", {}, {}, r"no data set 'store'; choose one of .*mnist_5k"),
+        ("cifar10", {}, {}, r"sources\.cifar10\.archive: no path is given"),
+        ("cifar10", {"labels": "x"}, {}, r"sources\.cifar10: unknown file labels"),
+        ("mnist_5k", {"archive": "x"}, {}, r"sources\.mnist_5k: unknown file archive"),
+        ("mnist_5k", {}, {"sha256": {"archive": "a"}}, r"sources\.mnist_5k: unknown file archive"),
+        ("store", {}, {}, r"no data set 'store'; use one of .*mnist_5k"),
         ("../cifar10", {}, {}, r"no data set '\.\./cifar10'"),
         ("svhn", {"train": "/absent/a", "test": "/absent/b"}, {}, r"svhn\.train: .* /absent/a"),
-        ("svhn", {"train": __file__}, {}, r"svhn\.test: no file is given"),
+        ("svhn", {"train": __file__}, {}, r"svhn\.test: no path is given"),
         ("images", {"archive": "/absent"}, {}, r"images\.archive: .* /absent; correct the path\.$"),
         (
             "images",
@@ -176,11 +176,11 @@ def test_another_file_than_the_checksum_says_is_refused(archive, output, existin
             "celeba",
             {},
             {"options": {"split": "mine"}},
-            r"conversion\.split: celeba.* official, pap",
+            r"conversion\.split: .* celeba.* official, pap",
         ),
-        ("mnist_5k", {}, {"options": {"split": "paper"}}, r"conversion\.split: .* leaving it out"),
+        ("mnist_5k", {}, {"options": {"split": "paper"}}, r"conversion\.split: .*; remove the key"),
         # This file is no longer needed then; the other one still is.
-        ("celeba", {}, {"options": {"split": "paper"}}, r"celeba\.archive: no file"),
+        ("celeba", {}, {"options": {"split": "paper"}}, r"celeba\.archive: no path"),
     ],
 )
 def test_a_wrong_request_is_explained(output, name, files, settings, message):
@@ -263,9 +263,7 @@ def test_grey_images(output, monkeypatch, digits, crop, size, padding, channels)
 @pytest.mark.parametrize("crop", [-1, 33])
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_crop_that_does_not_fit(archive, output, crop, processes):
-    message = (
-        rf"{archive}: the image train 0 .*conversion\.crop {crop}.* 32x32 pixels; give 1 to 32"
-    )
+    message = rf"{archive}: image train 0 .*conversion\.crop {crop}.* 32x32 pixels; use 1 to 32"
     with pytest.raises(UserError, match=message):
         convert.convert("cifar10", {"archive": archive}, output, crop=crop, processes=processes)
     assert list(output.parent.iterdir()) == []
@@ -277,7 +275,7 @@ def test_images_that_are_not_square(output, archive, monkeypatch):
     monkeypatch.setattr(cifar10, "read", reader_of(splits))
     convert.convert("cifar10", {"archive": archive}, output, crop=4)
     np.testing.assert_array_equal(read_all(output)["test"], wide[:, :, 2:6])
-    with pytest.raises(UserError, match=r"size 4 would distort it, as its 4x8 .*crop"):
+    with pytest.raises(UserError, match=r"size 4 would distort it, because its 4x8 .*crop"):
         convert.convert("cifar10", {"archive": archive}, output, size=4)
 
 
@@ -380,7 +378,7 @@ def damaged(tmp_path_factory):
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_broken_image_stops_the_conversion(damaged, output, processes):
-    message = rf"{damaged}: the image 00007\.png cannot be used: .*`on_broken_image: skip`"
+    message = rf"{damaged}: image 00007\.png cannot be used: .*`on_broken_image: skip`"
     with pytest.raises(UserError, match=message):
         convert.convert("images", {"archive": damaged}, output, **SETTINGS, processes=processes)
     assert list(output.parent.iterdir()) == []
@@ -404,8 +402,8 @@ def test_broken_images_can_be_left_out(damaged, output, reference, processes, ca
         assert store.attributes == attributes
     lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     for name, line in zip(names, lines, strict=False):
-        assert f"image {name} is left out" in line
-    assert len(lines) == 4 and "3 broken images were left out" in lines[-1]
+        assert f"skipped image {name}: " in line
+    assert len(lines) == 4 and "skipped 3 broken images" in lines[-1]
     kept = {image.tobytes() for split in read_all(output).values() for image in split}
     whole = {image.tobytes() for split in reference.values() for image in split}
     assert kept <= whole
@@ -420,13 +418,15 @@ def test_many_broken_images_have_few_lines(tmp_path, output, caplog):
     lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(lines) == 11 and "30 broken images" in lines[-1]
     all_broken = write_zip(tmp_path / "all.zip", 40, dict.fromkeys(range(40), b"no image"))
-    with pytest.raises(UserError, match=r"0 images.*; 40 broken ones were left out"):
+    with pytest.raises(UserError, match=r"0 images.*; 40 broken ones were skipped"):
         convert.convert("images", {"archive": all_broken}, output, **settings)
 
 
 def test_images_of_different_shapes(tmp_path, output):
     archive = write_zip(tmp_path / "mixed.zip", 200, {150: png(0, 30, 24)})
-    message = r"image 00150\.png becomes 30x24 pixels, .* 24x24 pixels: give conversion\.size"
+    message = (
+        r"image 00150\.png would be stored with 30x24 pixels, .* 24x24 pixels: set conversion\.size"
+    )
     for on_broken_image in ("stop", "skip"):
         with pytest.raises(UserError, match=message):
             convert.convert("images", {"archive": archive}, output, on_broken_image=on_broken_image)

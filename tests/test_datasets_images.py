@@ -61,8 +61,8 @@ def test_everything_else_is_passed_over_with_one_line(tmp_path, kind, caplog):
         assert [picture.name for picture in read(path)] == ["a.jpg"]
     (record,) = caplog.records
     assert record.getMessage() == (
-        f"{path}: passed over 1 without a suffix, 1 .tiff, 2 .txt; read are .jpg, .jpeg, .png, "
-        ".webp"
+        f"{path}: skipped 1 without a suffix, 1 .tiff, 2 .txt; only .jpg, .jpeg, .png, .webp "
+        "are read"
     )
 
 
@@ -70,7 +70,7 @@ def test_everything_else_is_passed_over_with_one_line(tmp_path, kind, caplog):
 def test_no_image_at_all_names_what_is_read(tmp_path, kind):
     path = pack(tmp_path / "mine", {"notes.txt": b"", "scan.tif": b""}, kind)
     with pytest.raises(
-        UserError, match=r"mine holds no image: .*\.jpg, \.jpeg, \.png, \.webp.*`sources\.images"
+        UserError, match=r"mine contains no image: .*\.jpg, \.jpeg, \.png, \.webp.*`sources\.images"
     ):
         read(path)
 

@@ -308,7 +308,7 @@ def overflow(mdb):
         (lambda mdb, meta, root: put(mdb, meta + 20, "I", 2), "LMDB file of format 1"),
         (lambda mdb, meta, root: put(mdb, meta + 128, "Q", 1 << 63), "cannot be read"),
         (lambda mdb, meta, root: put(mdb, meta + 128, "Q", (1 << 51) - 1), "cannot be read"),
-        (lambda mdb, meta, root: put(mdb, nodes(mdb, root)[0] + 4, "H", 1), "cut short"),
+        (lambda mdb, meta, root: put(mdb, nodes(mdb, root)[0] + 4, "H", 1), "is truncated"),
         (lambda mdb, meta, root: put(mdb, first_leaf(mdb, root), "Q", 9), "is damaged"),
         (lambda mdb, meta, root: put(mdb, first_leaf(mdb, root) + 10, "H", 1), "is damaged"),
         (lambda mdb, meta, root: put(mdb, first_leaf(mdb, root) + 12, "H", 65000), "is damaged"),
@@ -383,7 +383,7 @@ def test_too_little_disk_space_is_noticed_before_unpacking(make_raw):
     with zipfile.ZipFile(raw.files["train"], "w") as archive:
         archive.writestr("bedroom_lmdb/data.mdb", b"...")
         archive.infolist()[0].file_size = 4 * 10**17  # what the archive will declare
-    with pytest.raises(UserError, match=r"needs 4000000\d\d\.\d GB of free disk space, and has \d"):
+    with pytest.raises(UserError, match=r"needs 4000000\d\d\.\d GB of free disk space but has \d"):
         of_train(raw)
     assert list(raw.scratch.iterdir()) == []
 

@@ -79,15 +79,15 @@ def bomb(header, size):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "0 bytes, less than a header"),
-        (packed(b""), "0 bytes, less than a header"),
+        (b"", "0 bytes, fewer than a header"),
+        (packed(b""), "0 bytes, fewer than a header"),
         (b"<!DOCTYPE html><html>Not found</html>", "begins with the number"),
-        (packed(idx(digits(5), kind=2049)), "begins with the number 2049 where"),
-        (packed(idx(np.zeros((5, 32, 28), np.uint8))), "32x28 pixels, not 28x28"),
-        (packed(idx(digits(0))), "promises 0 images"),
-        (packed(idx(digits(5), count=6)), "promises 6 images and holds 5"),
-        (packed(idx(digits(6), count=5)), "promises 5 images and holds more"),
-        (packed(idx(digits(6)) + b"\0"), "promises 6 images and holds more"),
+        (packed(idx(digits(5), kind=2049)), "begins with the number 2049 instead"),
+        (packed(idx(np.zeros((5, 32, 28), np.uint8))), "32x28 pixels instead of 28x28"),
+        (packed(idx(digits(0))), "declares 0 images"),
+        (packed(idx(digits(5), count=6)), "declares 6 images, but it contains 5"),
+        (packed(idx(digits(6), count=5)), "declares 5 images, but it contains more"),
+        (packed(idx(digits(6)) + b"\0"), "declares 6 images, but it contains more"),
         (packed(idx(digits(6)))[:-6], "cannot be read as"),
         (packed(idx(digits(6)))[:2000], "cannot be read as"),
         (packed(idx(digits(6)))[:5], "cannot be read as"),
@@ -105,7 +105,12 @@ def test_a_wrong_file_is_named_before_the_first_image(make_raw, role, content, p
 
 @pytest.mark.parametrize(
     ("count", "problem"),
-    [(10, "holds more"), (1337, "holds more"), (1338, "may hold 1 to 1337"), (2**32 - 1, "1337")],
+    [
+        (10, "contains more"),
+        (1337, "contains more"),
+        (1338, "1 to 1337 are allowed"),
+        (2**32 - 1, "1337"),
+    ],
 )
 def test_a_file_that_unpacks_to_more_than_its_limit_takes_no_memory(make_raw, count, problem):
     header = struct.pack(">4I", 2051, count, 28, 28)

@@ -103,7 +103,7 @@ NO_STATE = b"\x80\x02}K\x01cnumpy.core.multiarray\n_reconstruct\n)Rs."
 )
 def test_a_damaged_pickle_is_a_user_error(content):
     with pytest.raises(
-        UserError, match=r"batch cannot be read as pickled arrays .+name another one"
+        UserError, match=r"batch cannot be read as pickled arrays .+give another in"
     ):
         unpickle_arrays(content, "batch")
 

@@ -472,7 +472,7 @@ def webp_header(width, height):
 def test_a_header_of_too_many_pixels(header, width, height, more, recwarn):
     assert width * height > MOST_PIXELS
     # Decoding them would end in another message: there are no pixels.
-    with pytest.raises(BrokenImage, match=r"promises more than 89,478,485 pixels"):
+    with pytest.raises(BrokenImage, match=r"declares more than 89,478,485 pixels"):
         prepare(header(width, height) + more, COLOUR)
     assert not recwarn
 

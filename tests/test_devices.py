@@ -143,7 +143,7 @@ def test_gpus_for_a_device(machine, device, visible, expected):
     ("nvidia_smi", "visible", "looked_for"),
     [
         (None, None, "no nvidia-smi"),
-        ("echo 'No devices found.'", None, "`nvidia-smi -L` names none"),
+        ("echo 'No devices found.'", None, "`nvidia-smi -L` lists none"),
         (TELL, "", "CUDA_VISIBLE_DEVICES is ''"),
         (TELL, "7", "CUDA_VISIBLE_DEVICES is '7'"),
     ],
@@ -346,7 +346,7 @@ def test_gpu_that_must_be_used_and_that_tensorflow_lacks_is_an_error():
     )
     output, errors = process.communicate()
     (message,) = output.splitlines() or [errors]
-    assert message.startswith(f"device is gpu, and GPU {NO_SUCH_GPU} is there, but")
+    assert message.startswith(f"device is gpu, but TensorFlow cannot use GPU {NO_SUCH_GPU}")
     assert "pip install -e '.[gpu]'" in message and "device: auto" in message
     assert "WARNING" not in errors
 

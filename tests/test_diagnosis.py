@@ -112,11 +112,11 @@ def test_both_at_once_and_nothing_of_nothing():
 @pytest.mark.parametrize(
     ("what", "remedies"),
     [
-        (WEIGHTED, ["training.kl_weight (it is 2)", "training.kl_warmup_epochs"]),
-        (ELBO, ["training.beta (it is 3)"]),
+        (WEIGHTED, ["training.kl_weight (now 2)", "training.kl_warmup_epochs"]),
+        (ELBO, ["training.beta (now 3)"]),
         (
             settings(objective="elbo", kl_weight=None, decoder_variance=0.5),
-            ["training.beta (it is 1)", "training.decoder_variance (it is 0.5)"],
+            ["training.beta (now 1)", "training.decoder_variance (now 0.5)"],
         ),
     ],
 )
@@ -124,7 +124,7 @@ def test_warnings_name_what_to_try_and_stay_the_same(what, remedies):
     records = history([400.0] * 5, maps=[0] * 5, objective=what.objective)
     collapse, dead = warnings_of(records, what, D)
     assert all(remedy in collapse for remedy in remedies)
-    assert "training.learning_rate (it is 0.001)" in dead
+    assert "training.learning_rate (now 0.001)" in dead
     assert warnings_of(records[:3], what, D) == [collapse, dead]
 
 
@@ -238,8 +238,11 @@ def test_worse_than_pca(times, fires):
     found = of_run(run)
     assert [text.split(":")[0] for text in found] == ["reconstructs worse than PCA"] * fires
     if fires:
-        assert "is 408 at w = 2, that of a linear VAE" in found[0] and "training, 400." in found[0]
-        assert "raise training.epochs (it is 99), or set training.learning_rate_sche" in found[0]
+        assert (
+            "is 408 at w = 2, while a linear VAE" in found[0]
+            and "training, reaches 400." in found[0]
+        )
+        assert "raise training.epochs (now 99), or set training.learning_rate_sche" in found[0]
         assert "compare with posterior vanilla at the same w" in found[0]
         vector, _ = of_run(run, settings(posterior="vanilla", learning_rate_schedule="cosine"))
         assert "schedule" not in vector and "compare" not in vector
@@ -282,7 +285,7 @@ def test_few_active_entries_have_the_remedies_that_are_left():
     assert "set model.low_rank_start ones, or set model.initialization data, or raise" in found
     (found,) = of_run(run, settings(initialization="data", low_rank_start="ones"))
     assert "low_rank_start" not in found and "initialization" not in found
-    assert "training.epochs" in found and "training.kl_weight (it is 2)" in found
+    assert "training.epochs" in found and "training.kl_weight (now 2)" in found
     assert "warmup" not in found
 
 
@@ -296,8 +299,8 @@ def test_saturated_pixels(where, share, fires):
         if where == "saturated_share":
             splits = ("validation", "test")
             shown = ", ".join(f"1e-05 in reconstructions of {split} images" for split in splits)
-        assert f"(share of the pixels: {shown})" in found[0]
-        assert "training.saturation_penalty (it is 0)" in found[0]
+        assert f"(share of pixels: {shown})" in found[0]
+        assert "training.saturation_penalty (now 0)" in found[0]
         assert "model.initialization data" in found[0]
 
 
@@ -321,7 +324,7 @@ def test_every_spike_has_a_warning():
     spikes = [{**SPIKE, "rolled_back": True, "rate_factor": 0.5}, LOST]
     first, second = of_run(make_run(spikes=spikes))
     assert first.startswith("spike in epoch 7: SSE + w KL of the training images was 4000, 10")
-    assert "back to the end of the epoch before and continued with 0.5 of" in first
+    assert "back to the end of the previous epoch and continued with 0.5 times" in first
     assert second.startswith("spike in epoch 8: the loss was not finite at step 190.")
     (ignored,) = of_run(make_run(spikes=[{**SPIKE, "rolled_back": False}]))
     assert "training.on_spike is ignore" in ignored and "training.on_spike to rollback" in ignored
@@ -372,7 +375,7 @@ def test_a_real_training_records_the_linear_vae(data, tmp_path, caplog):
 def test_a_spectrum_of_other_images_is_refused_before_the_training(data, tmp_path):
     spectrum = tmp_path / "spectrum.npz"
     replace(fit(data), dataset_checksum="another").save(spectrum)
-    with pytest.raises(UserError, match=r"spectrum\.npz is of other images"):
+    with pytest.raises(UserError, match=r"spectrum\.npz belongs to other images"):
         train(data, tmp_path, settings(), spectrum=spectrum)
     assert not (tmp_path / "run" / "history.jsonl").exists()
 
@@ -387,7 +390,6 @@ def train(data, tmp_path, what, **keywords):
         seed=0,
         code="c0de",
         device="running on the CPU with 1 thread",
-        lock_folder=tmp_path,
         aside_folder=tmp_path / "aside",
         **keywords,
     )

@@ -45,7 +45,7 @@ with scratch_folder({str(tmp_path / "a.h5")!r}) as folder, replacing({str(tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("number", "problem"), [(errno.ENOSPC, "no space left"), (errno.EDQUOT, "quota is used up")]
+    ("number", "problem"), [(errno.ENOSPC, "no space left"), (errno.EDQUOT, "quota is exceeded")]
 )
 def test_a_full_disk_is_a_users_error(tmp_path, number, problem):
     message = rf"a\.h5 cannot be written: .*{problem} on the disk of {tmp_path}: [0-9,]+ bytes free"

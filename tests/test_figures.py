@@ -294,7 +294,7 @@ def test_the_epoch_of_the_weights_is_ringed():
     label = "objective 1\n(unit 1)"
     expected = panels[label].curves["long_variant_1"]["validation"][3]
     assert rings == {label: (4, expected)}
-    assert figure.legends[0].get_texts()[-1].get_text() == "weights taken"
+    assert figure.legends[0].get_texts()[-1].get_text() == "weights used"
 
 
 @pytest.mark.parametrize("kind", ["labelled rows", "contact sheet", "training curves"])

@@ -1,16 +1,12 @@
-"""A bar for who has the terminal alone, a plain line an epoch for everybody."""
+"""One line per epoch, and lines in between where an epoch is long."""
 
-import contextlib
-import io
 import logging
-import os
-import pty
-import subprocess
-import sys
+from types import SimpleNamespace
 
 import pytest
 
-from svae.training.progress import Progress, Terminal
+from svae.training import progress
+from svae.training.progress import Progress
 
 RECORD = {
     "train_sse_per_image": 10.0,
@@ -22,58 +18,56 @@ RECORD = {
     "images_per_second": 500.0,
     "seconds": 60.0,
 }
-HOLDER = """
-import sys
-from pathlib import Path
-from svae.training.progress import Terminal
-held = Terminal(Path(sys.argv[1]))
-if held:
-    print("held", flush=True)
-    sys.stdin.read()
-"""
 
 
-class Console:
-    def __init__(self, free):
-        self._free = free
-
-    def free(self):
-        return self._free
-
-
-def run_epoch(terminal):
-    progress = Progress("tiny", 3, 2, 40, [RECORD], terminal)
-    progress.on_epoch_begin(0)
-    bar = progress.bar
-    shown = []
-    for batch in range(2):
-        progress.on_train_batch_end(batch)
-        shown.append(bar and bar.n)
-    progress.on_epoch_end(0)
-    assert progress.bar is None
-    return shown
+@pytest.fixture
+def clock(monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
 
 
-@pytest.mark.parametrize(("free", "expected"), [(True, [40, 80]), (False, [None, None])])
-def test_bar_and_line(caplog, free, expected):
+@pytest.fixture
+def lines(caplog):
     caplog.set_level(logging.INFO)
-    assert run_epoch(Console(free)) == expected
-    (line,) = [record.getMessage() for record in caplog.records]
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def take_steps(shown, clock, numbers, seconds):
+    for number in numbers:
+        clock.now += seconds
+        shown.on_train_batch_end(number)
+
+
+def test_a_short_epoch_is_one_line(clock, lines):
+    shown = Progress("tiny", 3, 2, 40, [RECORD])
+    shown.on_epoch_begin(0)
+    take_steps(shown, clock, range(2), seconds=1)
+    shown.on_epoch_end(0)
+    (line,) = lines()
     assert line.startswith("tiny: epoch 1/3 ")
     assert "500 images/s" in line and "2.0 min left" in line
 
 
-def test_the_terminal_is_free_for_one_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    with contextlib.closing(Terminal(tmp_path)) as mine:
-        assert not mine.free()  # standard error is no terminal
-        _, side = pty.openpty()
-        with os.fdopen(side, "w") as console:
-            monkeypatch.setattr(sys, "stderr", console)
-            assert mine.free()
-            command = [sys.executable, "-c", HOLDER, str(tmp_path)]
-            with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as other:
-                assert other.stdout.readline() == "held\n"
-                assert not mine.free()
-                other.kill()
-            assert mine.free()
+def test_a_long_epoch_has_lines_in_between(clock, lines):
+    shown = Progress("tiny", 3, 20, 40, [RECORD], seconds=30)
+    shown.on_epoch_begin(1)
+    take_steps(shown, clock, [0], seconds=100)  # with compilation, which no later step has
+    take_steps(shown, clock, range(1, 20), seconds=10)
+    assert lines() == [
+        f"tiny: epoch 2/3, step {step} of 20  4 images/s  {(40 - step) / 6:.1f} min left"
+        for step in (4, 7, 10, 13, 16, 19)
+    ]
+
+
+def test_an_epoch_that_starts_again_or_in_the_middle(clock, lines):
+    """After a rollback, and after a checkpoint within an epoch."""
+    shown = Progress("tiny", 3, 20, 40, [RECORD], seconds=30)
+    for first in (0, 12):
+        shown.on_epoch_begin(2)
+        take_steps(shown, clock, range(first, first + 5), seconds=10)
+    assert [line.partition("  ")[0] for line in lines()] == [
+        "tiny: epoch 3/3, step 4 of 20",
+        "tiny: epoch 3/3, step 16 of 20",
+    ]
+    assert lines()[-1].endswith("4 images/s  0.7 min left")

@@ -80,7 +80,6 @@ with log_to(log):
         seed=0,
         code="c0de",
         device="the CPU",
-        lock_folder=folder.parent,
         aside_folder=folder.parent / "aside",
     )
 """
@@ -144,14 +143,14 @@ MOMENTS = (("step", 7), ("save", 12), ("save", 3), ("validation", 1), ("statisti
 
 def test_a_training_killed_anywhere_ends_as_if_it_was_not(data, whole, tmp_path):
     folder = tmp_path / "run"
-    goes_on = []
+    resumed = []
     for where, passes in MOMENTS:
         assert start(data, folder, where, passes).wait() == -signal.SIGKILL
-        goes_on += [line for line in log_of(folder).splitlines() if "goes on behind" in line]
+        resumed += [line for line in log_of(folder).splitlines() if "resuming after" in line]
         assert not (folder / "run.json").exists()
     assert list((folder / "checkpoints").glob("step-*.npz"))
     assert start(data, folder).wait() == 0
-    assert "behind step" in goes_on[0] and len(goes_on) == 4
+    assert "after step" in resumed[0] and len(resumed) == 4
     assert results(folder) == results(whole)
     assert len(list((folder / "checkpoints").iterdir())) == 2  # and no half-written file
 
@@ -165,11 +164,11 @@ def test_asked_to_stop_it_saves_and_goes_on(data, whole, tmp_path):
             process.send_signal(getattr(signal, name))
         assert process.wait() == 128 + getattr(signal, name)
         log = log_of(folder)
-        assert f"stopped by {name}; to go on, run snakemake again" in log and "Traceback" not in log
+        assert f"stopped by {name}; run snakemake again to resume" in log and "Traceback" not in log
         saved = max(int(path.stem[5:]) for path in (folder / "checkpoints").glob("step-*.npz"))
         assert f"step {saved} is saved in " in log and step <= saved < 60
     assert start(data, folder).wait() == 0
-    assert "goes on behind" in log_of(folder)
+    assert "resuming after" in log_of(folder)
     assert results(folder) == results(whole)
 
 
@@ -190,4 +189,4 @@ except Stopped as stopped:
 print(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "stopped by SIGTERM; to go on, run snakemake again 143\nTrue\n"
+    assert done.stdout == "stopped by SIGTERM; run snakemake again to resume 143\nTrue\n"

@@ -195,7 +195,7 @@ def test_only_what_is_old_or_named_is_deleted(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir("/")
     set_aside.main(["--older-than", "30", "--delete", "--directory", str(tmp_path)])
     assert places() == [second]
-    with pytest.raises(UserError, match=r"^runs/waves is not a place where something is set aside"):
+    with pytest.raises(UserError, match=r"^nothing is set aside in runs/waves; "):
         set_aside.main(["--delete", "runs/waves"])
     set_aside.main(["--delete", str(second)])
     assert places() == []

@@ -286,6 +286,6 @@ def test_a_full_disk_ends_the_events_and_not_the_training(tmp_path):
     done = run_on_small_disk(disk, 400_000, command)
     assert done.returncode == 0, done.stderr
     message, *rest = done.stdout.splitlines()
-    assert message.startswith("warning: no more events for TensorBoard: ")
+    assert message.startswith("warning: stopped writing events for TensorBoard: ")
     assert "No space left on device" in message
     assert rest[0] == "trained on"

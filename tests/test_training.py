@@ -68,7 +68,6 @@ def train(data, folder, what=TINY, seed=0, code="c0de"):
         seed=seed,
         code=code,
         device="running on the CPU with 1 thread",
-        lock_folder=folder.parent,
         aside_folder=aside_of(folder).folder,
     )
     return read_json(folder / "run.json")
@@ -171,7 +170,7 @@ def test_a_run_folder_has_one_writer(data, tmp_path):
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
     with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match=r"another process still trains in .*run"):
+        with pytest.raises(UserError, match=r"another process is still training in .*run"):
             train(data, tmp_path / "run")
         assert not (tmp_path / "run").exists()
         other.kill()

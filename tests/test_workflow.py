@@ -90,7 +90,7 @@ def rows(heading):
     return [[cell.strip() for cell in line] for line in lines]
 
 
-GROUPS = {group.strip("*"): cell for group, cell in rows("The groups are")}
+GROUPS = {group.strip("*"): cell for group, cell in rows("The groups are:")}
 PER_VARIANT = {"train", "sample", "examples", "result", *scores()}
 
 
@@ -243,7 +243,7 @@ def test_a_spectrum_made_again_takes_no_step(finished, tmp_path):
     os.utime(spectrum)
     assert workflow.planned(f"{run}/run.json") == {"train": 1}
     workflow.run("--cores", "2", "--", f"{run}/run.json")
-    assert record() == before and "was finished before" in log.read_text()
+    assert record() == before and "is already finished" in log.read_text()
     with np.load(spectrum) as file:
         content = {**file}
     np.savez(spectrum, **{**content, "eigenvalues": 2 * content["eigenvalues"]})

@@ -17,6 +17,7 @@ from helpers.workflow import Workflow
 from PIL import Image
 
 from svae.datasets.store import Store
+from svae.jobs.files import read_json
 
 pytestmark = pytest.mark.workflow
 
@@ -174,6 +175,9 @@ def test_a_file_at_another_address_is_fetched_once(workflow, tmp_path, address):
     workflow.run(*TARGETS)
     raw = workflow.folder / "data/raw/cifar10" / archive.name
     assert raw.read_bytes() == archive.read_bytes()
+    # Snakemake has not touched it since, so that it was read only once for its checksum.
+    note, status = read_json(raw.with_name(f".{raw.name}.checksums.json")), raw.stat()
+    assert status.st_ctime_ns in note["stamp"]
     images, attributes = stored(workflow, "cifar10")
     assert sum(map(len, images.values())) == 240
     assert attributes["source_sha256"] == {"archive": sha256(archive)}

@@ -68,10 +68,10 @@ def test_a_signal_to_all_of_it_loses_nothing(tmp_path, prepared, whole):
     workflow = prepared.copy(tmp_path / "stopped")
     log = workflow.folder / "logs/train_mnist_5k_low_rank_seed-0.log"
     stop(workflow, "SIGINT")
-    assert "stopped by SIGINT; to go on, run snakemake again" in log.read_text()
+    assert "stopped by SIGINT; run snakemake again to resume" in log.read_text()
     stop(workflow, "SIGKILL")
-    assert "goes on behind" in log.read_text()
+    assert "resuming after" in log.read_text()
     workflow.run("--unlock")
     workflow.run(f"{RUN}/run.json", "--rerun-incomplete")
-    assert "goes on behind" in log.read_text()
+    assert "resuming after" in log.read_text()
     assert results(workflow.folder) == results(whole)

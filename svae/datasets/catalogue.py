@@ -1,6 +1,6 @@
-"""The table of data sets, sources.yaml, as objects.
+"""The table of data sets (sources.yaml) as objects.
 
-The Snakefile reads it, so this module imports nothing heavier than yaml.
+The Snakefile imports this module, so it imports nothing heavier than yaml.
 """
 
 import functools
@@ -16,7 +16,7 @@ TABLE = Path(__file__).with_name("sources.yaml")
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file that a reader needs; sources.yaml says what each key means."""
+    """One file that a reader needs; the head of sources.yaml explains each key."""
 
     role: str
     name: str
@@ -32,7 +32,7 @@ class SourceFile:
 
     @property
     def known_hash(self) -> str | None:
-        """The strongest known checksum as "algorithm:hexadecimal", as pooch writes it."""
+        """The strongest known checksum as "algorithm:hexadecimal"."""
         if self.sha256:
             return f"sha256:{self.sha256}"
         return f"md5:{self.md5}" if self.md5 else None
@@ -40,7 +40,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Dataset:
-    """One data set as published; sizes in pixels, `counts` in images a split."""
+    """One data set as published; sizes in pixels, `counts` in images per split."""
 
     name: str
     title: str
@@ -59,8 +59,10 @@ class Dataset:
     by_hand: str = ""
 
     def chosen(self, options: Mapping[str, str]) -> "Dataset":
-        """The data set under these options: its title, the files it then takes, and its counts,
-        which are known for the first choice of every option alone."""
+        """Return the data set under these options: the title, files and counts that they imply.
+
+        Counts are known only for the first choice of every option; otherwise None.
+        """
         usual = all(options[name] == choices[0] for name, choices in self.options.items())
         return replace(
             self,
@@ -72,7 +74,7 @@ class Dataset:
 
 @functools.cache
 def catalogue() -> dict[str, Dataset]:
-    """Every data set by name, in the order of sources.yaml."""
+    """Return every data set by name, in the order of sources.yaml."""
     table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
     return {name: _dataset(name, entry) for name, entry in table.items()}
 

@@ -1,4 +1,4 @@
-"""From a data set's source files to its store."""
+"""Conversion of a data set's source files into its store."""
 
 import contextlib
 import importlib
@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 
 from svae.datasets.catalogue import Dataset, SourceFile, catalogue
+from svae.datasets.checksums import checksums
 from svae.datasets.formats.decoding import Recipe
 from svae.datasets.readers import BrokenImage, Raw
 from svae.datasets.store_writer import Writer
 from svae.datasets.workers import Prepared, prepared
 from svae.errors import UserError
 from svae.jobs.disk import full_disk_explained, remove_leftovers, scratch_folder
-from svae.jobs.files import file_hash
 from svae.jobs.provenance import software
 
 log = logging.getLogger(__name__)
 
-# Below this a split can hardly be trained on or scored, and most likely something is amiss.
+# With fewer, training and scoring are meaningless; most likely the wrong file was given.
 _LEAST_IMAGES = 20
 _LEAST_IN_SPLIT = 2
 
@@ -45,35 +45,37 @@ def convert(
 ) -> dict[str, Any]:
     """Read a data set from its source files and write its store to `output`.
 
-    Beside what the reader holds, memory does not grow with the number of images; the store does not
-    depend on `processes`.
-    While it is written, hidden files stand beside it; those of a conversion that was killed are
-    removed first.
+    Memory does not grow with the number of images, except for what the reader itself holds. The
+    store does not depend on `processes`. While the store is being written, hidden files lie next to
+    it; those that a killed conversion left are removed first.
 
     Args:
-        dataset: a name in sources.yaml; the module of that name here reads it.
-        files: path of each source file, or folder where that is allowed, by role.
-        output: the HDF5 file to write, whole or not at all.
-        sha256: by role, the checksum (hexadecimal) that the user gave for a file of theirs.
-        crop, size, channels: see `pictures.Recipe`; channels None: as published.
-        options: choices of the data set's options; the first of each if left out.
-        on_broken_image: "stop" with a UserError, or "skip" it.
-        processes: of workers that decode, crop and resize.
+        dataset: a name in sources.yaml; the module of that name in `readers` reads it.
+        files: path of each source file, or of a folder where one is allowed, by role.
+        output: the HDF5 file, written atomically.
+        sha256: checksum (hexadecimal) that the user gave for their own file, by role.
+        crop, size, channels: see `formats.decoding.Recipe`; channels None: as published.
+        options: choice for each of the data set's options; default: the first choice.
+        on_broken_image: "stop" with a UserError, or "skip" the image.
+        processes: number of worker processes that decode, crop and resize.
 
     Returns:
         The attributes of the store: dataset, title, source_files and source_sha256 (by role; null
-        for a folder), source_matches_official (null where no checksum was published), source_note,
+        for a folder), source_matches_official (null if no checksum was published), source_note,
         crop, size, channels, options, padding (0 after a crop or a resize), on_broken_image,
-        broken_images (how many), broken_image_names, split_rule, software, counts and checksum.
+        broken_images (their number), broken_image_names, split_rule, software, counts and checksum.
 
     Raises:
-        UserError: an unknown data set or option, a source file that is missing, unreadable or not
-            the one whose checksum was given, an image that is broken, does not fit the recipe or
-            differs in shape from the others, too few images, or a full disk.
+        UserError: if the data set or an option is unknown; a source file is missing, unreadable or
+            differs from the given checksum; an image is broken, does not fit the recipe or differs
+            in shape from the others; there are too few images; or the disk is full.
     """
     entry, options = _chosen(dataset, options or {})
     files = _existing(entry, files, sha256 or {})
-    hashes = {role: None if path.is_dir() else file_hash(path) for role, path in files.items()}
+    hashes = {
+        role: None if path.is_dir() else checksums(path, "sha256")["sha256"]
+        for role, path in files.items()
+    }
     _check_given(dataset, files, hashes, sha256 or {})
     published = [source for source in entry.files if source.role in files and source.known_hash]
     notes = _differences(published, files, hashes)
@@ -111,18 +113,20 @@ def convert(
 
 
 def _chosen(dataset: str, options: Mapping[str, str]) -> tuple[Dataset, dict[str, str]]:
-    """The data set's entry under all of its options, and these."""
+    """The data set's entry under its options, and the choice for each option."""
     entries = catalogue()
     if dataset not in entries:
         raise UserError(
-            f"dataset: there is no data set {dataset!r}; choose one of {', '.join(entries)}."
+            f"dataset: there is no data set {dataset!r}; use one of {', '.join(entries)}."
         )
     known = entries[dataset].options
     for name, choice in options.items():
-        if choice not in known.get(name, ()):
+        if name not in known:
+            raise UserError(f"conversion.{name}: {dataset} has no such option; remove the key.")
+        if choice not in known[name]:
             raise UserError(
-                f"conversion.{name}: {dataset} has no choice {choice!r}; "
-                f"choose one of {', '.join(known.get(name, ())) or 'none, by leaving it out'}."
+                f"conversion.{name}: {choice!r} is not a valid choice for {dataset}; use one of "
+                f"{', '.join(known[name])}."
             )
     options = {name: choices[0] for name, choices in known.items()} | dict(options)
     return entries[dataset].chosen(options), options
@@ -131,12 +135,12 @@ def _chosen(dataset: str, options: Mapping[str, str]) -> tuple[Dataset, dict[str
 def _existing(
     entry: Dataset, files: Mapping[str, Path | str], sha256: Mapping[str, str]
 ) -> dict[str, Path]:
-    """The source file of every role; a UserError names the key of one that is missing."""
+    """The path of every source file, by role; a UserError names the key of a missing one."""
     unknown = {*files, *sha256} - {source.role for source in entry.files}
     if unknown:
         raise UserError(
-            f"sources.{entry.name}: this data set takes no file called "
-            f"{', '.join(sorted(unknown))}; leave it out."
+            f"sources.{entry.name}: unknown file {', '.join(sorted(unknown))}; this data set does "
+            "not use it, remove it."
         )
     paths = {}
     for source in entry.files:
@@ -144,10 +148,10 @@ def _existing(
         if source.role not in files:
             if source.optional:
                 continue
-            raise UserError(f"{key}: no file is given for {source.name}; give its path there.")
+            raise UserError(f"{key}: no path is given for {source.name}; set it there.")
         path = paths[source.role] = Path(files[source.role])
         if not (path.is_file() or (source.folder and path.is_dir())):
-            fetch = f", or leave the key out to have {source.name} fetched" if source.urls else ""
+            fetch = f", or remove the key to download {source.name}" if source.urls else ""
             raise UserError(f"{key}: there is no file {path}; correct the path{fetch}.")
     return paths
 
@@ -161,26 +165,26 @@ def _check_given(
     """Compare the files with the checksums that the user gave."""
     for role, sha256 in given.items():
         if role in files and hashes[role] != sha256.lower():
-            found = f"has the SHA256 {hashes[role]}" if hashes[role] else "is a folder without one"
+            found = f"has the SHA256 {hashes[role]}" if hashes[role] else "is a folder"
             raise UserError(
                 f"{files[role]} {found}, but config.yaml gives the SHA256 {sha256} under "
-                f"`sources.{dataset}`: give the right file, or correct the checksum."
+                f"`sources.{dataset}`: give the right file, or correct or remove the checksum."
             )
 
 
 def _differences(
     published: Iterable[SourceFile], files: Mapping[str, Path], hashes: Mapping[str, str | None]
 ) -> list[str]:
-    """A note, also logged, for each file that has none of its published checksums."""
+    """Log and return a note for each file that matches none of its published checksums."""
     notes = []
     for source in published:
         path = files[source.role]
         official = (source, *source.alternatives)
         if not any(_matches(known, path, hashes[source.role]) for known in official):
             notes.append(
-                f"{path.name} differs by checksum from the published "
-                f"{' and '.join(known.name for known in official)}: scores need not compare with "
-                "those of other work"
+                f"the checksum of {path.name} differs from that of the published "
+                f"{' and '.join(known.name for known in official)}: scores may not be comparable "
+                "with other work"
             )
             log.warning("%s: %s", path, notes[-1])
     return notes
@@ -189,14 +193,14 @@ def _differences(
 def _matches(known: SourceFile, path: Path, sha256: str | None) -> bool:
     if known.sha256:
         return known.sha256 == sha256
-    return known.md5 == file_hash(path, "md5")
+    return known.md5 == checksums(path, "md5")["md5"]
 
 
 class _Transfer:
-    """Images on their way into the store.
+    """The transfer of all images into the store.
 
     Attributes:
-        broken: names of the images left out.
+        broken: names of the skipped images.
     """
 
     def __init__(
@@ -209,62 +213,61 @@ class _Transfer:
         self._skip = on_broken_image == "skip"
 
     def run(self, blocks: Iterable[list[Prepared]]) -> None:
-        """Write all images, and tell the log how it goes."""
-        started = told = time.monotonic()
+        """Write all images, and log the progress."""
+        started = logged = time.monotonic()
         for block in blocks:
             self._write(block)
-            if time.monotonic() - told > _SECONDS_BETWEEN_LINES:
-                told = time.monotonic()
-                self._tell("%d images so far", started)
+            if time.monotonic() - logged > _SECONDS_BETWEEN_LINES:
+                logged = time.monotonic()
+                self._log("%d images so far", started)
         self._check_counts()
-        self._tell(f"%d images ({self._counts()})", started)
+        self._log(f"%d images ({self._counts()})", started)
         if self.broken:
-            log.warning("%s: %d broken images were left out", self._dataset, len(self.broken))
+            log.warning("%s: skipped %d broken images", self._dataset, len(self.broken))
 
     def _write(self, block: list[Prepared]) -> None:
         images: dict[str, list[np.ndarray]] = {}
         shape = self._writer.shape
         for split, name, image in block:
             if isinstance(image, BrokenImage):
-                self._leave_out(name, image)
+                self._skip_broken(name, image)
                 continue
             shape = shape or image.shape
             if image.shape != shape:
                 raise UserError(
-                    f"{self._source}: the image {name} becomes {_pixels(image.shape)}, those "
-                    f"before it {_pixels(shape)}: give conversion.size in config.yaml, with "
-                    "`crop: square`, to make all alike."
+                    f"{self._source}: image {name} would be stored with {_pixels(image.shape)}, "
+                    f"but those before it with {_pixels(shape)}: set conversion.size and "
+                    "`conversion.crop: square` in config.yaml to give all images one size."
                 )
             images.setdefault(split, []).append(image)
         for split, group in images.items():
             self._writer.append(split, np.stack(group))
 
-    def _leave_out(self, name: str, problem: BrokenImage) -> None:
+    def _skip_broken(self, name: str, problem: BrokenImage) -> None:
         if not self._skip:
             raise UserError(
-                f"{self._source}: the image {name} cannot be used: {problem}. Correct that, or "
-                "write `on_broken_image: skip` under `conversion` in config.yaml to leave out such "
-                "images."
+                f"{self._source}: image {name} cannot be used: {problem}. Fix this, or set "
+                "`on_broken_image: skip` under `conversion` in config.yaml to skip such images."
             ) from problem
         self.broken.append(name)
         if len(self.broken) <= _MOST_BROKEN_LINES:
-            log.warning("%s: the image %s is left out: %s", self._dataset, name, problem)
+            log.warning("%s: skipped image %s: %s", self._dataset, name, problem)
 
     def _check_counts(self) -> None:
         counts = self._writer.counts.values()
         if sum(counts) >= _LEAST_IMAGES and min(counts) >= _LEAST_IN_SPLIT:
             return
-        broken = f"; {len(self.broken)} broken ones were left out" if self.broken else ""
+        broken = f"; {len(self.broken)} broken ones were skipped" if self.broken else ""
         raise UserError(
             f"{self._source}: {sum(counts)} images ({self._counts()}{broken}) are too few: at "
-            f"least {_LEAST_IMAGES} are needed, and {_LEAST_IN_SPLIT} in each split. Give more in "
+            f"least {_LEAST_IMAGES} are needed, with {_LEAST_IN_SPLIT} in each split. Give more in "
             f"config.yaml under `sources.{self._dataset}`."
         )
 
     def _counts(self) -> str:
         return ", ".join(f"{count} {split}" for split, count in self._writer.counts.items())
 
-    def _tell(self, what: str, started: float) -> None:
+    def _log(self, what: str, started: float) -> None:
         count = sum(self._writer.counts.values())
         speed = count / (time.monotonic() - started)
         log.info(f"%s: {what}, %.0f images/s", self._dataset, count, speed)

@@ -1,12 +1,12 @@
 """Shuffled training batches from a split of any size, in bounded memory.
 
-A split that fits into the bound is loaded once and permuted anew in every epoch. A larger one is
-cut into runs of consecutive images, each one read of the file. An epoch permutes the runs, reads
-them window by window, and permutes the images of each window; while one window is consumed a thread
-reads the next, and both together fill the bound.
+A split that fits into the memory bound is loaded once and permuted again in every epoch. A larger
+one is divided into runs of consecutive images, each of which is one read of the file. An epoch
+permutes the runs, reads them window by window, and permutes the images of each window. While one
+window is consumed, a thread reads the next; the two windows together fill the bound.
 
-How well that shuffles shows in a file sorted by class: with r runs a window, a class's share of a
-batch of B images has about 1 + (B - 1) / r times the variance that a full shuffle gives it. Hence
+A file sorted by class shows how well this shuffles: with r runs per window, the variance of a
+class's share of a batch of B images is about 1 + (B - 1) / r times that of a full shuffle. Hence
 many short runs.
 """
 
@@ -21,17 +21,17 @@ import numpy as np
 
 from svae.streams import Stream, generator
 
-RUN = 16  # images at most; longer runs are read hardly faster
-RUNS = 1024  # in a window that the bound makes small, before runs get shorter for it
+RUN = 16  # images at most; longer runs are hardly read any faster
+RUNS = 1024  # in a small window; if they do not fit, runs get shorter rather than fewer
 
 
 class Feed:
-    """Batches of one split, in an order that seed, epoch and memory bound decide.
+    """Batches of one split, in an order determined by seed, epoch and memory bound.
 
-    images: uint8 (n, height, width, channel), an array or an open h5py dataset, of which at least
-    two images are held whatever the bound.
-    memory_bytes: bound on the images that the feed holds, beside the batches that it hands out.
-    `steps`: whole batches in an epoch; every image is in at most one of them.
+    images: uint8 (n, height, width, channel), an array or an open h5py dataset.
+    memory_bytes: bound on the images that the feed holds (at least two), in addition to the batches
+    that it yields.
+    `steps`: full batches per epoch; every image is in at most one of them.
     `batch_shape`: (batch, height, width, channel).
     """
 
@@ -53,10 +53,10 @@ class Feed:
             self._loaded = self._read(np.arange(self._runs), np.empty(images.shape, np.uint8))
 
     def batches(self, epochs: Iterable[int], first: int = 0) -> Iterator[np.ndarray]:
-        """The batches of these epochs, one after the other: uint8 (batch, height, width, channel).
+        """Yield the batches of these epochs in order: uint8 (batch, height, width, channel).
 
-        `first` (0 .. steps): batches of the first of these epochs to pass over; no window before
-        that place is read.
+        `first` (0 .. steps): number of batches of the first epoch to skip; windows that contain
+        only skipped images are not read.
         """
         parts, missing = [], self._batch_size
         pieces = self._windowed if self._loaded is None else self._permuted
@@ -69,8 +69,8 @@ class Feed:
                     yield parts[0] if len(parts) == 1 else np.concatenate(parts)
                     parts, missing = [], self._batch_size
 
-    # Both give (pixels, order): images, and which of their rows come next. An epoch's orders add
-    # up to whole batches; `skip` images of the first epoch are left out.
+    # Both yield (pixels, order): images, and the order in which their rows are used. The orders of
+    # an epoch add up to full batches; the first `skip` images of the first epoch are left out.
 
     def _permuted(
         self, epochs: Iterable[int], skip: int
@@ -97,16 +97,16 @@ class Feed:
                 yield read.result(), order
 
     def _plan(self, epochs: Iterable[int], skip: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Each window's runs, ascending, and the order of its images that way."""
+        """Each window's runs, ascending, and the order in which its images, so read, are used."""
         whole = self.steps * self._batch_size
         for epoch in epochs:
             runs = generator(self._seed, Stream.EPOCH_ORDER, epoch).permutation(self._runs)
             start = 0
             for number, window in enumerate(np.array_split(runs, self._windows)):
-                left = len(self._images) - window * self._run  # from each run's first image on
+                left = len(self._images) - window * self._run  # images from the start of each run
                 count = int(np.minimum(left, self._run).sum())
                 if skip < start + count and start < whole:
-                    # One generator per window, so that none depends on windows passed over.
+                    # One generator per window, so that none depends on the windows skipped.
                     rng = generator(self._seed, Stream.WINDOW_ORDER, epoch, number)
                     order = rng.permutation(count)[max(0, skip - start) : whole - start]
                     yield np.sort(window), order
@@ -114,9 +114,9 @@ class Feed:
             skip = 0
 
     def _read(self, runs: np.ndarray, buffer: np.ndarray) -> np.ndarray:
-        """The images of these runs, in the first rows of the buffer.
+        """Read the images of these runs into the first rows of the buffer; return these rows.
 
-        Run by run: h5py takes 15 KB of memory for every chunk that one read touches.
+        One read per run, because h5py takes 15 KB of memory for every chunk that a read touches.
         """
         end = 0
         for start in (runs * self._run).tolist():

@@ -1,4 +1,4 @@
-"""The fixed rules behind splits that a data set does not bring itself."""
+"""Fixed rules that split a data set which comes without a split."""
 
 import hashlib
 import unicodedata
@@ -10,20 +10,20 @@ SEED = 170506821
 
 
 def shuffled(count: int) -> np.ndarray:
-    """A fixed permutation of range(count), shape (count,), independent of any seed of the user.
+    """Return a fixed permutation of range(count), shape (count,), independent of the user's seeds.
 
-    It sorts raw PCG64 output, the one random stream that numpy promises never to change, so that
-    the splits stay the same images in every version.
+    It sorts raw PCG64 output, the only random stream that NumPy guarantees never to change, so that
+    the splits contain the same images in every version.
     """
     return np.argsort(np.random.PCG64(SEED).random_raw(count), kind="stable")
 
 
 def by_name(name: str, fractions: Mapping[str, float]) -> str:
-    """The split of the image of that name, which depends on nothing else.
+    """Return the split of an image, which depends only on its name.
 
     Args:
-        name: of which the SHA-256 counts, taken as a uniform number. The two ways in which file
-            systems write an accented letter count as one.
+        name: the first 64 bits of its SHA-256 serve as a uniform random number. The name is
+            normalised to NFC first, because file systems encode accented letters in two ways.
         fractions: share of each split, in a fixed order; they add up to 1.
     """
     digest = hashlib.sha256(unicodedata.normalize("NFC", name).encode()).digest()

@@ -1,7 +1,7 @@
-"""The images of one data set in one HDF5 file: what every later stage reads.
+"""The store: all images of one data set in one HDF5 file, which every later stage reads.
 
-`train`, `valid` and `test` are uint8 (n, height, width, channel). The file's attributes say where
-the images come from; `checksum` identifies the images themselves.
+`train`, `valid` and `test` are uint8 (n, height, width, channel). The file's attributes record
+where the images come from; the attribute `checksum` identifies the images themselves.
 """
 
 import json
@@ -19,16 +19,16 @@ _JSON_STARTS = ("{", "[", '"')
 
 
 class Store:
-    """A store opened for reading, to be used as a context manager.
+    """A store opened for reading; a context manager.
 
     Attributes:
-        attributes: everything the file says about itself; see `store_writer.Writer.finish`.
+        attributes: all attributes of the file; see `store_writer.Writer.finish`.
         shape: (height, width, channel) of one image, in pixels.
-        padding: pixels of black that the networks add on each side.
+        padding: black pixels that the networks add on each side.
         checksum: SHA256 of the images.
 
     Raises:
-        UserError: there is no such file, or it is no store.
+        UserError: if the file does not exist or is not a store.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -48,18 +48,18 @@ class Store:
             (self.shape,) = shapes
         except (KeyError, ValueError) as error:
             self._file.close()
-            raise UserError(f"{path} is no store of images ({error}): {_REMAKE}") from error
+            raise UserError(f"{path} is not a store of images ({error}): {_REMAKE}") from error
 
     def count(self, split: str) -> int:
-        """Images in `split`."""
+        """Return the number of images in `split`."""
         return self._file[split].shape[0]
 
     def split(self, split: str) -> h5py.Dataset:
-        """The images of `split`, uint8 (n, height, width, channel), read where it is sliced."""
+        """Return the images of `split`, uint8 (n, height, width, channel), read when sliced."""
         return self._file[split]
 
     def images(self, split: str, stop: int | None = None) -> np.ndarray:
-        """The first `stop` images of `split`, or all: uint8 (n, height, width, channel)."""
+        """Read the first `stop` images of `split`, or all: uint8 (n, height, width, channel)."""
         return self._file[split][:stop]
 
     def __enter__(self) -> Self:
@@ -74,7 +74,7 @@ class Store:
         self._file.close()
 
 
-_REMAKE = "delete it and run the pipeline again, which converts the data set anew."
+_REMAKE = "delete it and run the pipeline again, which converts the data set again."
 
 
 def _image_shape(dataset: h5py.Dataset | h5py.Group) -> tuple[int, ...]:
@@ -84,7 +84,7 @@ def _image_shape(dataset: h5py.Dataset | h5py.Group) -> tuple[int, ...]:
 
 
 def encode(value: Any) -> Any:
-    """A value as HDF5 takes it for an attribute: None as an empty one; lists, dicts and odd texts
+    """Return a value as an HDF5 attribute: None as an empty one; lists, dicts and unusual strings
     as JSON."""
     if value is None:
         return h5py.Empty("i8")

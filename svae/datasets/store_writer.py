@@ -1,4 +1,4 @@
-"""Writing a store; apart from reading it, so that an edit here retrains nothing."""
+"""Writing a store; separate from reading it, so that an edit here retrains nothing."""
 
 import contextlib
 import hashlib
@@ -14,23 +14,23 @@ from svae.datasets.store import SPLITS, encode
 from svae.jobs.disk import LateErrors, full_disk_explained
 from svae.jobs.files import replacing
 
-# A chunk is what one random access reads: at most so many bytes, 16 images of 64x64x3. Left
-# uncompressed, because photographs shrink little and reading is then as fast as the disk.
+# A chunk is what one random access reads: at most this many bytes, which is 16 images of 64x64x3.
+# Uncompressed, because photographs shrink little, and reading is then as fast as the disk.
 _CHUNK_BYTES = 256 << 10
 
 
 class Writer:
-    """A store being written, whole or not at all, as a context manager that ends with `finish`.
+    """A store being written; a context manager whose block ends with a call of `finish`.
 
-    The splits may come in any order, and block by block, so that a data set need not fit into
-    memory. A file that is there already is replaced at the end.
+    The file appears complete or not at all, and replaces an existing one at the end. The splits may
+    be written in any order and block by block, so that a data set need not fit into memory.
 
     Attributes:
-        counts: images so far, by split.
-        shape: (height, width, channel) of one image, once there is one.
+        counts: number of images so far, by split.
+        shape: (height, width, channel) of one image; None before the first one.
 
     Raises:
-        UserError: the disk is full.
+        UserError: if the disk is full.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -50,13 +50,13 @@ class Writer:
         return self
 
     def append(self, split: str, images: np.ndarray) -> None:
-        """Add images, uint8 (n, height, width, channel), to a split; all must have one shape."""
+        """Append images, uint8 (n, height, width, channel), to a split; all must have one shape."""
         if images.dtype != np.uint8 or images.ndim != 4:
             raise TypeError(f"images must be uint8 and 4-dimensional, not {images.dtype}")
         if self.shape is None:
             self._create(images.shape[1:])
         if images.shape[1:] != self.shape:
-            raise ValueError(f"an image of {images.shape[1:]} follows some of {self.shape}")
+            raise ValueError(f"images of {images.shape[1:]} follow images of {self.shape}")
         start = self.counts[split]
         self.counts[split] += len(images)
         self._datasets[split].resize(self.counts[split], axis=0)
@@ -65,15 +65,16 @@ class Writer:
         self._digests[split].update(np.ascontiguousarray(images))
 
     def finish(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
-        """Add what the file says about itself.
+        """Write the attributes of the file.
 
         Args:
-            attributes: texts, numbers, truth values, None, or lists and dicts of these; `padding`
+            attributes: strings, numbers, booleans, None, or lists and dicts of these; `padding`
                 (pixels) must be among them.
 
         Returns:
-            The attributes as written: those given, `counts` (images a split) and `checksum` (SHA256
-            in hexadecimal over every split's name, shape and SHA256 of the pixels in C order).
+            The attributes as written: those given, `counts` (images per split) and `checksum`
+            (SHA256 in hexadecimal over every split's name, shape and SHA256 of its pixels in C
+            order).
         """
         digest = hashlib.sha256()
         for split in SPLITS:
@@ -100,5 +101,5 @@ class Writer:
 
 
 def _chunk(image_bytes: int) -> int:
-    """Images in a chunk: a power of two, so that blocks of images end where chunks do."""
+    """Images per chunk: a power of two, so that blocks of images end where chunks do."""
     return 1 << max(0, (_CHUNK_BYTES // image_bytes).bit_length() - 1)

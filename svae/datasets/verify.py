@@ -1,15 +1,14 @@
-"""Whether a file is the published one, and words for what it is instead.
-
-For downloads and for files that somebody put by hand.
-"""
+"""Whether a file is the published one and, if not, what it is: for downloads and for files that
+somebody put in place by hand."""
 
 import html
 import re
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
+from svae.datasets.checksums import checksums, forget_checksums
 from svae.errors import UserError
-from svae.jobs.files import file_hash
 
 _START_BYTES = 1 << 16  # of a file that may be a page
 
@@ -20,19 +19,25 @@ def verify(path: Path | str, known_hash: str, *, size: int | None, by_hand: str)
     The arguments are those of `fetch`. UserError: it is another file; the message says which.
     """
     path = Path(path).absolute()
-    if matches(path, known_hash):
+    found = checksums(path, *algorithms(known_hash), keep=True)
+    if matches(found, known_hash):
         return
-    what = described(path, known_hash)
+    what = described(path, found)
     raise UserError(
         f"{path} should be the published file ({expected_text(known_hash, size)}) but is {what}; "
         f"{set_aside(path)}.\n{way_out(path, by_hand)}"
     )
 
 
-def matches(path: Path, known_hash: str) -> bool:
-    """Whether a file has the checksum "algorithm:hexadecimal"."""
+def algorithms(known_hash: str) -> tuple[str, ...]:
+    """That of a hash "algorithm:hexadecimal", and SHA256, which stores and config.yaml name."""
+    return tuple(dict.fromkeys([known_hash.partition(":")[0], "sha256"]))
+
+
+def matches(found: Mapping[str, str], known_hash: str) -> bool:
+    """Whether checksums (algorithm -> hexadecimal) are those of "algorithm:hexadecimal"."""
     algorithm, _, digest = known_hash.partition(":")
-    return file_hash(path, algorithm) == digest.lower()
+    return found[algorithm] == digest.lower()
 
 
 def expected_text(known_hash: str, size: int | None) -> str:
@@ -41,20 +46,20 @@ def expected_text(known_hash: str, size: int | None) -> str:
     return ("" if size is None else f"{size} bytes, ") + f"{algorithm.upper()} {digest}"
 
 
-def described(path: Path, known_hash: str) -> str:
-    """What a file is that does not have the known hash."""
+def described(path: Path, found: Mapping[str, str]) -> str:
+    """What a file is that is not the published one; `found`: its checksums by algorithm."""
     with path.open("rb") as file:
         page = page_title(file.read(_START_BYTES))
     if page:
         return page
-    algorithms = dict.fromkeys([known_hash.partition(":")[0], "sha256"])  # config.yaml takes SHA256
-    hashes = (f"{algorithm.upper()} {file_hash(path, algorithm)}" for algorithm in algorithms)
+    hashes = (f"{algorithm.upper()} {digest}" for algorithm, digest in found.items())
     return f"another file ({path.stat().st_size} bytes, {', '.join(hashes)})"
 
 
 def set_aside(path: Path) -> str:
-    """Take a wrong file away from the place of the right one; says what became of it."""
+    """Rename a wrong file, so that the right one can take its name; returns what became of it."""
     refused = path.with_name(f"{path.name}.refused")
+    forget_checksums(path)
     try:
         path.replace(refused)
         return f"it is now called {refused.name}"
@@ -63,7 +68,7 @@ def set_aside(path: Path) -> str:
 
 
 def page_title(start: bytes) -> str | None:
-    """What to call a file that begins like this, if that is as an HTML page does."""
+    """What to call a file with this beginning if it is an HTML page; None if it is not."""
     text = start.decode("utf-8-sig", "replace").lstrip()
     if not text.lower().startswith(("<!doctype html", "<html", "<head")):
         return None
@@ -72,13 +77,13 @@ def page_title(start: bytes) -> str | None:
 
 
 def plain_text(text: str, width: int) -> str:
-    """A stranger's text on one line, without what a terminal would obey."""
+    """Untrusted text on one line, without terminal control characters."""
     text = "".join(char if char.isprintable() else " " for char in html.unescape(text))
     return textwrap.shorten(text, width, placeholder=" ...")
 
 
 def way_out(target: Path, by_hand: str) -> str:
-    """What a user can do who has not got data/raw/DATASET/NAME."""
+    """What a user can do who does not have data/raw/DATASET/NAME."""
     places = f"get it from {by_hand} and " if by_hand else ""
     return (
         f"By hand: {places}put it at {target}.\n"

@@ -1,9 +1,9 @@
-"""Prepared pictures, in the order of their reader, by worker processes.
+"""Preparation of pictures by worker processes, in the order in which the reader yields them.
 
-A worker is a Python of its own that imports little more than this module. It is bound to the
-process that started it by one socket and nothing else. So it ends by itself when that process
-does, however that came about; and a worker that is killed is noticed at once, be it in the middle
-of a message. (Pools whose workers share a queue wait for the rest of such a message forever.)
+A worker is a separate Python process that imports little more than this module. Its only connection
+to the process that started it is one socket. It therefore exits when that process exits, for
+whatever reason, and a worker that is killed is noticed at once, even in the middle of a message.
+(Pools whose workers share a queue wait for the rest of such a message forever.)
 """
 
 import contextlib
@@ -28,19 +28,19 @@ from svae.datasets.formats.decoding import Recipe, prepare
 from svae.datasets.readers import BrokenImage, Picture
 from svae.errors import UserError
 
-# Pictures travel in blocks of so many, or of so many bytes (and one picture at least).
+# Pictures are sent in blocks of at most this many pictures or bytes, and of at least one picture.
 _BLOCK_PICTURES = 64
 _BLOCK_BYTES = 1 << 20
 _BLOCKS_AHEAD = 3  # for each process, so that none waits and memory is bounded
 
-# It imports what the starting process would, but not its `__main__`, which would run anew.
+# It has the import path of its parent, but does not import `__main__`, which would run again.
 _START = """
 import sys
 sys.path[:] = sys.argv[2:]
 from svae.datasets.workers import _serve
 _serve(int(sys.argv[1]))
 """
-# The threads of numpy's linear algebra would only take memory.
+# The threads of NumPy's linear algebra would only take memory.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 Content = np.ndarray | bytes | BrokenImage
@@ -49,7 +49,7 @@ Label = tuple[str, str]  # split and name
 
 
 class Prepared(NamedTuple):
-    """One picture with its image, uint8 (height, width, channel), or what is wrong with it."""
+    """One picture with its image, uint8 (height, width, channel), or the problem with it."""
 
     split: str
     name: str
@@ -63,15 +63,15 @@ def prepared(
 
     Args:
         pictures: read a bounded number of blocks ahead.
-        recipe: what to make of them.
-        processes: of workers at most. With 1, or where nothing has to be done, none is started and
-            the work is done here.
+        recipe: how to crop and resize them, and to how many channels.
+        processes: largest number of workers. With 1, or if the images need no work, no worker is
+            started and this process does the work.
 
     Yields:
-        Blocks of the pictures, in their order; the same whatever `processes`.
+        Blocks of the pictures, in their order, whatever the number of processes.
 
     Raises:
-        UserError: a worker could not be started, or was killed.
+        UserError: if a worker cannot be started, or is killed.
     """
     blocks = _blocks(pictures, recipe)
     first = next(blocks, [])
@@ -141,7 +141,7 @@ def _prepared_or_broken(content: Content, recipe: Recipe) -> Image:
 
 
 class _Pool:
-    """Threads, each of which hands blocks to a worker of its own, started when first needed."""
+    """Threads that each pass blocks to their own worker, which is started when first needed."""
 
     def __init__(self, processes: int, recipe: Recipe) -> None:
         self._recipe = recipe
@@ -159,7 +159,7 @@ class _Pool:
         return self._own.worker.prepare(contents)
 
     def close(self) -> None:
-        """End all workers, whatever they are at."""
+        """Kill all workers, whatever they are doing."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         for worker in self._workers:
             worker.kill()
@@ -169,13 +169,13 @@ class _Pool:
 
 
 class _Worker:
-    """The near end of a worker process."""
+    """The parent's end of a worker process."""
 
     def __init__(self, recipe: Recipe) -> None:
         near, far = socket.socketpair()
         with far:
             try:
-                # In a session of its own, it gets no Ctrl-C to print a traceback at.
+                # In its own session, it gets no Ctrl-C and prints no traceback for one.
                 self._process = subprocess.Popen(
                     [sys.executable, "-c", _START, str(far.fileno()), *sys.path],
                     stdin=subprocess.DEVNULL,
@@ -207,7 +207,7 @@ class _Worker:
             return RuntimeError(f"a worker process ended with exit code {code}")
         name = signal.Signals(-code).name
         return UserError(
-            f"a worker process of the conversion was ended by the signal {name}"
+            f"a worker process of the conversion was killed by {name}"
             + (", which Linux sends when memory runs out" if name == "SIGKILL" else "")
             + f"; {_FEWER}"
         )
@@ -225,7 +225,7 @@ _FEWER = "free some memory, or use fewer cores (snakemake --cores N), and run th
 
 
 def _serve(descriptor: int) -> None:
-    """The far end: answer blocks until the socket is closed."""
+    """The worker's end: answer blocks until the socket is closed."""
     connection = Connection(descriptor)
     with contextlib.suppress(EOFError, OSError):
         while True:
@@ -238,7 +238,7 @@ def _serve(descriptor: int) -> None:
 
 
 def _stacked(images: list[Image]) -> np.ndarray | list[Image]:
-    """The images as one array where that is possible, as it travels faster."""
+    """The images as one array if possible, which is faster to send."""
     shapes = {None if isinstance(image, BrokenImage) else image.shape for image in images}
     return np.stack(images) if len(shapes) == 1 and None not in shapes else images
 

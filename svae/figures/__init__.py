@@ -1,7 +1,7 @@
-"""All drawing. Takes arrays, writes PNG images.
+"""All drawing: takes arrays, writes PNG images.
 
 grids   rows and grids of images
 curves  curves over epochs
 charts  scores, differences and latents of all variants
-style   what they share
+style   shared colours, markers and sizes
 """

@@ -1,7 +1,7 @@
 """Charts of scores and latents: choice of sigma, differences, score against KL weight, KL by map.
 
-All take numbers alone and write a PNG. Variants have the colour, marker and dashes of
-svae.figures.style.line; with several seeds the first one's run has the markers.
+All take numbers and write a PNG. Variants have the colour, marker and dashes of
+svae.figures.style.line; with several seeds, only the run of the first seed has markers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,34 +21,35 @@ from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 from svae.figures.style import RING, blank, line, save, sign, text_width
 
 WIDTH = 2000  # of a chart, in pixels
-TITLE, AXIS = 70, 130  # above the axes, and below them without their legend, in pixels
+TITLE, AXIS = 70, 130  # space above the axes, and below them without the legend, in pixels
 LINE = 42  # from one line of text to the next, in pixels
-KEY = 190  # a sign in the legend and what is blank beside it, in pixels
-HEIGHT = 900  # of the axes of a chart whose height is free, in pixels
-MOST_MARKED = 12  # points of a curve; beyond, only some carry a marker
+KEY = 190  # a sign in the legend and the space next to it, in pixels
+HEIGHT = 900  # default height of the axes, in pixels
+MOST_MARKED = 12  # points of a curve; of more, only some have a marker
 FURTHER = {"linewidth": 0.6, "marker": "none"}  # runs of further seeds
 HOLLOW = {"markerfacecolor": "white", "linestyle": "none", "markersize": 3.5}
 
 ERROR = "mean +- standard error over test images"
 EDGE = "at the grid's edge"
-SPREADS = 0.5  # how far below the lowest maximum the axis goes, in distances between the maxima
-PEAKS = 1.5  # and in heights of a peak above its higher neighbour
+# How far below the lowest maximum the axis extends: in distances between the maxima, and in heights
+# of a peak above its higher neighbour.
+SPREADS, PEAKS = 0.5, 1.5
 
-ROW = 60  # of a pair whose label has one line, in pixels
+ROW = 60  # height of a pair whose label has one line, in pixels
 ONE_LINE = 44  # letters of the longest such label
-LONG = 20  # pairs, beyond which differences are labelled at the top as well
+LONG = 20  # pairs; with more, differences are labelled at the top, too
 
 LINEAR = {"color": "0.35", "marker": "d", "markersize": 5, "markerfacecolor": "white"}
 LINEAR |= {"linestyle": (0, (4, 2)), "linewidth": 1}
 ROWS: dict[str, Any] = {"color": "0.6", "linewidth": 0.8}
 UP, DOWN = "\u2191", "\u2193"
-BESIDE = 9  # points between variants of one w
+OFFSET = 9  # points between variants of one w
 APART = 32  # between two labels in the margin, in pixels
 LEADER = 60  # the width of the leaders to the labels in the margin, in pixels
-SCALE = 1.5  # times the span of the scores: a sanity row farther from them is off the scale
+SCALE = 1.5  # times the span of the scores; sanity rows farther away are off the scale
 
-FLOOR = 1e-3  # nats: maps of less KL are drawn there
-MOST_LINEAR = 100  # latent maps; more are ranked on a logarithmic axis
+FLOOR = 1e-3  # nats; maps with a smaller KL are drawn there
+MOST_LINEAR = 100  # latent maps; for more, the axis of ranks is logarithmic
 
 
 @dataclass(frozen=True)
@@ -56,16 +57,16 @@ class SigmaChoice:
     """How one run's sigma was chosen."""
 
     sigmas: Sequence[float]
-    """The grid, rising, in pixel units of [-1, 1]."""
+    """The grid in ascending order, in pixel units of [-1, 1]."""
     log_likelihood: Sequence[float]
-    """Mean over the images that choose, for each of the grid, in nats per image."""
+    """For each sigma of the grid, mean over the images that choose sigma, in nats per image."""
     chosen: float
-    """May lie between sigmas of the grid, where it was searched for on."""
+    """The sigma used; lies between sigmas of the grid if it was refined by a search."""
     at_edge: bool
 
     @property
     def height(self) -> float:
-        """Of the drawn curve at the chosen sigma."""
+        """Height of the drawn curve at the chosen sigma."""
         return float(np.interp(np.log(self.chosen), np.log(self.sigmas), self.log_likelihood))
 
 
@@ -81,7 +82,7 @@ class Scored:
 
 
 class Pair(Protocol):
-    """How much higher the first scores than the second; svae.report.paired_differences has one."""
+    """How much higher the first variant scores than the second; see paired_differences.Pair."""
 
     first: str
     second: str
@@ -93,25 +94,27 @@ class Pair(Protocol):
 def sigma_curves(
     choices: Mapping[str, Sequence[SigmaChoice]], title: str, target: Path | str
 ) -> None:
-    """Score by sigma, the chosen one ringed. choices: variant -> one a seed."""
+    """Draw the score against sigma, with a ring at the chosen one. choices: variant -> per seed."""
     save(_sigma_curves(choices, title), target)
 
 
 def paired_differences(pairs: Sequence[Pair], title: str, target: Path | str) -> None:
-    """A row a pair: the difference, and bars of its standard error and its spread over seeds."""
+    """Draw one row per pair: the difference, its standard error and its spread over seeds."""
     save(_paired_differences(pairs, title), target)
 
 
 def score_against_kl_weight(
     runs: Mapping[str, Sequence[Scored]], rows: Mapping[str, float], title: str, target: Path | str
 ) -> None:
-    """Scores over w. runs: variant -> one a seed. rows: name of a sanity row -> its score, in nats
-    per image."""
+    """Draw scores against w.
+
+    runs: variant -> one per seed. rows: name of a sanity row -> its score, in nats per image.
+    """
     save(_score_against_kl_weight(runs, rows, title), target)
 
 
 def kl_per_map(kl: Mapping[str, Sequence[Sequence[float]]], title: str, target: Path | str) -> None:
-    """KL by rank. kl: variant -> for each seed the KL of each latent map, in nats."""
+    """Draw KL by rank. kl: variant -> for each seed, the KL of every latent map in nats."""
     save(_kl_per_map(kl, title), target)
 
 
@@ -126,7 +129,7 @@ def _sigma_curves(choices: Mapping[str, Sequence[SigmaChoice]], title: str) -> F
     between = any(
         choice.chosen not in choice.sigmas for seeds in choices.values() for choice in seeds
     )
-    label = "sigma taken, searched for within the grid" if between else "sigma taken"
+    label = "chosen sigma, refined within the grid" if between else "chosen sigma"
     keys.append(Line2D([], [], label=label, **RING))
     figure, axes = _framed(keys, title)
     for variant, seeds in choices.items():
@@ -140,7 +143,7 @@ def _sigma_curves(choices: Mapping[str, Sequence[SigmaChoice]], title: str) -> F
     axes.set_ylim(low - 0.04 * (high - low), high + 0.06 * (high - low))
     sigmas = [sigma for choice in everything for sigma in choice.sigmas]
     _logarithmic(axes, axes.xaxis, min(sigmas), max(sigmas))
-    note = "; lower values lie below the frame" if cut else ""
+    note = "; lower values are cut off" if cut else ""
     axes.set_xlabel(f"sigma (pixels on [-1, 1]){note}", fontsize=9)
     axes.set_ylabel(
         "mean log-likelihood of the images\nthat choose sigma (nats per image)", fontsize=9
@@ -151,7 +154,8 @@ def _sigma_curves(choices: Mapping[str, Sequence[SigmaChoice]], title: str) -> F
 def _heights(choices: Sequence[SigmaChoice]) -> tuple[float, float, bool]:
     """Lowest and highest value to show, and whether there are lower ones.
 
-    Sigmas far too small score so low that with them on the axis the maxima would lie on one line.
+    Sigmas that are far too small score so low that, with them on the axis, the maxima could not be
+    distinguished.
     """
     tops = [max(choice.log_likelihood) for choice in choices]
     high, lowest_top = max(tops), min(tops)
@@ -165,23 +169,23 @@ def _heights(choices: Sequence[SigmaChoice]) -> tuple[float, float, bool]:
 
 
 def _peak(values: Sequence[float]) -> float:
-    """How far the largest value rises above the larger one beside it; 0 if it is alone."""
+    """How far the largest value is above its larger neighbour; 0 for a single value."""
     best = int(np.argmax(values))
-    beside = [*values[max(0, best - 1) : best], *values[best + 1 : best + 2]]
-    return values[best] - max(beside, default=values[best])
+    neighbours = [*values[max(0, best - 1) : best], *values[best + 1 : best + 2]]
+    return values[best] - max(neighbours, default=values[best])
 
 
 def _paired_differences(pairs: Sequence[Pair], title: str) -> Figure:
     if not pairs:
         figure = blank(WIDTH, 4 * TITLE)
         figure.suptitle(title, fontsize=11)
-        words = "There is one variant alone, and so no pair to compare."
+        words = "There is only one variant, so there is no pair to compare."
         figure.text(0.5, 0.35, words, fontsize=10, ha="center", va="center")
         return figure
-    labels = [f"{pair.first} less {pair.second}" for pair in pairs]
+    labels = [f"{pair.first} minus {pair.second}" for pair in pairs]
     rows = 1 if max(map(len, labels)) <= ONE_LINE else 1.5
     if rows > 1:
-        labels = [f"{pair.first}\nless {pair.second}" for pair in pairs]
+        labels = [f"{pair.first}\nminus {pair.second}" for pair in pairs]
     bar = {"color": "black", "linewidth": 1.2}
     spread = {"color": "0.72", "linewidth": 6, "solid_capstyle": "butt"}
     keys = [Line2D([], [], marker="o", markersize=3, label=ERROR, **bar)]
@@ -198,7 +202,9 @@ def _paired_differences(pairs: Sequence[Pair], title: str) -> Figure:
     _bars(axes, values, places, xerr=errors, color="black", markersize=3)
     firsts = list(dict.fromkeys(pair.first for pair in pairs))
     for place, pair in enumerate(pairs):
-        if firsts.index(pair.first) % 2:  # a band for every other first variant
+        if (
+            firsts.index(pair.first) % 2
+        ):  # shade every second group of pairs with the same first variant
             axes.axhspan(place - 0.5, place + 0.5, color="0.95", linewidth=0, zorder=0)
     axes.set_yticks(places, labels, fontsize=9)
     axes.tick_params(axis="y", length=0)
@@ -231,27 +237,27 @@ def _score_against_kl_weight(
     for name, seeds in runs.items():
         same = [other for other in runs if np.isclose(weights[other], weights[name], rtol=1e-3)]
         shared |= len(same) > 1
-        place = BESIDE * (same.index(name) - (len(same) - 1) / 2)
+        place = OFFSET * (same.index(name) - (len(same) - 1) / 2)
         style = sign(list(runs), name)
         if len(seeds) > 1:
-            moved = axes.transData + _shift(figure, place + BESIDE / 2)
+            moved = axes.transData + _shift(figure, place + OFFSET / 2)
             each = [run.weight for run in seeds], [run.log_likelihood for run in seeds]
             axes.plot(*each, transform=moved, **{**style, **HOLLOW})
         score, error = _bar(seeds)
         moved = axes.transData + _shift(figure, place)
         _bars(axes, weights[name], score, yerr=error, transform=moved, **style)
     axes.set_ylim(low, high)
-    # Variants of one w need room beside each other.
+    # Variants with equal w need room next to each other.
     _logarithmic(axes, axes.xaxis, points[0][0], points[-1][0], margin=0.15)
-    note = "; variants of equal w stand side by side" if shared else ""
-    axes.set_xlabel(f"KL weight w of SSE + w KL, or what an ELBO amounts to{note}", fontsize=9)
+    note = "; variants with equal w are shown side by side" if shared else ""
+    axes.set_xlabel(f"KL weight w of SSE + w KL, or its equivalent for an ELBO{note}", fontsize=9)
     axes.set_ylabel("Parzen log-likelihood (nats per image)", fontsize=9)
     _margin(figure, axes, names)
     return figure
 
 
 def _score_keys(runs: Mapping[str, Sequence[Scored]], rows: bool) -> list[Line2D]:
-    """The legend; rows: whether there are any."""
+    """The entries of the legend; rows: whether there are sanity rows."""
     variants, number = list(runs), max(map(len, runs.values()))
     error = f"mean of {number} seeds +- standard deviation over them" if number > 1 else ERROR
     grey = {"color": "grey", "linestyle": "none"}
@@ -263,18 +269,20 @@ def _score_keys(runs: Mapping[str, Sequence[Scored]], rows: bool) -> list[Line2D
     if number > 1:
         keys.append(Line2D([], [], marker="o", label="each seed", **{**grey, **HOLLOW}))
     keys.append(Line2D([], [], label="linear VAE (probabilistic PCA)", **LINEAR))
-    return [*keys, Line2D([], [], label="sanity rows, named beside", **ROWS)] if rows else keys
+    return (
+        [*keys, Line2D([], [], label="sanity rows, named at the right", **ROWS)] if rows else keys
+    )
 
 
 def _bar(seeds: Sequence[Scored]) -> tuple[float, float]:
-    """Mean score and the length of its error bar: over seeds, or else over test images."""
+    """Mean score and length of its error bar: over seeds or, for one seed, over test images."""
     scores = [run.log_likelihood for run in seeds]
     error = float(np.std(scores, ddof=1)) if len(seeds) > 1 else seeds[0].standard_error
     return float(np.mean(scores)), error
 
 
 def _scores(runs: Mapping[str, Sequence[Scored]]) -> tuple[float, float]:
-    """Lowest and highest of what is drawn of runs, at least 1 nat apart."""
+    """Lowest and highest value drawn for the runs, at least 1 nat apart."""
     values = []
     for seeds in runs.values():
         score, error = _bar(seeds)
@@ -286,15 +294,15 @@ def _scores(runs: Mapping[str, Sequence[Scored]]) -> tuple[float, float]:
 
 
 def _row_label(name: str, score: float, low: float, high: float) -> str:
-    """With the score, and an arrow that points to it, where it is off the scale."""
+    """The name; if the score is off the scale, also the score and an arrow towards it."""
     if low <= score <= high:
         return name
     return f"{name}: {score:,.0f} {UP if score > high else DOWN}"
 
 
 def _margin(figure: Figure, axes: Axes, rows: Mapping[str, float]) -> None:
-    """Lines at the sanity rows that are on the scale, and the names of all beside the axes."""
-    figure.draw_without_rendering()  # settles the layout
+    """Draw lines at the sanity rows on the scale, and the names of all at the right."""
+    figure.draw_without_rendering()  # computes the layout
     figure.set_layout_engine("none")
     low, high = axes.get_ylim()
     order = sorted(rows, key=lambda name: rows[name])
@@ -311,8 +319,10 @@ def _margin(figure: Figure, axes: Axes, rows: Mapping[str, float]) -> None:
 
 
 def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places near the wanted ones, rising, at least `gap` apart and within [low, high] if there is
-    room. wanted: rising."""
+    """Return ascending places near `wanted`, at least `gap` apart, in [low, high] if there is room.
+
+    wanted: ascending.
+    """
     places: list[float] = []
     for place in wanted:
         places.append(max(place, low, places[-1] + gap if places else low))
@@ -347,14 +357,17 @@ def _kl_per_map(kl: Mapping[str, Sequence[Sequence[float]]], title: str) -> Figu
         axes.set_xlim(0.5, maps + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=(1, 2, 5, 10)))
     axes.set_xlabel("rank of the latent map by its KL", fontsize=9)
-    note = f"\nless than {FLOOR:g} is drawn at {FLOOR:g}" if low < FLOOR else ""
+    note = f"\nvalues below {FLOOR:g} are drawn at {FLOOR:g}" if low < FLOOR else ""
     axes.set_ylabel(f"KL of the latent map (nats per image){note}", fontsize=9)
     return figure
 
 
 def _even_ranks(count: int, start: float) -> list[int]:
-    """Indices of ranks at even distances on a logarithmic axis. start: in such distances, from 0 to
-    1, so that few markers of different curves lie on each other."""
+    """Indices of ranks at equal distances on a logarithmic axis.
+
+    start: offset in units of this distance, from 0 to 1, so that markers of different curves rarely
+    overlap.
+    """
     ranks = count ** ((np.arange(MOST_MARKED) + start) / MOST_MARKED)
     return sorted({int(rank) - 1 for rank in ranks})
 
@@ -362,8 +375,10 @@ def _even_ranks(count: int, start: float) -> list[int]:
 def _framed(
     keys: Sequence[Line2D], title: str, height: int = HEIGHT, right: int = 0
 ) -> tuple[Figure, Axes]:
-    """A figure with one set of axes of about that height, the legend below it; sizes in pixels.
-    right: the margin beside the axes."""
+    """A figure with one set of axes of about this height, and the legend below.
+
+    right: the margin at the right of the axes. Sizes in pixels.
+    """
     widest = max(text_width(key.get_label(), 9) for key in keys)
     columns = min(len(keys), max(1, WIDTH // (widest + KEY)))
     figure = blank(WIDTH, TITLE + height + AXIS + -(-len(keys) // columns) * LINE)
@@ -387,27 +402,27 @@ def _further(runs: Mapping[str, Sequence[Any]]) -> list[Line2D]:
 
 
 def _style(variants: Sequence[str], variant: str, seed: int, count: int) -> dict[str, Any]:
-    """A curve of `count` values of the run with the seed of this index."""
+    """Style of a curve of `count` values; seed: index of the run's seed."""
     if seed:
         return {**line(variants, variant), **FURTHER}
     every = -(-count // MOST_MARKED)
-    start = variants.index(variant) % every  # so that few markers lie on each other
+    start = variants.index(variant) % every  # so that markers rarely overlap
     return {**line(variants, variant), "markevery": (start, every)}
 
 
 def _bars(axes: Axes, x: Any, y: Any, **style: Any) -> ErrorbarContainer:
-    """Points with error bars."""
+    """Draw points with error bars."""
     style = {"marker": "o", "markersize": 4.5, "linewidth": 1.2} | style | {"linestyle": "none"}
     return axes.errorbar(x, y, capsize=3, elinewidth=style["linewidth"], **style)
 
 
 def _shift(figure: Figure, points: float) -> ScaledTranslation:
-    """To the right on the paper; the numbers that are drawn stay what they are."""
+    """A shift to the right on the page, which leaves the data unchanged."""
     return ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)
 
 
 def _logarithmic(axes: Axes, axis: Axis, low: float, high: float, margin: float = 0.04) -> None:
-    """A logarithmic axis from `low` to `high` and a little more, with some numbers in any case."""
+    """Make an axis logarithmic, from `low` to `high` plus a margin, always with some labels."""
     span = max(np.log(high / low), np.log(1.5))
     limits = np.exp([np.log(low) - margin * span, np.log(high) + margin * span])
     if axis is axes.xaxis:

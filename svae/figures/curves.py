@@ -1,4 +1,4 @@
-"""Curves over the epochs of trainings."""
+"""Training curves by epoch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,18 +15,18 @@ from svae.figures.style import LETTER, RING, blank, save, sign
 
 TITLE = 70  # above the panels, in pixels
 LINE = 42  # from one line of text to the next, in pixels
-CURVES_WIDTH, PANEL_HEIGHT, KEY = 2000, 520, 130  # KEY: a sign in the legend
+CURVES_WIDTH, PANEL_HEIGHT, KEY = 2000, 520, 130  # in pixels; KEY: a sign in the legend
 DASHES = {"training": (0, (3, 1.5)), "validation": "solid"}
-MOST_MARKED = 12  # epochs; beyond, only some carry a marker
-FACTOR = 20  # between smallest and largest value, beyond which a wide axis is logarithmic
+MOST_MARKED = 12  # epochs; of more, only some have a marker
+FACTOR = 20  # of largest to smallest value, above which a wide axis is logarithmic
 
 
 @dataclass
 class Panel:
     """One set of axes of the training curves.
 
-    curves: variant -> training, validation or both -> one value an epoch, from the first.
-    wide: positive values may span orders of magnitude. from_zero: 0 is on the axis.
+    curves: variant -> training, validation or both -> one value per epoch, from the first.
+    wide: values are positive and may span orders of magnitude. from_zero: the axis includes 0.
     """
 
     curves: dict[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
@@ -37,13 +37,13 @@ class Panel:
 def training_curves(
     panels: Mapping[str, Panel], chosen: Mapping[str, int], title: str, target: Path | str
 ) -> None:
-    """Curves over epochs, two panels side by side, the first one alone if their number is odd. One
-    panel at least has all variants, in the order in which they are to be named.
+    """Draw curves by epoch, two panels per row; if their number is odd, the first has its own row.
 
-    panels: label of the axis, with unit -> panel. Every variant has its colour and its marker in
-    all; training is dashed with hollow markers, validation solid. chosen: variant -> an epoch that
-    is ringed on its validation curve in the first panel that has it, that of the weights that were
-    taken where it is not the last.
+    panels: label of the axis, with unit -> panel. At least one panel has all variants, in the order
+    of the legend. A variant has the same colour and marker in all panels; training is dashed with
+    hollow markers, validation solid. chosen: variant -> epoch of the weights used, if that is not
+    the last one; it is marked with a ring on the variant's validation curve, in the first panel
+    that has one.
     """
     save(_curves(panels, chosen, title), target)
 
@@ -60,7 +60,7 @@ def _curves(panels: Mapping[str, Panel], chosen: Mapping[str, int], title: str) 
     figure.suptitle(title, fontsize=11)
     figure.legend(handles=keys, loc="outside lower center", ncols=columns, fontsize=9)
     grid = figure.add_gridspec(rows, 2)
-    alone = len(panels) % 2
+    odd = len(panels) % 2
     longest = max(
         len(values)
         for panel in panels.values()
@@ -68,9 +68,9 @@ def _curves(panels: Mapping[str, Panel], chosen: Mapping[str, int], title: str) 
         for values in curves.values()
     )
     left = dict(chosen)
-    for place, (axis, panel) in enumerate(panels.items(), alone):
+    for place, (axis, panel) in enumerate(panels.items(), odd):
         row, column = divmod(place, 2)
-        axes = figure.add_subplot(grid[0, :] if alone and row == 0 else grid[row, column])
+        axes = figure.add_subplot(grid[0, :] if odd and row == 0 else grid[row, column])
         _draw_panel(axes, axis, panel, variants)
         axes.set_xlim(0.5, longest + 0.5)
         for variant in [variant for variant in left if variant in panel.curves]:
@@ -89,7 +89,7 @@ def _keys(variants: Sequence[str], ringed: bool) -> list[Line2D]:
     keys = [Line2D([], [], label=variant, **sign(variants, variant)) for variant in variants]
     grey = {"color": "grey", "marker": "o", "markersize": 4.5, "linewidth": 1.2}
     keys += [Line2D([], [], label=kind, **grey, **_kind(kind)) for kind in DASHES]
-    return [*keys, Line2D([], [], label="weights taken", **RING)] if ringed else keys
+    return [*keys, Line2D([], [], label="weights used", **RING)] if ringed else keys
 
 
 def _draw_panel(axes: Axes, label: str, panel: Panel, variants: Sequence[str]) -> None:
@@ -97,12 +97,12 @@ def _draw_panel(axes: Axes, label: str, panel: Panel, variants: Sequence[str]) -
     for variant, curves in panel.curves.items():
         for kind, values in curves.items():
             every = -(-len(values) // MOST_MARKED)
-            start = variants.index(variant) % every  # so that few markers lie on each other
+            start = variants.index(variant) % every  # so that markers rarely overlap
             axes.plot(
                 np.arange(1, len(values) + 1),
                 values,
                 markevery=(start, every),
-                clip_on=False,  # so that a marker on the edge is whole
+                clip_on=False,  # so that a marker on the edge is complete
                 **sign(variants, variant),
                 **_kind(kind),
             )

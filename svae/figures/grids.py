@@ -1,6 +1,6 @@
-"""Rows and grids of images: every pixel as it is, enlarged by a whole number.
+"""Rows and grids of images, in which every pixel is enlarged by the same integer factor.
 
-The text grows with the images, so that it can be read in a figure that is scaled to a page's width.
+The text scales with the images, so that it stays readable when the figure is scaled to a page.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ from matplotlib.transforms import IdentityTransform
 
 from svae.figures.style import DPI, blank, save, text_width
 
-IMAGE_PIXELS = 150  # about the side of an image in the figure
-GAP = 12  # between rows, and around; in pixels
-APART = 3 * GAP  # between what belongs less together
-NARROW = 5  # at least, between images of a row
-FONT, SMALLEST_FONT = 0.024, 28  # height of the text, of the width of the images; in pixels
-SMALL = 0.8  # height of details and of a figure's caption, of the height of other text
-# In heights of the text: from line to line; from line to line of a label; above images.
+IMAGE_PIXELS = 150  # approximate side of an image in the figure
+GAP = 12  # between rows and at the margins, in pixels
+APART = 3 * GAP  # between groups of rows
+NARROW = 5  # least gap between images of a row, in pixels
+FONT, SMALLEST_FONT = 0.024, 28  # height of the text: share of the images' width; in pixels
+SMALL = 0.8  # height of details and of the caption, relative to other text
+# In heights of the text: line spacing; line spacing within a label; space above images.
 LINE, TIGHT, TITLE = 1.5, 1.3, 2.5
 BLACK, GREY = "black", "#505050"
 
@@ -28,14 +28,14 @@ class Row(NamedTuple):
     """A row of images: uint8 (columns, height, width, channel), one or three channels."""
 
     label: str
-    """On its left; may be empty."""
+    """Shown at its left; may be empty."""
     images: np.ndarray
     below: int = GAP
     """White pixels below it."""
     ends_apart: bool = False
-    """Whether more space sets the first and the last image apart from those between."""
+    """Whether extra space separates the first and the last image from the others."""
     details: Sequence[str] = ()
-    """Smaller lines, below the label."""
+    """Smaller lines below the label."""
 
 
 class _Line(NamedTuple):
@@ -48,16 +48,16 @@ class _Line(NamedTuple):
 
 
 def labelled_rows(rows: Sequence[Row], title: str, target: Path | str, caption: str = "") -> None:
-    """Rows of images of one size, each with a label, below a title and above a caption.
+    """Draw rows of images of one size, each with a label, below a title and above a caption.
 
-    Nothing is stretched, and each pixel of an image covers the same whole number of the figure's.
-    The caption, which may be empty, is broken into lines that fit.
+    Contrast is not changed, and each pixel of an image covers a square of the same number of the
+    figure's pixels. The caption, which may be empty, is broken into lines.
     """
     save(_labelled_rows(rows, title, caption), target)
 
 
 def sheet(images: np.ndarray, title: str, target: Path | str, columns: int = 8) -> None:
-    """A grid of uint8 images (n, height, width, channel) below a title, as `labelled_rows`."""
+    """Draw a grid of uint8 images (n, height, width, channel) below a title."""
     save(_titled(images, title, columns), target)
 
 
@@ -68,12 +68,12 @@ def contact_sheet(
     columns: int,
     target: Path | str,
 ) -> None:
-    """Some images of every split of a data set, to look at before training on it.
+    """Draw some images of every split of a data set, for a look before training.
 
     splits: name -> the images to show, uint8 (shown, height, width, channel) with one or three
-    channels, and how many images the split has. They stand in rows of `columns`; nothing is
-    stretched, and each pixel of an image covers the same whole number of the figure's. Title,
-    above, and caption, below, are broken into lines that fit; see svae.report.draw_contact_sheet.
+    channels, and the number of images in the split. Images are in rows of `columns`, drawn as by
+    `labelled_rows`. The title above and the caption below are broken into lines; see
+    svae.report.draw_contact_sheet.
     """
     save(_sheet(splits, title, caption, columns), target)
 
@@ -117,12 +117,12 @@ def _label(row: Row, font: int, small: int) -> list[_Line]:
 
 
 def _leading(line: _Line) -> int:
-    """The height that a line of a label takes, in pixels."""
+    """The line height of a label's line, in pixels."""
     return round(TIGHT * line.font)
 
 
 def _write_label(figure: Figure, label: Sequence[_Line], right: int, middle: float) -> None:
-    """Lines below each other that end at `right`; `middle`: from the top, in pixels."""
+    """Write lines one below another, right-aligned at `right`; `middle`: pixels from the top."""
     top = middle - sum(map(_leading, label)) / 2
     for line in label:
         y = top + _leading(line) / 2
@@ -131,7 +131,7 @@ def _write_label(figure: Figure, label: Sequence[_Line], right: int, middle: flo
 
 
 def _strip(row: Row, scale: int) -> np.ndarray:
-    """The images of a row beside each other: uint8 (height, width, 3)."""
+    """The images of a row side by side: uint8 (height, width, 3)."""
     ends = 1 if row.ends_apart else 0
     parts = np.split(row.images, [ends, len(row.images) - ends])
     strips = [_grid(part, len(part), scale, _gap(scale)) for part in parts if len(part)]
@@ -181,7 +181,7 @@ def _sheet(
 
 
 def _lines(text: str, width: int, font: int) -> list[str]:
-    """The text in lines no wider than this, in pixels, where no word is; its own breaks stay."""
+    """The text in lines of at most this width in pixels; longer words and line breaks stay."""
     lines = []
     for part in text.splitlines():
         line = ""
@@ -196,33 +196,35 @@ def _lines(text: str, width: int, font: int) -> list[str]:
 
 
 def _words(text: str) -> list[str]:
-    """What stays on one line: a space that does not break is part of a word."""
+    """The unbreakable parts: a non-breaking space is part of a word."""
     return [word for part in text.splitlines() for word in part.split(" ")]
 
 
 def _font(width: int) -> int:
-    """The height of the text, in pixels, of a figure whose images take this width."""
+    """The height of the text, in pixels, for images of this total width."""
     return max(SMALLEST_FONT, round(FONT * width))
 
 
 def _width(text: str, font: int) -> int:
-    """Of a line of text of this height; both in pixels."""
+    """The width of a line of text of this height; both in pixels."""
     return text_width(text, font * 72 / DPI)
 
 
 def _scale(width: int, columns: int) -> int:
-    """How many pixels of the figure, in each direction, an image's pixel gets."""
+    """The side, in pixels of the figure, of one pixel of an image."""
     return max(1, round(IMAGE_PIXELS * columns / (columns * (width + 1) - 1)))
 
 
 def _gap(scale: int) -> int:
-    """Between images of this scale: one of their own pixels, or what can still be seen."""
+    """The gap between images of this scale: one of their pixels, or the narrowest visible gap."""
     return max(scale, NARROW)
 
 
 def _grid(images: np.ndarray, columns: int, scale: int, gap: int) -> np.ndarray:
-    """uint8 images (n, height, width, channel) enlarged by `scale`, in rows of `columns`, with
-    `gap` white pixels between: uint8 (height, width, 3)."""
+    """uint8 images (n, height, width, channel), enlarged by `scale`, in rows of `columns`.
+
+    `gap`: white pixels between them. Returns uint8 (height, width, 3).
+    """
     large = images.repeat(scale, axis=1).repeat(scale, axis=2)
     height, width = np.add(large.shape[1:3], gap)
     rows = -(-len(images) // columns)
@@ -234,14 +236,14 @@ def _grid(images: np.ndarray, columns: int, scale: int, gap: int) -> np.ndarray:
 
 
 def _put(figure: Figure, pixels: np.ndarray, left: int, top: int) -> None:
-    """Place uint8 pixels (height, width, 3) in the figure, as they are."""
+    """Place uint8 pixels (height, width, 3) in the figure, unchanged."""
     figure.figimage(pixels, left, int(figure.bbox.height) - top - len(pixels))
 
 
 def _write(
     figure: Figure, text: str, x: float, y: float, font: int, ha: str, colour: str = BLACK
 ) -> None:
-    """One line of text; `x` from the left, and `y` of its middle from the top, in pixels."""
+    """Write a line of text at `x` from the left, its middle `y` from the top, in pixels."""
     figure.text(
         x,
         figure.bbox.height - y,

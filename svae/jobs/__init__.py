@@ -1,1 +1,1 @@
-"""What a job needs that is no science: devices, logs, files, and what makes an output stale."""
+"""Infrastructure of a job: devices, logs, files, fingerprints, and runs that are set aside."""

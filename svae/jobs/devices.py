@@ -1,14 +1,14 @@
-"""Which device a job computes on: one GPU a job where there are any, else the CPU.
+"""Choice of the device for a job: one GPU per job if there are any, otherwise the CPU.
 
-Nothing here imports TensorFlow before `set_up`, since what is set after its start has no effect.
-A job runs
+Nothing here imports TensorFlow before `set_up`, because settings made after it starts have no
+effect. A job runs
 
     with on_device(device, threads) as line:
         log.info(line)
         ...
 
-`device` is the configuration's: `auto`, a GPU where there is one that works, else the CPU; `cpu`,
-never a GPU; `gpu`, a GPU or an error.
+`device` is that of the configuration: `auto`, a GPU if there is a working one, otherwise the CPU;
+`cpu`, never a GPU; `gpu`, a GPU or an error.
 """
 
 import contextlib
@@ -31,24 +31,24 @@ log = logging.getLogger(__name__)
 
 LOCK_FOLDER = Path(tempfile.gettempdir()) / f"svae-gpu-{os.getuid()}"
 POLL_SECONDS = 1.0
-# A driver that must first wake many cards takes seconds to answer.
+# A driver that must first initialise many cards takes seconds to answer.
 QUERY_SECONDS = 20.0
 
 
 @contextlib.contextmanager
 def on_device(device: str, threads: int) -> Iterator[str]:
-    """Start TensorFlow on a GPU that is this job's alone, or on the CPU; give a line for the log.
+    """Start TensorFlow on a GPU claimed for this job only, or on the CPU; yield a log line.
 
-    Waits where other jobs hold all GPUs. See `gpus_for`, `claim_gpu` and `set_up`.
+    Waits while other jobs hold all GPUs. See `gpus_for`, `claim_gpu` and `set_up`.
     """
     with claim_gpu(LOCK_FOLDER, gpus_for(device)) as gpu:
         yield set_up(gpu, threads, device)
 
 
 def gpus_for(device: str) -> list[str]:
-    """Give the GPUs of which a job under `device` takes one, as `visible_gpus` does.
+    """Return the GPUs of which a job under `device` takes one, in the form of `visible_gpus`.
 
-    UserError if it must have one and none is visible.
+    UserError if the job must have a GPU and none is visible.
     """
     if device == "cpu":
         return []
@@ -59,40 +59,40 @@ def gpus_for(device: str) -> list[str]:
 
 
 def no_gpu() -> str:
-    """Say what was looked for where no GPU is visible, and the way out."""
-    told = "`nvidia-smi -L` names none"
+    """Return the message for a missing GPU: what was checked, and what to do."""
+    reason = "`nvidia-smi -L` lists none"
     if not shutil.which("nvidia-smi"):
-        told = "there is no nvidia-smi on the PATH and no /dev/nvidia0"
+        reason = "there is no nvidia-smi on the PATH and no /dev/nvidia0"
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
-        told = f"CUDA_VISIBLE_DEVICES is '{allowed}', which allows none that is there"
+        reason = f"CUDA_VISIBLE_DEVICES is '{allowed}', which allows no existing GPU"
     return (
-        f"device is gpu, but no NVIDIA GPU is visible: {told}; make it visible (driver, "
-        f"CUDA_VISIBLE_DEVICES, the cluster's request for a GPU), or set device: auto"
+        f"device is gpu, but no NVIDIA GPU is visible: {reason}; make one visible (driver, "
+        f"CUDA_VISIBLE_DEVICES, a request for a GPU from the cluster), or set device: auto"
     )
 
 
 def visible_gpus(device_folder: Path = Path("/dev")) -> list[str]:
-    """Give the NVIDIA GPUs that this process may use, as entries for CUDA_VISIBLE_DEVICES.
+    """Return the NVIDIA GPUs that this process may use, as entries for CUDA_VISIBLE_DEVICES.
 
-    They are UUIDs where nvidia-smi tells them: an index means different cards to two jobs that a
-    scheduler has given one card each, and CUDA need not count as nvidia-smi does. Without
-    nvidia-smi the device files in `device_folder` are counted, and the entries are indices.
+    The entries are UUIDs if nvidia-smi is available: an index means different cards to two jobs to
+    which a scheduler gave one card each, and CUDA may number cards differently from nvidia-smi.
+    Without nvidia-smi the entries are indices, one for each device file in `device_folder`.
 
-    CUDA_VISIBLE_DEVICES, if set, narrows the choice as CUDA itself reads it: indices (counted as
-    nvidia-smi counts) or UUIDs (which may be shortened), up to the first that is not there.
+    CUDA_VISIBLE_DEVICES, if set, restricts the result as in CUDA itself: indices (in the order of
+    nvidia-smi) or UUIDs (possibly shortened), up to the first that does not exist.
     """
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None and allowed.strip() in ("", "-1"):
         return []
     if shutil.which("nvidia-smi"):
         listing = _nvidia_smi()
-        # A line is "GPU 0: NVIDIA A100 (UUID: GPU-5a1b...)"; a slice of a card stands indented
-        # below it, "  MIG 1g.5gb Device 0: (UUID: MIG-...)".
+        # A line is "GPU 0: NVIDIA A100 (UUID: GPU-5a1b...)"; a slice of a card is listed indented
+        # below the card, "  MIG 1g.5gb Device 0: (UUID: MIG-...)".
         gpus = re.findall(r"^GPU \d+:.*\(UUID: (\S+)\)", listing, re.MULTILINE)
         slices = re.findall(r"^\s+MIG .*\(UUID: (\S+)\)", listing, re.MULTILINE)
     else:
-        # Numbers in the names of device files may have gaps in a container; CUDA's have none.
+        # Numbers in the names of device files may have gaps in a container; CUDA's indices do not.
         gpus = [str(index) for index, _ in enumerate(device_folder.glob("nvidia[0-9]*"))]
         slices = []
     if allowed is None or not gpus:
@@ -108,35 +108,35 @@ def visible_gpus(device_folder: Path = Path("/dev")) -> list[str]:
 
 
 def _nvidia_smi() -> str:
-    """Give what `nvidia-smi -L` prints; nothing, and a warning, if it fails."""
+    """The output of `nvidia-smi -L`; empty, with a warning, if it fails."""
     try:
         return subprocess.run(
             ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=QUERY_SECONDS, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        log.warning("no GPU is used, since `nvidia-smi -L` failed: %s", error)
+        log.warning("no GPU is used, because `nvidia-smi -L` failed: %s", error)
         return ""
 
 
 def _find(entry: str, gpus: list[str], slices: list[str]) -> str | None:
-    """Give the device that one entry of CUDA_VISIBLE_DEVICES means, or None if it is not there."""
+    """The device meant by an entry of CUDA_VISIBLE_DEVICES, or None if it does not exist."""
     if entry.isdecimal():
         return gpus[int(entry)] if int(entry) < len(gpus) else None
     if not entry.startswith(("GPU-", "MIG-")):
         return None
     if gpus[0].isdecimal():
-        # Only device files are known: which card a UUID names is left to CUDA.
+        # Only device files are known; CUDA resolves the UUID.
         return entry
     return next((uuid for uuid in gpus + slices if uuid.startswith(entry)), None)
 
 
 @contextlib.contextmanager
 def claim_gpu(lock_folder: Path, gpus: list[str]) -> Iterator[str | None]:
-    """Hold one of `gpus` for this process alone, and give it; with no GPUs, give None.
+    """Claim one of `gpus` for this process only, and yield it; without GPUs, yield None.
 
-    Waits while other processes hold them all. A claim is an operating-system lock on one file a
-    device in `lock_folder`, so it ends with the process, however that ends. The folder must be
-    local to the machine and shared by the user's jobs on it: LOCK_FOLDER.
+    Waits while other processes hold all of them. A claim is an operating-system lock on one file
+    per device in `lock_folder`, which is released when the process exits for whatever reason. The
+    folder must be local to the machine and shared by the user's jobs on it: LOCK_FOLDER.
     """
     if not gpus:
         yield None
@@ -155,7 +155,7 @@ def claim_gpu(lock_folder: Path, gpus: list[str]) -> Iterator[str | None]:
 
 def _try_claim(lock_folder: Path, gpus: list[str]) -> tuple[str, IO[str]] | None:
     for gpu in gpus:
-        # The file stays: a removed one could be locked by one job and made anew by the next.
+        # The file stays: a removed one could still be locked by one job and recreated by the next.
         file = (lock_folder / f"{gpu.replace('/', '_')}.lock").open("a")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -167,24 +167,24 @@ def _try_claim(lock_folder: Path, gpus: list[str]) -> tuple[str, IO[str]] | None
 
 
 def set_up(gpu: str | None, threads: int, device: str = "auto") -> str:
-    """Start TensorFlow on one device, so that equal jobs give equal bits; give a line for the log.
+    """Start TensorFlow on one device, with bit-identical results for equal jobs; return a log line.
 
-    gpu      an entry for CUDA_VISIBLE_DEVICES, as `claim_gpu` gives it; None: the CPU.
+    gpu      an entry for CUDA_VISIBLE_DEVICES, as yielded by `claim_gpu`; None: the CPU.
     threads  CPU threads within one operation. Operations run one after another.
-    device   what becomes of a GPU that TensorFlow cannot use: auto, a warning, and the job runs on
-             the CPU; gpu, a UserError.
+    device   what happens if TensorFlow cannot use the GPU: auto, a warning, and the job runs on the
+             CPU; gpu, a UserError.
 
-    To be called before anything else imports TensorFlow; RuntimeError if that was too early for
-    these settings to take effect. Random operations need seeds from here on.
+    Must be called before anything else imports TensorFlow; RuntimeError if TensorFlow has already
+    started, so that these settings would have no effect. From here on random operations need seeds.
     """
     late = "cannot choose the device and threads: TensorFlow was started before set_up"
     if gpu and "tensorflow" in sys.modules and os.environ.get("CUDA_VISIBLE_DEVICES") != gpu:
         raise RuntimeError(f"{late}; call set_up before anything imports TensorFlow")
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1" if gpu is None else gpu
-    # Without a driver TensorFlow reports an error (level 2) for every job that wants no GPU.
+    # Without a driver TensorFlow logs an error (level 2) for every job that uses no GPU.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if gpu is None else "2")
-    # TensorFlow takes oneDNN's kernels by itself on some of Intel's processors alone; on others a
-    # training step takes half as long again without them.
+    # By default TensorFlow uses oneDNN's kernels only on some Intel processors; on others, a
+    # training step takes 1.5 times as long without them.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     import tensorflow as tf
 
@@ -207,17 +207,16 @@ def set_up(gpu: str | None, threads: int, device: str = "auto") -> str:
         return f"running on {f'GPU {gpu}' if gpu.isdecimal() else gpu} ({name})"
     if gpu is not None:
         reason = (
-            "Either TensorFlow is installed without the CUDA libraries (repair: `pip install -e "
-            "'.[gpu]'`), or the NVIDIA driver is too old for them (repair: a newer driver)."
+            "Either TensorFlow is installed without the CUDA libraries (fix: `pip install -e "
+            "'.[gpu]'`), or the NVIDIA driver is too old for them (fix: install a newer driver)."
         )
         if device == "gpu":
             raise UserError(
-                f"device is gpu, and GPU {gpu} is there, but TensorFlow cannot use it. {reason} Or "
-                f"set device: auto, to train on the CPU"
+                f"device is gpu, but TensorFlow cannot use GPU {gpu}. {reason} Or set device: "
+                f"auto, to train on the CPU"
             )
         log.warning(
-            "GPU %s is there, but TensorFlow cannot use it, so this job runs on the CPU, far "
-            "slower. %s",
+            "TensorFlow cannot use GPU %s, so this job runs on the CPU, which is far slower. %s",
             gpu,
             reason,
         )

@@ -1,4 +1,4 @@
-"""Long writing jobs that a kill or a full disk ends: what they leave, and what they say."""
+"""Long writes that a kill or a full disk may end: their leftovers, and their messages."""
 
 import contextlib
 import errno
@@ -14,9 +14,9 @@ from svae.errors import UserError
 
 
 def remove_leftovers(target: Path | str) -> None:
-    """Remove what `replacing` and `scratch_folder` left beside `target` when they were killed.
+    """Remove what killed calls of `replacing` and `scratch_folder` left next to `target`.
 
-    Not to be called while another program writes this target.
+    Must not be called while another process writes this target.
     """
     target = Path(target)
     temporary = re.compile(rf"\.[a-z0-9_]{{8}}-{re.escape(target.name)}")  # as tempfile names them
@@ -29,7 +29,7 @@ def remove_leftovers(target: Path | str) -> None:
 
 @contextlib.contextmanager
 def scratch_folder(target: Path | str) -> Iterator[Path]:
-    """Give a new, empty, hidden folder beside `target`, and delete it with all that is in it."""
+    """Yield a new, empty, hidden folder next to `target`; delete it with its content at the end."""
     folder = _scratch(Path(target))
     folder.mkdir(parents=True)
     try:
@@ -44,27 +44,27 @@ def _scratch(target: Path) -> Path:
 
 @contextlib.contextmanager
 def full_disk_explained(target: Path | str) -> Iterator[None]:
-    """Make a UserError of the error of a disk or a quota that is full, on the way to `target`."""
+    """Convert the error of a full disk or quota, while `target` is written, into a UserError."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         folder = Path(target).absolute().parent
-        problem = "no space left on" if error.errno == errno.ENOSPC else "your quota is used up on"
+        problem = "no space left on" if error.errno == errno.ENOSPC else "your quota is exceeded on"
         free = shutil.disk_usage(folder).free if folder.is_dir() else 0
         raise UserError(
             f"{target} cannot be written: {problem} the disk of {folder}: {free:,} bytes free, "
-            "which are too few; make room there, or work in a folder on another disk."
+            "which is too little; make room there, or work in a folder on another disk."
         ) from error
 
 
 class LateErrors:
-    """A new file at `path`, as a context manager, whose writing methods never raise.
+    """A new file at `path` whose writing methods never raise; a context manager.
 
-    The HDF5 library does not survive a failed write: whatever is done then, the interpreter crashes
-    when it ends. So here a failed write looks like a good one, `check` raises its OSError, and so
-    does the end of the block, at the latest.
+    The HDF5 library does not survive a failed write: the interpreter then crashes on exit, whatever
+    the program does. Here a failed write therefore appears to succeed, and its OSError is raised by
+    `check`, or at the end of the block at the latest.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -117,7 +117,7 @@ class LateErrors:
         return size
 
     def flush(self) -> None:
-        """Nothing is buffered here."""
+        """Do nothing: nothing is buffered here."""
 
     def __enter__(self) -> Self:
         return self
@@ -132,4 +132,4 @@ class LateErrors:
             if error is None:
                 self.check()
         finally:
-            os.close(self._file)  # which may fail too, on a network
+            os.close(self._file)  # may fail, too, on a network file system

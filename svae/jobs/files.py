@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and their checksums; listings of folders."""
+"""Atomic writing of files, checksums, and listings of folders."""
 
 import contextlib
 import hashlib
@@ -12,14 +12,14 @@ from typing import Any
 
 @contextlib.contextmanager
 def replacing(target: Path | str) -> Iterator[Path]:
-    """Give a temporary path beside `target`; rename it to `target` if the block ends without error.
+    """Yield a temporary path next to `target`; rename it to `target` if no error is raised.
 
-    After an error neither the temporary file nor a half-written target is left; a target that was
-    there before stays as it was.
+    After an error neither the temporary file nor a half-written target is left; an existing target
+    stays unchanged.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Writers such as Keras look at the end of the name, so it stays.
+    # Writers such as Keras depend on the suffix, so it is kept.
     handle, name = tempfile.mkstemp(prefix=".", suffix=f"-{target.name}", dir=target.parent)
     os.close(handle)
     temporary = Path(name)
@@ -34,7 +34,7 @@ def replacing(target: Path | str) -> Iterator[Path]:
 
 
 def write_json(target: Path | str, content: Any) -> None:
-    """Write `content` as indented JSON, whole or not at all; NaN and infinity are refused."""
+    """Write `content` as indented JSON, atomically; ValueError for NaN and infinity."""
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -45,19 +45,21 @@ def read_json(path: Path | str) -> Any:
 
 
 def file_hash(path: Path | str, algorithm: str = "sha256") -> str:
-    """Hexadecimal digest of a file's bytes."""
+    """Return the hexadecimal digest of a file's bytes."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def folder_listing(folder: Path | str) -> str:
-    """SHA-256 of the names, sizes and times of all files in a folder, links followed: another one
-    if any is added, taken away or written anew. Hidden files do not count."""
+    """Return the SHA-256 of the names, sizes and times of all files in a folder, following links.
+
+    It changes when a file is added, removed or rewritten. Hidden files are ignored.
+    """
     digest = hashlib.sha256()
     seen = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
-        if real in seen:  # a link back: os.walk would go round in circles
+        if real in seen:  # a link to a parent: os.walk would not end
             folders.clear()
             continue
         seen.add(real)

@@ -1,4 +1,4 @@
-"""Where a stage's log lines and its last error go."""
+"""Destinations of a stage's log lines and of its final error."""
 
 import contextlib
 import logging
@@ -11,9 +11,9 @@ from svae.errors import Stopped, UserError
 
 @contextlib.contextmanager
 def log_to(path: Path | str) -> Iterator[None]:
-    """Send log lines to the file `path` and to standard error; end the program on an error.
+    """Send log lines to the file `path` and to standard error; exit on an error.
 
-    A `UserError` is shown as its message alone; of any other error the traceback goes to the file
+    For a `UserError` only its message is shown; for any other error the traceback goes to the file
     and its last line to standard error.
     """
     path = Path(path)

@@ -1,4 +1,4 @@
-"""Which software made a file."""
+"""The software that made a file."""
 
 import platform
 from importlib.metadata import version
@@ -7,7 +7,7 @@ import svae
 
 
 def software(*packages: str) -> dict[str, str]:
-    """Versions of Python, of svae and of the named packages."""
+    """Return the versions of Python, of svae and of the named packages."""
     return {
         "python": platform.python_version(),
         "svae": svae.__version__,

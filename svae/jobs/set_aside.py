@@ -1,23 +1,23 @@
-"""Outputs that gave way to others and come back when they are asked for again.
+"""Outputs that were replaced by others, and return when they are needed again.
 
-Training and conversion replace what was made with other settings. What was there before is kept in
-a tree of its own, next to runs/ and data/, so that TensorBoard shows only the current runs:
+Training and conversion replace outputs of other settings. The previous output is kept in a separate
+tree, next to runs/ and data/, so that TensorBoard shows only the current runs:
 
-    set-aside/runs/mnist_5k/vanilla/seed-0/1f0c9a3be27d/about.json  what it is: identity, date
-                                                        seed-0      the run folder, whole
+    set-aside/runs/mnist_5k/vanilla/seed-0/1f0c9a3be27d/about.json  identity and date
+                                                        seed-0      the complete run folder
     set-aside/data/celeba.h5/5e0d2c11a9f4/about.json, celeba.h5     a converted data set
 
-A run folder moves there and back. A converted data set gets a second name there (a hard link, no
-further disk space) as soon as it is made, since Snakemake deletes an output before it makes it
-again. Every step is one rename or link, so that a killed process leaves the content in one place or
-in the other.
+A run folder moves there and back. A converted data set gets a second name there (a hard link, which
+takes no disk space) as soon as it is made, because Snakemake deletes an output before it makes it
+again. Every step is one rename or link, so that a killed process leaves the content in one of the
+two places.
 
     python -m svae.jobs.set_aside                           lists what is set aside
-    python -m svae.jobs.set_aside --delete                  deletes it
-    python -m svae.jobs.set_aside --delete --older-than 30  ... what was set aside 30 days ago
-    python -m svae.jobs.set_aside --delete set-aside/PLACE  ... one line of the list
+    python -m svae.jobs.set_aside --delete                  deletes all of it
+    python -m svae.jobs.set_aside --delete --older-than 30  ... if set aside over 30 days ago
+    python -m svae.jobs.set_aside --delete set-aside/PLACE  ... one entry of the list
 
-Nothing here decides a result. Standard library only.
+Nothing here affects a result. Standard library only.
 """
 
 import argparse
@@ -47,30 +47,30 @@ _DELETED = ".deleted-"
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing that is set aside."""
+    """One run or converted data set that is set aside."""
 
     place: Path  # its folder in the tree
-    path: Path  # where it was, and will be again
-    identity: dict[str, Any] | None  # what decides its content; None: unknown
-    date: datetime  # when it was set aside, or a converted data set was made
-    sha256: str | None  # of a file
+    path: Path  # where it was, and where it returns to
+    identity: dict[str, Any] | None  # what determines its content; None: unknown
+    date: datetime  # when it was set aside or, for a converted data set, when it was made
+    sha256: str | None  # if it is a file
 
     @property
     def content(self) -> Path:
         return self.place / self.path.name
 
     def is_current(self) -> bool:
-        """Whether this is a further name of the file that is at `path` now."""
+        """Return whether this is a second name of the file that is now at `path`."""
         return self.path.exists() and self.path.samefile(self.content)
 
 
 def folder_for(path: Path | str) -> Path:
-    """Where the versions of an output, given relative to the working folder, are set aside."""
+    """Return the folder where versions of an output are set aside; paths in the working folder."""
     return Path(FOLDER, path)
 
 
 def stamp(path: Path | str) -> list[str | int]:
-    """Name, size in bytes and time in ns of a file: they identify it without reading it."""
+    """Return name, size in bytes and time in ns of a file, which identify it without reading it."""
     status = Path(path).stat()
     return [Path(path).name, status.st_size, status.st_mtime_ns]
 
@@ -78,29 +78,29 @@ def stamp(path: Path | str) -> list[str | int]:
 class SetAside:
     """The versions of `path`, a folder or a file, that are set aside in `folder`.
 
-    An identity is what decides the content: a mapping that JSON can hold. The caller sees to it
-    that one process at a time calls the methods.
+    An identity is what determines the content: a mapping that can be stored as JSON. The caller
+    ensures that only one process at a time calls the methods.
     """
 
     def __init__(self, path: Path | str, folder: Path | str):
         self.path, self.folder = Path(path), Path(folder)
 
     def entries(self) -> list[Entry]:
-        """All that is set aside, in the order of the names."""
+        """Return all versions that are set aside, sorted by name."""
         if not self.folder.is_dir():
             return []
         places = [place for place in self.folder.iterdir() if not place.name.startswith(".")]
         return [entry for place in sorted(places) if (entry := _entry(place, self.path))]
 
     def put(self, identity: dict[str, Any] | None) -> Path:
-        """Move what is at `path` into the tree; returns its folder there."""
+        """Move the content of `path` into the tree; return its folder there."""
         place = self._new_place(identity)
         self._describe(place, identity, None)
         _move(self.path, place / self.path.name)
         return place
 
     def bring_back(self, entry: Entry) -> bool:
-        """Move a folder back to `path`, where nothing may be; False if it has been deleted."""
+        """Move a folder back to `path`, which must not exist; return False if it was deleted."""
         try:
             _move(entry.content, self.path)
         except FileNotFoundError:
@@ -109,9 +109,9 @@ class SetAside:
         return True
 
     def keep(self, identity: dict[str, Any]) -> None:
-        """Give the file at `path` a second name in the tree; replaces one of this identity.
+        """Give the file at `path` a second name in the tree; replace one of the same identity.
 
-        Without effect, but for a line in the log, where the file system has no hard links.
+        Without hard links in the file system this has no effect, apart from a log line.
         """
         for entry in self._of(identity):
             if entry.is_current():
@@ -126,7 +126,7 @@ class SetAside:
             _remove_description(place)
 
     def link_back(self, identity: dict[str, Any]) -> bool:
-        """Put the file of this identity at `path`; False if there is none that is whole."""
+        """Put the file of this identity at `path`; return False if there is no intact one."""
         for entry in self._of(identity):
             if file_hash(entry.content) != entry.sha256:
                 log.warning("%s is damaged and will be made again", entry.content)
@@ -136,16 +136,16 @@ class SetAside:
                 self.path.unlink(missing_ok=True)
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 self.path.hardlink_to(entry.content)
-            log.info("%s was made before; it comes back from %s", self.path, entry.place)
+            log.info("%s was made before; restored from %s", self.path, entry.place)
             return True
         return False
 
     def _of(self, identity: dict[str, Any]) -> list[Entry]:
-        wanted = json.loads(json.dumps(identity))  # lists for tuples, as in the file
+        wanted = json.loads(json.dumps(identity))  # lists instead of tuples, as in the file
         return [entry for entry in self.entries() if entry.identity == wanted]
 
     def _new_place(self, identity: dict[str, Any] | None) -> Path:
-        """A folder named after the identity, in which there is no content yet."""
+        """A folder named after the identity, without content."""
         text = json.dumps(identity, sort_keys=True)
         key = hashlib.sha256(text.encode()).hexdigest()[:12]
         place, number = self.folder / key, 1
@@ -165,7 +165,7 @@ class SetAside:
 
 
 def _entry(place: Path, path: Path | None = None) -> Entry | None:
-    """What is in a folder of the tree; None if that is nothing whole. `path`: see Entry."""
+    """The entry in a folder of the tree; None if it is not complete. `path`: see Entry."""
     try:
         about = read_json(place / _ABOUT)
         path = Path(about["path"]) if path is None else path
@@ -174,19 +174,19 @@ def _entry(place: Path, path: Path | None = None) -> Entry | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("%s cannot be read and is passed over: %s", place / _ABOUT, error)
+        log.warning("skipping %s, which cannot be read: %s", place / _ABOUT, error)
         return None
     return entry if entry.content.exists() else None
 
 
 def _remove_description(place: Path) -> None:
-    with contextlib.suppress(OSError):  # such as a folder that somebody put a file into
+    with contextlib.suppress(OSError):  # for example a folder with another file in it
         (place / _ABOUT).unlink(missing_ok=True)
         place.rmdir()
 
 
 def _move(source: Path, target: Path) -> None:
-    """Rename a folder or, to another file system, copy it whole before it goes."""
+    """Rename a folder; across file systems, copy it completely before deleting it."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         source.rename(target)
@@ -195,9 +195,9 @@ def _move(source: Path, target: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
     copy = target.with_name(f".{target.name}.copy")
-    shutil.rmtree(copy, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(copy, ignore_errors=True)  # left by a killed process
     shutil.copytree(source, copy, symlinks=True)
-    # Out of the way at once: half of a folder must not be taken for the folder.
+    # Renamed first, so that a half-deleted folder is never taken for a complete one.
     gone = source.with_name(f"{_DELETED}{source.name}")
     shutil.rmtree(gone, ignore_errors=True)
     copy.rename(target)
@@ -206,7 +206,7 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _delete(place: Path) -> None:
-    """Delete a folder of the tree; a run that is just brought back from it stays whole."""
+    """Delete a folder of the tree; a run that is being moved out of it stays intact."""
     gone = place.with_name(f"{_DELETED}{place.name}")
     shutil.rmtree(gone, ignore_errors=True)
     with contextlib.suppress(FileNotFoundError):
@@ -218,9 +218,9 @@ def _delete(place: Path) -> None:
 
 
 def found(root: Path | str) -> list[Entry]:
-    """All that is set aside below `root`, without the converted data sets that are current.
+    """Return all that is set aside in `root`, except current data sets.
 
-    Paths in entries start from the working folder.
+    Paths in entries are relative to the working folder.
     """
     entries = []
     for folder, names, files in os.walk(root):
@@ -234,20 +234,20 @@ def found(root: Path | str) -> list[Entry]:
 
 
 def _unfinished(root: Path) -> Iterator[Path]:
-    """Folders whose deletion was begun."""
+    """Folders whose deletion was interrupted."""
     for folder, names, _ in os.walk(root):
         yield from (Path(folder, name) for name in names if name.startswith(_DELETED))
         names[:] = [name for name in names if not name.startswith(".")]
 
 
 def megabytes(path: Path) -> float:
-    """Size of a file, or of all files in a folder, in MB (1e6 bytes)."""
+    """Return the size of a file, or of all files in a folder, in MB (1e6 bytes)."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.lstat().st_size for file in files if file.is_file()) / 1e6
 
 
 def differences(entry: Entry) -> str:
-    """Names of what differs between an entry and what is current, such as "learning_rate, code"."""
+    """Return the names of what differs from the current version, such as "learning_rate, code"."""
     current = _current_identity(entry)
     if current is None:
         return "nothing current to compare with"
@@ -269,13 +269,13 @@ def _current_identity(entry: Entry) -> dict[str, Any] | None:
 
 
 def _flat(identity: dict[str, Any]) -> dict[str, Any]:
-    """The settings by their own names, and all else by the names of the identity."""
+    """The settings under their own names, everything else under the names of the identity."""
     rest = {name: value for name, value in identity.items() if name != "settings"}
     return {**identity.get("settings", {}), **rest}
 
 
 def table(entries: Sequence[Entry]) -> str:
-    """One line for each entry."""
+    """Return a text table with one line per entry."""
     rows = [("set aside", "epochs", "MB", "date", "differs from the current one in")]
     for entry in entries:
         epochs = _flat(entry.identity or {}).get("epochs", "")
@@ -289,15 +289,15 @@ def table(entries: Sequence[Entry]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """List or delete what is set aside in the working folder. UserError: a place that is none."""
+    """List or delete what is set aside in the working folder. UserError for an unknown PLACE."""
     parser = argparse.ArgumentParser(
         prog="python -m svae.jobs.set_aside",
-        description="List runs and converted data sets that are set aside, or delete them.",
+        description="List or delete runs and converted data sets that are set aside.",
     )
-    parser.add_argument("places", nargs="*", metavar="PLACE", help="only these lines of the list")
-    parser.add_argument("--older-than", type=float, metavar="DAYS", help="only what is older")
-    parser.add_argument("--delete", action="store_true", help="delete what is listed")
-    parser.add_argument("--directory", metavar="DIR", help="the folder of the outputs, if not here")
+    parser.add_argument("places", nargs="*", metavar="PLACE", help="only these entries of the list")
+    parser.add_argument("--older-than", type=float, metavar="DAYS", help="only older entries")
+    parser.add_argument("--delete", action="store_true", help="delete the listed entries")
+    parser.add_argument("--directory", metavar="DIR", help="folder of the outputs, if not here")
     options = parser.parse_args(arguments)
     if options.directory is not None:
         try:
@@ -309,8 +309,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         places = {Path(place) for place in options.places}
         if unknown := places - {entry.place for entry in entries}:
             raise UserError(
-                f"{min(unknown)} is not a place where something is set aside; give one from the "
-                "list of python -m svae.jobs.set_aside"
+                f"nothing is set aside in {min(unknown)}; give a PLACE from the list of "
+                "python -m svae.jobs.set_aside"
             )
         entries = [entry for entry in entries if entry.place in places]
     if options.older_than is not None:

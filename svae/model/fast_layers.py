@@ -1,7 +1,10 @@
-"""Layers of the networks whose plain TensorFlow form is slow on a CPU, rewritten exactly.
+"""Exact rewrites of layers whose plain TensorFlow form is slow on a CPU.
 
-Each computes the same function, and by that the same gradients, from the same weights as the Keras
-layers that hold them. They are standard operations, which run on every device.
+Each computes the same function, and thus the same gradients, from the same weights as the Keras
+layer that holds them. They use standard operations, which run on every device.
+
+With Keras' own a training step takes 1.26 times the CPU time for batch norm and 1.04 times for the
+transposed convolution (low_rank, 64x64x3, batch 100, 2 cores): `python benchmarks/own_parts.py`.
 """
 
 import keras
@@ -12,18 +15,18 @@ _FUSED_CHANNELS = 16
 
 
 def transposed_convolution(layer: keras.layers.Conv2DTranspose, x: tf.Tensor) -> tf.Tensor:
-    """`layer`(x): (batch, n, n, c) -> (batch, m, m, f). `layer` is built and has no bias.
+    """Return `layer`(x): (batch, n, n, c) -> (batch, m, m, f). `layer` is built, without bias.
 
-    With few filters (less than inputs), the 5x5 kernel of stride 2, SAME, is rewritten. It gives
+    A 5x5 kernel of stride 2, SAME, with few filters (fewer than inputs) is rewritten. It computes
 
         y[2 o + k - 1] += x[o] w[k],   k = 0 .. 4, in each direction,
 
-    so that output 2 m + i, i = 0 or 1, sees the inputs m - 1, m, m + 1 through k = i + 3 - 2 t at
-    t = 0, 1, 2 (none where that is -1). That is a 3x3 convolution of stride 1 to 4 f channels, one
-    group of f for each (i, j), whose groups are then spread out over squares of 2x2 pixels (Shi et
+    so that output 2 m + i, i = 0 or 1, uses the inputs m - 1, m, m + 1 through k = i + 3 - 2 t with
+    t = 0, 1, 2 (no tap if k is -1). This is a 3x3 convolution of stride 1 to 4 f channels, one
+    group of f for each (i, j), and the groups are then arranged in squares of 2x2 pixels (Shi et
     al. 2016, "Is the deconvolution layer the same as a convolutional layer?", arXiv 1609.07009).
     """
-    # With as many filters as inputs the 36 taps for 25 cost more than the small images save.
+    # With as many filters as inputs, 36 taps instead of 25 cost more than the smaller images save.
     rewritten = layer.filters < x.shape[3] / 4
     if (
         layer.kernel_size + layer.strides != (5, 5, 2, 2)
@@ -35,7 +38,7 @@ def transposed_convolution(layer: keras.layers.Conv2DTranspose, x: tf.Tensor) ->
     kernel = _subpixel_kernel(tf.cast(layer.kernel, layer.compute_dtype))
     y = tf.nn.conv2d(x, kernel, 1, "SAME")
     _, height, width, filters = y.shape
-    # (batch, m, n, i, (j, f)) -> (batch, m, i, n, (j, f)); as depth_to_space, which is slower.
+    # (batch, m, n, i, (j, f)) -> (batch, m, i, n, (j, f)); like depth_to_space, which is slower.
     y = tf.transpose(tf.reshape(y, [-1, height, width, 2, filters // 2]), [0, 1, 3, 2, 4])
     return tf.reshape(y, [-1, 2 * height, 2 * width, filters // 4])
 
@@ -43,7 +46,7 @@ def transposed_convolution(layer: keras.layers.Conv2DTranspose, x: tf.Tensor) ->
 def _subpixel_kernel(kernel: tf.Tensor) -> tf.Tensor:
     """(5, 5, f, c) -> (3, 3, c, 4 f), taps (t, u), channels (i, j, f)."""
     filters, inputs = kernel.shape[2:]
-    # From k = -1, 0 .. 4 to 4, 3 | 2, 1 | 0, -1: a pair for each t, with i = 1 in front.
+    # From k = -1, 0 .. 4 to 4, 3 | 2, 1 | 0, -1: one pair per t, with i = 1 first.
     kernel = tf.reverse(tf.pad(kernel, [[1, 0], [1, 0], [0, 0], [0, 0]]), [0, 1])
     kernel = tf.reverse(tf.reshape(kernel, [3, 2, 3, 2, filters, inputs]), [1, 3])
     kernel = tf.transpose(kernel, [0, 2, 5, 1, 3, 4])
@@ -51,10 +54,10 @@ def _subpixel_kernel(kernel: tf.Tensor) -> tf.Tensor:
 
 
 def batch_norm(layer: keras.layers.BatchNormalization, x: tf.Tensor) -> tf.Tensor:
-    """`layer`(x, training=True): x (batch, height, width, c), normalised by its own statistics.
+    """Return `layer`(x, training=True): x (batch, height, width, c) normalised by its statistics.
 
-    Moves the moving statistics of `layer`, which is built. Statistics are of its weights' type,
-    float32 under every policy of mixed precision; the result is of x's.
+    Updates the moving statistics of `layer`, which must be built. Statistics have the type of its
+    weights, float32 under every mixed-precision policy; the result has the type of x.
     """
     fused = x.shape[3] % _FUSED_CHANNELS == 0
     y, mean, variance = (_fused if fused else _by_rows)(
@@ -69,9 +72,9 @@ def batch_norm(layer: keras.layers.BatchNormalization, x: tf.Tensor) -> tf.Tenso
 def _fused(
     x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """y, mean, variance, in one operation forwards and one backwards."""
+    """y, mean and variance, with one operation for each of the forward and backward passes."""
     y, mean, variance = tf.compat.v1.nn.fused_batch_norm(x, gamma, beta, epsilon=epsilon)
-    # The operation gives the variance of a population of which x is a sample: n / (n - 1) of x's.
+    # The operation returns the unbiased variance: n / (n - 1) times that of x.
     n = tf.cast(tf.size(x) // x.shape[3], variance.dtype)
     return y, mean, variance * ((n - 1.0) / n)
 
@@ -79,10 +82,12 @@ def _fused(
 def _by_rows(
     x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """y, mean, variance for few channels: whole rows of `width` pixels are taken as channels, so
-    that sums and products run along memory; what a row's pixels found is then put together.
+    """y, mean and variance for few channels.
 
-    With n values a channel, m and v their mean and variance, h = (x - m) / sqrt(v + epsilon):
+    Entire rows of `width` pixels are treated as channels, so that sums and products access memory
+    contiguously; the results for the pixels of a row are then combined.
+
+    With n values per channel, mean m, variance v and h = (x - m) / sqrt(v + epsilon):
 
         y       = gamma h + beta
         dL/dx   = gamma / sqrt(v + epsilon) (dy - mean(dy) - h mean(dy h)),   dy = dL/dy

@@ -1,18 +1,18 @@
-"""Encoder and decoder of the published code, written once for every image and latent size.
+"""Encoder and decoder of the published code, generalised to any image and latent size.
 
 Encoder: 5x5 convolutions of stride 2 with 32 (SAME), 64 (SAME) and 128 (VALID) filters, dropout,
 one linear layer. Decoder: transposed convolutions, 3x3 s2 (64 filters; 48 after the vanilla stem),
-3x3 s1 VALID (32), then k times 5x5 s2, the last one to the image's channels. Batch norm (epsilon
-1e-3, with scale) after each convolution, and ELU after each but the decoder's last, of which
-svae.model.vae takes the tanh. The architecture is that of the code published with arXiv 1705.06821,
-for 64x64x3; at 32x32 its 16-filter layer is left out.
+3x3 s1 VALID (32), then k times 5x5 s2, the last one with as many filters as the image has channels.
+Batch norm (epsilon 1e-3, with scale) follows each convolution, and ELU each but the decoder's last,
+whose output svae.model.vae passes through tanh. For 64x64x3 this is the architecture of the code
+published with arXiv 1705.06821; for 32x32 its 16-filter layer is left out.
 
-Initialization `published` is Glorot and Bengio's for kernels, and 1 for scales. Under `data` the
+Initialization `published` is Glorot and Bengio's for kernels, and 1 for scales. With `data` the
 encoder's linear layer starts at a tenth of that, so that the KL starts near 0 instead of at
 hundreds of nats, and svae.training.initialization sets the decoder's last batch norm.
 
-`dtype` is Keras' policy, the setting `precision`: in which type the layers compute and give their
-outputs. Weights are float32 under all, and so are the statistics of batch norm.
+`dtype` is the Keras dtype policy, from the setting `precision`: the type of the layers'
+computations and outputs. Weights and batch-norm statistics are float32 under all policies.
 """
 
 import keras
@@ -21,8 +21,8 @@ import tensorflow as tf
 from svae.model import fast_layers, keyed_random
 from svae.model.geometry import check
 
-# The moving averages serve the validation terms during training only, and are re-estimated after it
-# (svae.model.batch_norm): a short memory follows the weights.
+# The moving averages are used only for validation terms during training, and are re-estimated after
+# it (svae.model.batch_norm): with a short memory they follow the weights.
 MOMENTUM = 0.9
 EPSILON = 1e-3
 SMALL_KERNEL = 0.1  # factor
@@ -90,7 +90,7 @@ class Encoder(keras.layers.Layer):
         ]
         self.flatten = keras.layers.Flatten(dtype=dtype)
         self.dropout = dropout
-        # Glorot and Bengio's uniform kernel, whose variance goes with the square of the factor.
+        # Glorot and Bengio's uniform kernel, whose variance scales with the square of the factor.
         factor = SMALL_KERNEL if initialization == "data" else 1.0
         kernel = keras.initializers.VarianceScaling(factor**2, "fan_avg", "uniform")
         self.outputs = keras.layers.Dense(outputs, kernel_initializer=kernel, dtype=dtype)
@@ -98,7 +98,7 @@ class Encoder(keras.layers.Layer):
     def call(
         self, x: tf.Tensor, batch_statistics: bool = False, dropout_seed: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """`dropout_seed`: two integers; without it nothing is dropped."""
+        """`dropout_seed`: two integers; None: no dropout."""
         for block in self.blocks:
             x = block(x, batch_statistics=batch_statistics)
         x = self.flatten(x)

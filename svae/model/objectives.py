@@ -1,19 +1,19 @@
-"""The training objectives, per image and in sums: functions of the mean SSE and the mean KL.
+"""The training objectives per image, as functions of the mean SSE and the mean KL.
 
     weighted   SSE + w KL
     elbo       the negative evidence lower bound, in nats, for a Gaussian decoder of variance v:
                    0.5 D log(2 pi v) + SSE / (2 v) + beta KL
 
-SSE is the sum over an image's D pixel values (on [-1, 1]) of the squared error, KL the sum over its
-latent entries in nats. The published code takes means of both, mean(SSE / D) + mean(KL / L) over L
-latent entries; per image that is (SSE + (D / L) KL) / D, so its weight is w = D / L (see
-svae.config.variants.published_weight). The optimizer sees every objective divided by D, which makes
-the published gradient exact.
+SSE is the squared error summed over an image's D pixel values (on [-1, 1]), and KL is the sum over
+the latent entries in nats. The published code uses the means of both, mean(SSE / D) + mean(KL / L)
+with L latent entries; per image this is (SSE + (D / L) KL) / D, so its weight is w = D / L (see
+svae.config.variants.published_weight). The optimizer minimises every objective divided by D, which
+gives exactly the published gradient.
 
-With decoder_variance `optimal`, v = mean squared error of the batch (Rybkin, Daniilidis, Levine
+With decoder_variance `optimal`, v is the batch's mean squared error (Rybkin, Daniilidis, Levine
 2021, "Simple and effective VAE training with calibrated decoders"), so that the gradient of the SSE
-term is that of 0.5 D log MSE. A weight w equals a unit-beta variance v = w / 2, or beta = w / 2 at
-v = 1.
+term is that of 0.5 D log MSE. A weight w is equivalent to v = w / 2 at beta = 1, or to beta = w / 2
+at v = 1.
 """
 
 import math
@@ -24,7 +24,7 @@ LOG_VARIANCE_FLOOR = -6.0  # of a learned variance: a standard deviation of 0.05
 
 
 def weighted(sse: tf.Tensor, kl: tf.Tensor, weight: tf.Tensor | float) -> tf.Tensor:
-    """SSE + w KL, in squared pixel units of [-1, 1]."""
+    """Return SSE + w KL, in squared pixel units of [-1, 1]."""
     return sse + weight * kl
 
 
@@ -35,16 +35,16 @@ def negative_elbo(
     dimension: int,
     beta: tf.Tensor | float,
 ) -> tf.Tensor:
-    """The negative evidence lower bound in nats (at beta = 1), for v = exp(log_variance)."""
+    """Return the negative evidence lower bound in nats (at beta = 1), for v = exp(log_variance)."""
     log_normaliser = 0.5 * dimension * (math.log(2.0 * math.pi) + log_variance)
     return log_normaliser + 0.5 * sse * tf.exp(-log_variance) + beta * kl
 
 
 def optimal_log_variance(sse: tf.Tensor, dimension: int) -> tf.Tensor:
-    """log MSE: the log variance at which the ELBO is largest for this SSE."""
+    """Return log MSE: the log variance that maximises the ELBO for this SSE."""
     return tf.math.log(sse / dimension)
 
 
 def equivalent_weight(variance: float, beta: float) -> float:
-    """The w at which SSE + w KL is proportional to the ELBO's SSE / (2 v) + beta KL: 2 v beta."""
+    """Return w = 2 v beta, at which SSE + w KL is proportional to SSE / (2 v) + beta KL."""
     return 2.0 * variance * beta

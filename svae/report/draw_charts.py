@@ -1,4 +1,4 @@
-"""The charts of all runs of one data set: what their JSON files say, as pictures."""
+"""The charts of all runs of one data set, from their JSON files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +57,7 @@ def draw(files: Files, targets: Sequence[Path | str]) -> None:
 
 
 def _read(files: Files, paths: Sequence[Path | str]) -> dict[str, list[dict[str, Any]]]:
-    """Variant -> contents of its JSON files, one a seed."""
+    """Variant -> contents of its JSON files, one per seed."""
     shared = by_variant(files.variants, paths)
     return {variant: list(map(read_json, each)) for variant, each in shared.items()}
 

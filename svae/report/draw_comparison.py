@@ -1,6 +1,6 @@
-"""The paper's figure: training images, then the first samples of each variant, and what they are.
+"""The figure of the paper: training images, then the first samples of each variant, a caption.
 
-Values are shown as they are, -1 black and 1 white.
+Contrast is not changed: -1 is black and 1 is white.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,11 +28,11 @@ def draw(
 ) -> None:
     """Write the comparison figure, as a PNG.
 
-    records, samples: the run.json and samples.h5 of all seeds shown of the first variant, then of
-    the next. columns: images in a row, at most. training_images: whether they have a row; the terms
-    of some data sets forbid to publish one.
+    records, samples: run.json and samples.h5 of all seeds shown, variant by variant. columns: most
+    images in a row. training_images: whether they have a row; the terms of some data sets forbid
+    publishing them.
 
-    UserError if samples are not of the run of their record, or of another data set.
+    UserError if samples belong to another run than their record, or to another data set.
     """
     runs = [read_json(path) for path in records]
     with Store(store_path) as store:
@@ -52,9 +52,9 @@ def draw(
 
 
 def variant_rows(variant: str, shown: Sequence[tuple[Mapping[str, Any], np.ndarray]]) -> list[Row]:
-    """The rows of one variant: one for each seed, close together, the first with the name.
+    """Return the rows of one variant: one per seed, close together, the first with the name.
 
-    shown: run.json, and samples as uint8 (columns, height, width, channel), of each seed.
+    shown: for each seed, run.json and samples as uint8 (columns, height, width, channel).
     """
     if len(shown) == 1:
         ((run, images),) = shown
@@ -69,9 +69,9 @@ def variant_rows(variant: str, shown: Sequence[tuple[Mapping[str, Any], np.ndarr
 
 
 def weight_and_rate(run: Mapping[str, Any]) -> str:
-    """w, the KL weight, with 3 digits, and the rate, the mean KL of a test image."""
+    """Return w, the KL weight, with 3 digits, and the rate, the mean KL of a test image."""
     w = run["kl_weight"]
-    # Without an exponent, which the format g gives large numbers.
+    # Without an exponent, which the format g would use for large numbers.
     shown = f"{w:,.0f}" if w >= 100 else f"{w:.3g}"
     return f"w = {shown}, rate {run['test']['kl_nats_per_image']:.1f} nats"
 
@@ -79,10 +79,10 @@ def weight_and_rate(run: Mapping[str, Any]) -> str:
 def caption(
     attributes: Mapping[str, Any], images: int, samples: int, runs: Sequence[Mapping[str, Any]]
 ) -> str:
-    """Which pictures the figure shows, how long the models were trained, and what w and rate are.
+    """Return the caption: which pictures are shown, training lengths, meaning of w and rate.
 
-    attributes: of the store. images, samples: how many are shown of the training images (0: they
-    have no row), and of each run. runs: the run.json of every row.
+    attributes: those of the store. images, samples: numbers of training images (0: no such row) and
+    of samples of each run. runs: the run.json of every row.
     """
     counts = attributes["counts"]
     each = "each variant and seed" if len(_seeds(runs)) > 1 else "each variant"
@@ -114,7 +114,7 @@ def _seeds(runs: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def _training(runs: Sequence[Mapping[str, Any]]) -> str:
-    """With which seeds the runs were trained, and how long; which ones where they differ."""
+    """The seeds and the lengths of the trainings, by variant or run if lengths differ."""
     seeds = ", ".join(map(str, _seeds(runs)))
     start = f"Trained with seed{'s' if len(_seeds(runs)) > 1 else ''} {seeds}"
     of_variant: dict[str, list[Mapping[str, Any]]] = {}

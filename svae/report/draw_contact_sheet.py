@@ -1,4 +1,4 @@
-"""The contact sheet of a store: images of every split, and how they were made."""
+"""The contact sheet of a store: images of every split, and how they were prepared."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 from svae.datasets.store import Store
 from svae.figures.grids import contact_sheet
 
-SHEET_PIXELS = 2400  # the width of a contact sheet that large images make narrower
+SHEET_PIXELS = 2400  # approximate width of a contact sheet of large images
 ROWS = {"train": 3, "valid": 2, "test": 2}
 
 
@@ -27,10 +27,10 @@ def draw(store_path: Path | str, target: Path | str) -> None:
 
 
 def sheet_text(attributes: Mapping[str, Any], shape: tuple[int, int, int]) -> tuple[str, str]:
-    """Title and caption of a contact sheet: what a store's images are, and how they were made.
+    """Return title and caption of a contact sheet: which images, and how they were prepared.
 
-    attributes: those of the store: title, crop, size and split_rule; where there are any, also
-    options (choice by name), broken_images (how many were left out) and source_matches_official.
+    attributes: those of the store: title, crop, size and split_rule; if present, also options
+    (choice by name), broken_images (number skipped) and source_matches_official.
     shape: (height, width, channel) of an image, in pixels.
     """
     choices = {key: attributes[key] for key in ("crop", "size")} | (attributes.get("options") or {})
@@ -40,10 +40,10 @@ def sheet_text(attributes: Mapping[str, Any], shape: tuple[int, int, int]) -> tu
     size = "x".join(map(str, shape))
     lines = [
         f"Split rule: {attributes['split_rule']}",
-        "Shown are images at even distances from the first to the last of each split.",
+        "Shown are evenly spaced images from the first to the last of each split.",
     ]
     if broken := attributes.get("broken_images"):
-        lines.append(f"Broken images left out: {broken:,}")
+        lines.append(f"Broken images skipped: {broken:,}")
     official = attributes.get("source_matches_official")
     if official is not None:
         lines.append(f"The source files are {'' if official else 'NOT '}the official ones.")
@@ -52,11 +52,13 @@ def sheet_text(attributes: Mapping[str, Any], shape: tuple[int, int, int]) -> tu
 
 
 def sheet_columns(width: int) -> int:
-    """How many images of this width, in pixels, stand in a row of a contact sheet: 12, or fewer
-    where they would make it much wider than a screen."""
+    """Return the number of images per row, for images of this width in pixels.
+
+    It is 12, or fewer if the sheet would become much wider than a screen.
+    """
     return min(12, max(2, SHEET_PIXELS // width))
 
 
 def evenly_spaced(count: int, most: int) -> list[int]:
-    """At most `most` of the indices 0 ... count - 1, rising, the first and the last among them."""
+    """Return at most `most` of the indices 0 ... count - 1, ascending, with the first and last."""
     return np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()

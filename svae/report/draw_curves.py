@@ -1,4 +1,4 @@
-"""The picture of the training curves of all variants."""
+"""The figure of the training curves of all variants."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +17,11 @@ RATE = "learning rate"
 
 
 def draw(variants: Sequence[str], records: Sequence[Path | str], target: Path | str) -> None:
-    """Write the picture, as a PNG. `records`: the run.json of each variant; its history lies
-    beside it. Objectives of different units have panels of their own."""
+    """Write the figure as a PNG.
+
+    `records`: the run.json of each variant, with its history in the same folder. Objectives with
+    different units have separate panels.
+    """
     panels: dict[str, Panel] = {
         WEIGHTED: Panel(wide=True),
         ELBO: Panel(),
@@ -36,21 +39,20 @@ def draw(variants: Sequence[str], records: Sequence[Path | str], target: Path | 
         if run["weights_of_epoch"] < run["epochs_trained"]:
             chosen[label] = run["weights_of_epoch"]
     shown = {axis: panel for axis, panel in panels.items() if panel.curves}
-    # The runs of one picture are of one data set and seed.
+    # All runs of the figure have one data set and seed.
     title = f"{run['dataset']}: training of each variant (seed {run['seed']})"
     training_curves(shown, chosen, title, target)
 
 
 def _label(variant: str, run: dict[str, Any]) -> str:
-    """The variant; under the weighted objective with its w, on which the objective's height
-    depends."""
+    """The variant; with objective weighted also its w, on which the objective's value depends."""
     return variant if run["objective"] == "elbo" else f"{variant} (w = {run['kl_weight']:.3g})"
 
 
 def _curves(
     run: dict[str, Any], history: list[dict[str, Any]]
 ) -> dict[str, dict[str, list[float]]]:
-    """Axis -> training, validation or both -> a value an epoch."""
+    """Axis -> training, validation or both -> one value per epoch."""
     dimension = run["dimension"]
     losses = [objectives(record, dimension) for record in history]
 

@@ -1,4 +1,4 @@
-"""Grids of the pictures of all variants, from the pictures.h5 of a run of each."""
+"""Grids of the pictures of all variants, from the pictures.h5 of one run of each."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,18 +20,18 @@ def draw(
 ) -> None:
     """Write the three grids of all variants, and one of the samples of each, as PNGs.
 
-    `pictures`: in the order of the variants, of one data set.
+    `pictures`: one file per variant, in this order, all of one data set.
     """
     runs = {variant: _read(path) for variant, path in zip(variants, pictures, strict=True)}
     title = runs[variants[0]]["title"]
     labelled_rows(_reconstructions(runs), f"{title}: reconstructions", reconstructions)
     labelled_rows(
         _interpolations(runs),
-        f"{title}: from one test image to another; both stand at the ends",
+        f"{title}: from one test image to another, which are shown at the ends",
         interpolations,
     )
     labelled_rows(
-        _neighbours(runs), f"{title}: samples over their nearest training images", neighbours
+        _neighbours(runs), f"{title}: samples above their nearest training images", neighbours
     )
     for (variant, run), target in zip(runs.items(), samples, strict=True):
         sheet(run["samples"], f"{title}: samples of {variant}", target)
@@ -51,7 +51,7 @@ def _reconstructions(runs: Mapping[str, dict[str, Any]]) -> list[Row]:
 
 
 def _interpolations(runs: Mapping[str, dict[str, Any]]) -> list[Row]:
-    """The test images are set apart from what is decoded, and the variants from each other."""
+    """Extra space separates test images from decoded ones, and variants from each other."""
     rows = []
     for variant, run in runs.items():
         for ends, steps in zip(run["interpolated"], run["interpolations"], strict=True):
@@ -64,7 +64,7 @@ def _interpolations(runs: Mapping[str, dict[str, Any]]) -> list[Row]:
 
 
 def _neighbours(runs: Mapping[str, dict[str, Any]]) -> list[Row]:
-    """A sample and its neighbour stand close together."""
+    """Little space separates a sample and its neighbour."""
     return [
         row
         for variant, run in runs.items()

@@ -1,7 +1,7 @@
-"""Differences between variants, test image by test image.
+"""Paired differences between variants, test image by test image.
 
-Two variants that are scored on the same test images share most of what makes a mean over these
-images uncertain, namely which images they are: their difference is known better than either score.
+The scores of two variants on the same test images share most of their uncertainty, which comes from
+the choice of these images. Their difference is therefore more precise than either score.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,15 +24,15 @@ class Pair:
     difference: float
     """Mean over test images and seeds of first - second."""
     standard_error: float
-    """Of that mean, over test images, whose scores are averaged over the seeds before."""
+    """Of this mean, over test images; their scores are first averaged over the seeds."""
     spread_over_seeds: float | None
     """Standard deviation (n - 1) over the seeds of the mean difference; None for one seed."""
 
 
 def paired_difference(values: np.ndarray, base: np.ndarray) -> tuple[float, float]:
-    """Mean of values - base over the same test images, and its standard error; both (n,).
+    """Return mean and standard error of values - base, (n,) each, over the same test images.
 
-    UserError if the two were scored on different numbers of images.
+    UserError if the two have different numbers of images.
     """
     _same_images(len(values), len(base))
     difference = values - base
@@ -40,18 +40,18 @@ def paired_difference(values: np.ndarray, base: np.ndarray) -> tuple[float, floa
 
 
 def all_pairs(scores: Mapping[str, np.ndarray]) -> list[Pair]:
-    """Every pair of variants, the first before the second in the order of `scores`.
+    """Return every pair of variants, in the order of `scores`.
 
-    scores: variant -> (n_seeds, n_images), the score of every test image under the run of every
-    seed; the seeds are the same for all variants. UserError for different numbers of images.
+    scores: variant -> (n_seeds, n_images), the score of every test image for the run of every seed;
+    the seeds are the same for all variants. UserError for different numbers of images.
     """
     return [_pair(first, second, scores) for first, second in combinations(scores, 2)]
 
 
 def read_scores(variants: Sequence[str], paths: Sequence[Path | str]) -> dict[str, np.ndarray]:
-    """Variant -> log-likelihood of every test image in nats, float64 (n_seeds, n_images).
+    """Return variant -> log-likelihood of every test image in nats, float64 (n_seeds, n_images).
 
-    paths: of the files parzen_per_image.npz, in the order of svae.report.seeds.by_variant.
+    paths: files parzen_per_image.npz, in the order of svae.report.seeds.by_variant.
     UserError for different numbers of images.
     """
     scores = {}

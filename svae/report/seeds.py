@@ -1,4 +1,4 @@
-"""Several seeds: lists of paths with one for each variant and seed, and one score from several."""
+"""Several seeds: lists of paths by variant and seed, and scores combined over seeds."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,11 +8,11 @@ from svae.jobs.files import read_json, write_json
 
 
 def by_variant(variants: Sequence[str], paths: Sequence[Path | str]) -> dict[str, list[Path | str]]:
-    """Variant -> its paths, one a seed, out of a list in the order of
+    """Return variant -> its paths, one per seed, from a list in the order of
 
         for variant in variants: for seed in seeds
 
-    ValueError if the paths cannot be shared out equally.
+    ValueError if the number of paths is not a multiple of the number of variants.
     """
     seeds, rest = divmod(len(paths), len(variants))
     if rest or not seeds:
@@ -24,10 +24,10 @@ def by_variant(variants: Sequence[str], paths: Sequence[Path | str]) -> dict[str
 
 
 def combine(scores: Sequence[Path | str], target: Path | str) -> None:
-    """Write the first of the parzen.json `scores`, one a seed, with the spread over all of them.
+    """Write the first of the parzen.json `scores`, one per seed, with the spread over all seeds.
 
-    Added are, in nats per image: `log_likelihood_by_seed`, their mean `log_likelihood_mean`, and
-    `log_likelihood_standard_deviation` over the seeds (n - 1; null for one seed).
+    These keys are added, in nats per image: `log_likelihood_by_seed`, its mean
+    `log_likelihood_mean`, and `log_likelihood_standard_deviation` (n - 1; null for one seed).
     """
     first, *others = (read_json(path) for path in scores)
     values = {str(score["seed"]): score["log_likelihood"] for score in (first, *others)}

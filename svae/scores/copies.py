@@ -1,15 +1,28 @@
 """Whether samples are copies of training images.
 
-The share of samples that lie closer to a training image than to any of an equally large set of
-held-out images, which the training has not seen. Samples that owe nothing to single training images
-lie on either side as often, up to chance; copies always lie closer to the training set.
+The share of samples that lie closer to a training image than to any held-out image, which the
+training has not seen. For samples that owe nothing to single training images it is, up to chance,
+the part of training images among all references: n_train / (n_train + n_held_out), the null share.
+If all samples were copies, it would be 1.
 
-The distance to the nearest training image alone does not tell: it confuses blur with copying.
+The distance to the nearest training image does not tell by itself: it confuses blur with copying.
 Blurred test images are nearer to the training set than the test images are, since blur takes away
-the detail in which images differ; but they are nearer to the held-out set by as much, so that their
-share stays where it was. The share of real test images stands beside that of the samples. It is a
-half, but for chance, if the three splits are of one distribution: where it is not, as with splits
-by person or place, the samples' share is to be read against it.
+the detail in which images differ; but they are nearer to the held-out images by as much, so that
+their share stays where it was. The share of real test images is the control: it is the null share,
+but for chance, if the splits are of one distribution. Where it is not, as with splits by person or
+place, the samples' share is to be read against it.
+
+Standard errors count references, not samples. Under the null hypothesis it is chance which of the
+references are training images, and every sample whose nearest reference is r moves with r. With n_r
+such samples of n, and p the null share, the share has the standard error
+
+    sqrt(p (1 - p) sum_r n_r^2) / n
+
+In many dimensions a few references, the hubs, are nearest to a large part of the samples
+(Radovanovic, Nanopoulos, Ivanovic 2010, Journal of Machine Learning Research 11, 2487), and the
+binomial standard error, for which n_r is 0 or 1, is several times too small. References are drawn
+without replacement, so that the variance is in truth p (1 - p) (sum_r n_r^2 - n^2 / N) / n^2 with N
+references in all: the formula above errs on the wide side, by little where there are hubs.
 
 Distances are Euclidean, of pixels on [-1, 1].
 """
@@ -19,11 +32,11 @@ from typing import Any
 
 import numpy as np
 
-from svae.datasets.subset import subset
+from svae.errors import UserError
 from svae.sampling.nearest import Images, nearest
 from svae.streams import Stream, generator
 
-MOST_REFERENCE = 10_000
+Z_TELLS = 3.0  # standard errors above the null share that speak for copies
 
 
 def shares(
@@ -31,34 +44,85 @@ def shares(
 ) -> dict[str, Any]:
     """The share of samples, and of test images, that lie closer to training than held-out images.
 
-    train, held_out: of each as many are taken, at random: as many as the smaller has, at most
-    10,000. A training set larger than that is judged by a part, which holds only as large a part of
-    the originals of copies: `share_if_all_were_copies` is what samples would reach, in expectation,
-    if each were a copy of a training image. An image that lies as close to both sets (a picture
-    that is in both) counts as a half: it speaks for neither.
+    All training images are compared, in blocks; what is held in memory does not grow with their
+    number. A random half of `test`, chosen by `seed`, joins `held_out`: few held-out images would
+    put the null share near 1, where a part of copies among the samples can hardly be seen. The
+    other half is the control. An image that lies as close to both sets (a picture that is in both)
+    counts as the null share: it speaks for neither.
 
-    Standard errors are binomial, over the images judged alone. Other reference images would move
-    each share by more, but both alike: the difference of the two has the error that follows from
-    theirs. UserError as `nearest`.
+    Returns, for JSON: `share_of_samples`, `share_of_test_images` and their `..._standard_error`
+    under the null hypothesis; `share_if_null`, `share_if_all_were_copies`; `z` of the samples and
+    `z_of_test_images`, the distance from the null share in standard errors (null where that is 0);
+    `can_tell`, whether z would be above 3 if all samples were copies; and the numbers of images.
+    UserError as `nearest`, and for fewer than 2 test images.
     """
-    count = min(train.shape[0], held_out.shape[0], MOST_REFERENCE)
-    references = [
-        subset(train, count, generator(seed, Stream.MEMORISATION_TRAIN)),
-        subset(held_out, count, generator(seed, Stream.MEMORISATION_HELD_OUT)),
-    ]
-    result: dict[str, Any] = {}
-    for name, images in (("samples", samples), ("test_images", test)):
-        to_train, to_held_out = (nearest(images, r, threads)[1] for r in references)
-        share = float(np.mean((to_train < to_held_out) + 0.5 * (to_train == to_held_out)))
-        result[f"share_of_{name}"] = share
-        result[f"share_of_{name}_standard_error"] = math.sqrt(
-            share * (1.0 - share) / images.shape[0]
+    if test.shape[0] < 2:
+        raise UserError(
+            f"memorisation: {test.shape[0]} test image(s) cannot be halved; give at least 2"
         )
+    order = generator(seed, Stream.MEMORISATION_HELD_OUT).permutation(test.shape[0])
+    middle = test.shape[0] // 2
+    also_held_out, control = (
+        _taken(test, part) for part in (np.sort(order[:middle]), np.sort(order[middle:]))
+    )
+    n_train, n_held_out = train.shape[0], held_out.shape[0] + middle
+    null = n_train / (n_train + n_held_out)
+    result: dict[str, Any] = {}
+    for name, images in (("samples", samples), ("test_images", control)):
+        trained = nearest(images, train, threads)
+        others = (nearest(images, each, threads) for each in (held_out, also_held_out))
+        found = share(*trained, *_nearer(*others, held_out.shape[0]), null)
+        result[f"share_of_{name}"], result[f"share_of_{name}_standard_error"] = found
+        result["z" if name == "samples" else f"z_of_{name}"] = _z(found[0], null, found[1])
+    could_be = _z(1.0, null, result["share_of_samples_standard_error"])
     return result | {
+        "share_if_null": null,
+        "share_if_all_were_copies": 1.0,
+        "can_tell": could_be is not None and could_be > Z_TELLS,
         "n_samples": samples.shape[0],
-        "n_test": test.shape[0],
-        "n_train": train.shape[0],
-        "n_reference": count,
-        "share_if_all_were_copies": 0.5 + 0.5 * count / train.shape[0],
+        "n_test": control.shape[0],
+        "n_train": n_train,
+        "n_held_out": n_held_out,
         "seed": seed,
     }
+
+
+def share(
+    train_number: np.ndarray,
+    to_train: np.ndarray,
+    held_out_number: np.ndarray,
+    to_held_out: np.ndarray,
+    null: float,
+) -> tuple[float, float]:
+    """The share of n images that are nearer to a training image, and its standard error by
+    references.
+
+    For each image the number of the nearest training image and its distance, then likewise of the
+    held-out images, each (n,); null: the share if neither set were nearer but by chance.
+    """
+    equal = to_train == to_held_out
+    value = np.mean((to_train < to_held_out) + null * equal)
+    trained = to_train <= to_held_out
+    squares = sum(
+        np.sum(np.unique(numbers, return_counts=True)[1].astype(np.float64) ** 2)
+        for numbers in (train_number[trained], held_out_number[~trained])
+    )
+    return float(value), math.sqrt(null * (1.0 - null) * squares) / len(to_train)
+
+
+def _nearer(
+    first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray], n_first: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of two sets' nearest references, as `nearest` gives them, the nearer one: the second set is
+    numbered after the n_first references of the first."""
+    closer = first[1] <= second[1]
+    return np.where(closer, first[0], n_first + second[0]), np.minimum(first[1], second[1])
+
+
+def _z(value: float, null: float, error: float) -> float | None:
+    return (value - null) / error if error else None
+
+
+def _taken(images: Images, rows: np.ndarray) -> np.ndarray:
+    # One by one: h5py is slow to select many rows at once.
+    return np.stack([images[row] for row in rows.tolist()])

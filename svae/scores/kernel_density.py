@@ -15,6 +15,11 @@ float32 as in float64, but rounding is worth tenths of a nat at sigma = 0.1. It 
 So log p(x) is within a tolerance whatever the samples are, as long as the bound holds. Distances
 that are computed again are checked against it: an image whose products are worse, on whatever
 device, goes to float64 as well.
+
+The protocol at 64x64x3 (10,000 samples, 1,000 validation images with 10 sigmas, 10,000 test images)
+takes 1.24 times its bare matrix product, 21 s on 2 cores. The differences of all pairs would take
+297 times as long, scikit-learn's KernelDensity 81 times; the largest error was 7e-7 nats:
+`python benchmarks/parzen.py --rounds 5`.
 """
 
 import math

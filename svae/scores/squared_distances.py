@@ -6,7 +6,8 @@ roundoff, the error of a product x.s of length k is at most lambda sqrt(k) u |x|
 of one sign, as of pictures of a single colour, grow faster in theory; in practice libraries add up
 in blocks, and even those stay within it.
 
-TensorFlow multiplies, on a GPU where there is one; differences are numpy's, on the CPU.
+TensorFlow multiplies, on a GPU where there is one; differences are numpy's, on the CPU. What both
+gain over the differences of all pairs stands in svae.scores.kernel_density.
 """
 
 import contextlib

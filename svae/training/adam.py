@@ -1,11 +1,15 @@
-"""Keras' Adam, each variable's update in one operation instead of a dozen."""
+"""Keras' Adam, with one operation per variable instead of a dozen.
+
+With Keras' own a training step takes 1.05 times the CPU time (low_rank, 64x64x3, batch 100, on 2
+cores): `python benchmarks/own_parts.py`.
+"""
 
 import keras
 import tensorflow as tf
 
 
 class Adam(keras.optimizers.Adam):
-    """The same update and the same variables; amsgrad is not for this one.
+    """Adam with the same update and the same variables as Keras'; without amsgrad.
 
         m <- m + (1 - beta_1) (g - m),   v <- v + (1 - beta_2) (g^2 - v)
         x <- x - rate sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon)

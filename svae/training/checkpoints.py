@@ -1,8 +1,8 @@
-"""Checkpoints: all that a stopped training needs to go on as if it had not been stopped.
+"""Checkpoints: everything that a stopped training needs to resume with a bit-identical result.
 
-One file each, checkpoints/step-000000120.npz: every variable of the training step, and as JSON the
-step, the history and what the begun epoch has summed up. Nothing else lasts from step to step: the
-order of the images and all random numbers are functions of seed, epoch and step.
+Each is one file, such as checkpoints/step-000000120.npz: every variable of the training step and,
+as JSON, the step, the history and the sums of the current epoch. No other state lasts from step to
+step: the order of the images and all random numbers are functions of seed, epoch and step.
 """
 
 import json
@@ -30,23 +30,23 @@ _NAME = re.compile(r"step-\d{9,}\.npz")
 
 @dataclass
 class State:
-    """Where a training is."""
+    """The progress of a training."""
 
     step: int = 0  # steps taken
-    records: list[dict[str, Any]] = field(default_factory=list)  # of the epochs that are finished
-    # Sums over the steps of the begun epoch: of their terms, and of the seconds that they took.
+    records: list[dict[str, Any]] = field(default_factory=list)  # of the finished epochs
+    # Sums over the steps of the current epoch: of their terms, and of the seconds that they took.
     sums: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("loss", "sse", "kl", "penalty"), 0.0)
     )
     seconds: float = 0.0
-    # The step of the begun epoch with the largest loss, counted from 1, and that loss.
+    # The step of the current epoch with the largest loss, counted from 1, and that loss.
     worst_step: int = 0
     worst_loss: float = 0.0
     spikes: list[dict[str, Any]] = field(default_factory=list)  # that were rolled back
 
 
 class Checkpoints:
-    """The last two checkpoints of a run, in `folder`, and that of the last whole epoch."""
+    """The last two checkpoints of a run, in `folder`, and that of the last complete epoch."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -54,17 +54,15 @@ class Checkpoints:
     def save(
         self, state: State, variables: Iterable[keras.Variable], epoch_start: int | None = None
     ) -> Path:
-        """Write a checkpoint, then delete those before the last one, but for that of the step
-        `epoch_start`, to which a training goes back after a spike.
+        """Write a checkpoint and return its path; then delete older ones.
 
-        UserError if a value is not finite, so that whoever goes on finds none that is lost, or if
-        the disk is full; the checkpoints that are there stay.
+        The one before it is kept, and that of the step `epoch_start`, to which a training returns
+        after a spike. UserError if a value is not finite, so that every checkpoint can be resumed,
+        or if the disk is full; existing checkpoints then stay.
         """
         arrays = {f"{i:04}": np.asarray(value) for i, value in enumerate(variables)}
         if not all(np.isfinite(array).all() for array in arrays.values()):
-            raise UserError(
-                f"step {state.step}: a weight is not finite any more; {self.way_back()}"
-            )
+            raise UserError(f"step {state.step}: a weight is no longer finite; {self.way_back()}")
         target = self.folder / f"step-{state.step:09}.npz"
         text = np.frombuffer(json.dumps(asdict(state), allow_nan=False).encode(), np.uint8)
         with (
@@ -74,26 +72,26 @@ class Checkpoints:
         ):
             np.savez(file, state=text, **arrays)
             file.flush()
-            os.fsync(file.fileno())  # or a power cut could leave two empty files
+            os.fsync(file.fileno())  # otherwise a power cut could leave two empty files
         for path in self._newest_first()[KEPT:]:
             if _step(path) != epoch_start:
                 path.unlink()
         return target
 
     def drop_after(self, step: int) -> None:
-        """Delete the checkpoints of later steps."""
+        """Delete the checkpoints of steps after `step`."""
         for path in self._newest_first():
             if _step(path) > step:
                 path.unlink()
 
     def restore(self, variables: Iterable[keras.Variable]) -> State | None:
-        """Set the variables from the newest checkpoint that is whole; None if there is none."""
+        """Set the variables from the newest intact checkpoint; return its state, or None."""
         variables = list(variables)
         for path in self._newest_first():
             try:
                 state, values = _read(path, [variable.shape for variable in variables])
             except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile) as error:
-                log.warning("%s is damaged and passed over: %s", path, error)
+                log.warning("skipping %s, which is damaged: %s", path, error)
                 continue
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
@@ -104,7 +102,7 @@ class Checkpoints:
         return next(iter(self._newest_first()), None)
 
     def way_back(self) -> str:
-        """For messages: the last good checkpoint."""
+        """Return a clause for messages that names the last good checkpoint."""
         newest = self.newest()
         return f"the last good checkpoint is {newest}" if newest else "there is no checkpoint yet"
 
@@ -120,10 +118,10 @@ def _step(path: Path) -> int:
 
 
 def _read(path: Path, shapes: list[tuple[int, ...]]) -> tuple[State, list[np.ndarray]]:
-    """The content of a checkpoint, whose members have checksums of their bytes."""
+    """The content of a checkpoint; np.load verifies the checksum of every member."""
     with np.load(path, allow_pickle=False) as file:
         state = State(**json.loads(file["state"].tobytes()))
         values = [file[f"{i:04}"] for i in range(len(file.files) - 1)]
     if [value.shape for value in values] != shapes:
-        raise ValueError("its arrays are those of another model")
+        raise ValueError("its arrays belong to another model")
     return state, values

@@ -1,6 +1,6 @@
-"""The history of a training, history.jsonl: one line an epoch; how it is read and judged.
+"""Reading the history of a training (history.jsonl, one line per epoch), and its objectives.
 
-Imports no TensorFlow: the report reads histories too.
+Imports no TensorFlow, because the report reads histories, too.
 """
 
 import json
@@ -15,22 +15,22 @@ NAME = "history.jsonl"
 
 
 def read_history(folder: Path | str) -> list[dict[str, Any]]:
-    """One record an epoch from the run in `folder`. UserError if a finished run has none."""
+    """Return the history of the run in `folder`, one record per epoch; UserError if unreadable."""
     path = Path(folder, NAME)
     try:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} cannot be read ({error}); delete run.json beside it and run snakemake again"
+            f"{path} cannot be read ({error}); delete run.json next to it and run snakemake again"
         ) from None
 
 
 def objectives(record: dict[str, Any], dimension: int) -> dict[str, float]:
-    """The objective of training and validation images behind one epoch; smaller is better.
+    """Return the objective on training and validation images after one epoch; smaller is better.
 
-    SSE + w KL in squared pixel units, or the negative ELBO in nats, with the decoder variance at
-    the end of the epoch: without warm-up and at beta = 1, so that the epochs, and training and
-    validation, are comparable, unlike in `train_loss`. `dimension`: D, pixels of an image times
+    SSE + w KL in squared pixel units, or the negative ELBO in nats with the decoder variance at the
+    end of the epoch. Warm-up is left out and beta is 1, so that, unlike `train_loss`, epochs can be
+    compared with each other, and training with validation. `dimension`: D, pixels per image times
     channels.
     """
     sse, kl = record["train_sse_per_image"], record["train_kl_nats_per_image"]
@@ -48,6 +48,6 @@ def objectives(record: dict[str, Any], dimension: int) -> dict[str, float]:
 
 
 def best_epoch(records: Sequence[dict[str, Any]], dimension: int) -> int:
-    """The first epoch, counted from 1, with the best validation objective; 0 if there is none."""
+    """Return the first epoch, from 1, with the best validation objective; 0 without records."""
     losses = [objectives(record, dimension)["valid"] for record in records]
     return 1 + losses.index(min(losses)) if losses else 0

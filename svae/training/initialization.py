@@ -1,11 +1,11 @@
-"""The start of the decoder's outputs, from the training images (`initialization: data`).
+"""Data-dependent initialization of the decoder's output layer (`initialization: data`).
 
-The decoder ends in a batch norm and a tanh. The usual start of the batch norm, scale 1 and shift 0,
-suits no data set. On photographs the spread of the outputs is twice what is needed, so that those
-of rare images end up where tanh has no gradient; on digits, which are black and white, it is too
-small, and many steps go by until scale and shift have grown. Here they start at the spread and the
-mean of the training images, seen through the tanh (a data-dependent initialization, as in Salimans
-and Kingma 2016, "Weight Normalization", arXiv 1602.07868, section 3).
+The decoder ends in a batch norm and a tanh. The usual initialization of the batch norm, scale 1 and
+shift 0, suits no data set. For photographs it makes the spread of the outputs twice as large as
+needed, so that the outputs for rare images reach values where tanh has no gradient; for digits,
+which are black and white, it makes the spread too small, and scale and shift take many steps to
+grow. Here they start at the standard deviation and the mean of atanh(x) over the training images
+(as in Salimans and Kingma 2016, "Weight Normalization", arXiv 1602.07868, section 3).
 """
 
 import h5py
@@ -14,7 +14,7 @@ import numpy as np
 from svae.model.vae import SpatialVAE
 from svae.pixels import to_x
 
-LIMIT = 2.0  # of |a| in the statistics: tanh(2) = 0.96. Black and white have no finite atanh.
+LIMIT = 2.0  # of |a| in the statistics: tanh(2) = 0.96. atanh is infinite at black and white.
 LEAST_SPREAD = 0.1
 _BLOCK = 256  # images
 

@@ -1,49 +1,25 @@
-"""What a user sees of a training: one plain line an epoch, and a bar where it disturbs nobody."""
+"""What a user sees of a training: one line per epoch, and lines in between where epochs are long.
 
-import contextlib
-import fcntl
+Only whole lines are written, so that trainings side by side, Snakemake and a log file can share
+what they write to.
+"""
+
 import logging
-import sys
-from pathlib import Path
+import time
 from typing import Any
 
 import keras
-from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
-
-class Terminal:
-    """Tells whether this training has the terminal for itself.
-
-    Every training holds a shared operating-system lock on one file in `folder`; who can make it
-    exclusive is alone. The lock goes with its process.
-    """
-
-    def __init__(self, folder: Path):
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / ".trainings.lock").open("w")
-        with contextlib.suppress(OSError):  # a file system without locks: nobody is alone
-            fcntl.flock(self._file, fcntl.LOCK_SH)
-
-    def free(self) -> bool:
-        """Standard error is a terminal, and no other training runs beside this one."""
-        if not sys.stderr.isatty():
-            return False
-        alone = False
-        with contextlib.suppress(OSError):
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            alone = True
-        with contextlib.suppress(OSError):
-            fcntl.flock(self._file, fcntl.LOCK_SH)
-        return alone
-
-    def close(self) -> None:
-        self._file.close()
+SECONDS = 30.0  # between lines within an epoch
 
 
 class Progress(keras.callbacks.Callback):
-    """A line an epoch from the epoch's history record; between, a bar over all images to come."""
+    """Logs the history record of each epoch and, every `seconds`, how far the training has come.
+
+    `records`: the history so far, to which the loop appends.
+    """
 
     def __init__(
         self,
@@ -51,39 +27,40 @@ class Progress(keras.callbacks.Callback):
         epochs: int,
         steps: int,
         batch_size: int,
-        records: list[dict],
-        terminal: Terminal,
+        records: list[dict[str, Any]],
+        seconds: float = SECONDS,
     ):
         super().__init__()
         self.name, self.epochs, self.steps, self.batch_size = name, epochs, steps, batch_size
-        self.records, self.terminal = records, terminal
-        self.bar = None
+        self.records, self.seconds = records, seconds
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.epoch = epoch
-        if self.bar is not None:  # of an epoch that was rolled back
-            self.bar.close()
-            self.bar = None
-        if self.terminal.free():
-            images = self.steps * self.batch_size
-            self.bar = tqdm(
-                total=self.epochs * images,
-                initial=epoch * images,
-                desc=self.name,
-                unit=" images",
-                unit_scale=True,
-                leave=False,
-            )
+        self._last: tuple[float, int] | None = None  # time and step of the last line
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.bar is not None:
-            done = (self.epoch * self.steps + batch + 1) * self.batch_size
-            self.bar.update(done - self.bar.n)
+        now = time.monotonic()
+        if self._last is None:  # the first step of an epoch may include compilation
+            self._last = now, batch
+            return
+        then, step = self._last
+        if now - then < self.seconds:
+            return
+        self._last = now, batch
+        pace = (now - then) / (batch - step)
+        left = ((self.epochs - self.epoch) * self.steps - batch - 1) * pace
+        log.info(
+            "%s: epoch %d/%d, step %d of %d  %.0f images/s  %.1f min left",
+            self.name,
+            self.epoch + 1,
+            self.epochs,
+            batch + 1,
+            self.steps,
+            self.batch_size / pace,
+            left / 60,
+        )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
         record = self.records[-1]
         left = (self.epochs - epoch - 1) * record["seconds"]
         log.info(

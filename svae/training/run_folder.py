@@ -1,13 +1,13 @@
 """The run folder: what a training writes; svae.model.saved reads the model from it.
 
-identity.json            settings, seed, data checksum and code that the weights belong to
-checkpoints/             what a stopped training goes on from, see svae.training.checkpoints
-history.jsonl            one line an epoch
-best.weights.h5          the weights of the epoch with the best validation objective
-tensorboard/             the same for TensorBoard
-final.weights.h5         the weights with re-estimated batch-norm statistics, nothing else
-finished.json            the same as run.json, which Snakemake deletes before it runs a job again
-run.json                 the record of the finished run; there only when all else is complete
+identity.json            settings, seed, data checksum and code that determine the weights
+checkpoints/             from which a stopped training resumes, see svae.training.checkpoints
+history.jsonl            one line per epoch
+best.weights.h5          weights of the epoch with the best validation objective
+tensorboard/             the history for TensorBoard
+final.weights.h5         final weights with re-estimated batch-norm statistics
+finished.json            copy of run.json, which Snakemake deletes before it reruns the job
+run.json                 the record of the finished run; exists only when all else is complete
 """
 
 import contextlib
@@ -40,7 +40,7 @@ class Entry(Protocol):
 
 
 class SetAside(Protocol):
-    """Where other runs of a folder are; see svae.jobs.set_aside, which decides no result."""
+    """Other runs of the same folder; see svae.jobs.set_aside, which affects no result."""
 
     def entries(self) -> list[Entry]: ...
 
@@ -50,7 +50,7 @@ class SetAside(Protocol):
 
 
 class RunFolder:
-    """The paths of a run folder, and what decides whether its content can go on."""
+    """The paths of a run folder, and the decision whether its content can be resumed."""
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
@@ -65,10 +65,10 @@ class RunFolder:
 
     @contextlib.contextmanager
     def only_writer(self) -> Iterator[None]:
-        """Hold the folder for this process: an orphan of a killed workflow may still write to it.
+        """Lock the folder for this process: an orphan of a killed workflow may still write to it.
 
-        UserError if another process holds it. The lock is the operating system's and lies beside
-        the folder, which may be moved; it goes with its process.
+        UserError if another process holds the lock. It is an operating-system lock on a file next
+        to the folder, because the folder may be moved, and is released when the process exits.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_name(f".{self.path.name}.lock").open("w") as file:
@@ -76,8 +76,8 @@ class RunFolder:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UserError(
-                    f"another process still trains in {self.path}; wait for it or end it, then run "
-                    f"snakemake again"
+                    f"another process is still training in {self.path}; wait for it or end it, "
+                    f"then run snakemake again"
                 ) from None
             except OSError as error:
                 log.warning("%s cannot be locked on this file system: %s", self.path, error)
@@ -88,18 +88,18 @@ class RunFolder:
             temporary.write_text("".join(json.dumps(record) + "\n" for record in records))
 
     def prepare(self, identity: dict[str, Any], aside: SetAside) -> bool:
-        """Make the folder ready for a run of this identity; True if it holds a part of this run.
+        """Prepare the folder for a run of this identity; return whether it holds a part of it.
 
-        A run that differs in nothing but fewer epochs is the same run, earlier, unless its learning
-        rates depend on their number. Of this folder and those set aside, the one whose training got
-        furthest is taken; what was here before is set aside, whole. Each of the two is one rename,
-        and a process that is killed between them leaves both set aside, where the next one finds
-        them. To be called by the `only_writer`.
+        A run that differs only in having fewer epochs is an earlier part of the same run, unless
+        its learning rates depend on the number of epochs. Of this folder and those set aside, the
+        run with the most progress is used; a different run in this folder is set aside completely.
+        Each of these two moves is one rename; a process that is killed between them leaves both
+        runs set aside, where the next process finds them. Must be called inside `only_writer`.
         """
         before = read_json(self.identity) if self.identity.exists() else None
         here = _progress(self.path, before, identity)
         if before and not here and _without_epochs(before) == _without_epochs(identity):
-            log.info("%s was trained for more epochs than are wanted now", self.path)
+            log.info("%s was trained for more epochs than now requested", self.path)
         found = [
             (progress, entry)
             for entry in aside.entries()
@@ -109,26 +109,26 @@ class RunFolder:
         takes_best = progress is not None and (here is None or progress > here)
         if (here is None or takes_best) and self.path.exists() and any(self.path.iterdir()):
             place = aside.put(before)
-            log.info("the run of another configuration in %s is set aside in %s", self.path, place)
+            log.info("set aside the run of another configuration in %s: %s", self.path, place)
         if takes_best:
-            if not aside.bring_back(best):  # deleted in this moment
+            if not aside.bring_back(best):  # deleted just now by another process
                 return self.prepare(identity, aside)
-            log.info("%s was set aside and comes back", best.content)
-        goes_on = self.identity.exists()
-        if goes_on:
+            log.info("brought back %s, which was set aside", best.content)
+        resumes = self.identity.exists()
+        if resumes:
             self._remove_leftovers()
         write_json(self.identity, identity)
-        return goes_on
+        return resumes
 
     def finish(self, record: dict[str, Any]) -> None:
-        """Write the record of the finished run, last of all files."""
+        """Write the record of the finished run, as the last of all files."""
         write_json(self.finished, record)
         write_json(self.record, record)
 
     def finished_before(self, expected: dict[str, Any]) -> bool:
-        """Write run.json again if the folder holds a finished run with these fields in its record.
+        """Rewrite run.json if the folder holds a finished run whose record has these fields.
 
-        False, with nothing written, if it does not, or if its weights or its history are damaged.
+        Return False and write nothing if not, or if its weights or history are damaged.
         """
         try:
             record = read_json(self.finished)
@@ -145,7 +145,7 @@ class RunFolder:
         return True
 
     def _remove_leftovers(self) -> None:
-        """Of files that were being written when their process was killed, see svae.jobs.files."""
+        """Remove temporary files of a killed process, see svae.jobs.files."""
         for folder in (self.path, self.checkpoints.folder):
             for path in folder.glob(".????????-*"):
                 path.unlink()
@@ -154,8 +154,11 @@ class RunFolder:
 def _progress(
     folder: Path, own: dict[str, Any] | None, wanted: dict[str, Any]
 ) -> tuple[int, bool] | None:
-    """How far the run in `folder`, of identity `own`, is on the way to the one wanted: epochs in
-    its history, and whether it asked for the same number. None if it is on the way to another."""
+    """The progress of the run in `folder`, of identity `own`, towards the run wanted.
+
+    Number of epochs in its history, and whether the two identities are equal. None if it is not a
+    part of the run wanted.
+    """
     if own is None or _without_epochs(own) != _without_epochs(wanted):
         return None
     if own["settings"]["epochs"] > wanted["settings"]["epochs"]:
@@ -176,7 +179,7 @@ def _without_epochs(identity: dict[str, Any]) -> dict[str, Any]:
 def identity(
     settings: TrainingSettings, seed: int, dataset_checksum: str, code: str
 ) -> dict[str, Any]:
-    """What two runs must share to be one run."""
+    """Return the identity of a run: everything that determines its weights."""
     return {
         "settings": asdict(settings),
         "seed": seed,
@@ -194,9 +197,9 @@ class _Memory(io.BytesIO):
 
 
 def save_weights(model: SpatialVAE, target: Path) -> None:
-    """Write the weights, whole or not at all.
+    """Write the weights atomically.
 
-    By way of memory, since the HDF5 library does not survive a disk that is full.
+    Through a buffer in memory, because the HDF5 library does not survive a full disk.
     """
     content = _Memory()
     model.save_weights(content)

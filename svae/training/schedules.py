@@ -1,4 +1,4 @@
-"""What changes with the step by rule: the learning rate, and the share of a warm-up."""
+"""Schedules by step: the learning rate, and the factor of a warm-up."""
 
 import math
 
@@ -7,16 +7,18 @@ import tensorflow as tf
 
 
 def warmup(step: tf.Tensor | int, steps: int) -> tf.Tensor:
-    """The share of a linear warm-up at step 0, 1, ...: from 1 / steps to 1; 1 without warm-up."""
+    """Return the factor of a linear warm-up at step 0, 1, ...: 1 / steps to 1; 1 without."""
     return tf.minimum(1.0, (tf.cast(step, tf.float32) + 1.0) / max(steps, 1))
 
 
 class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
-    """`factor` times: linear warm-up to `peak` over `warmup_steps`, then constant, or for `cosine`
+    """`factor` times: linear warm-up to `peak` over `warmup_steps`, then constant or, for `cosine`,
 
-    0.5 peak (1 + cos(pi t)), t rising from 0 behind the warm-up to 1 behind step `total_steps` - 1
-    (Loshchilov and Hutter 2017, "SGDR", equation 5, without restarts). `factor`: 1, or a variable
-    that a training lowers after a spike.
+        0.5 peak (1 + cos(pi t)),
+
+    where t rises from 0 after the warm-up to 1 after step `total_steps` - 1 (Loshchilov and Hutter
+    2017, "SGDR", equation 5, without restarts). `factor`: 1, or a variable that the training lowers
+    after a spike.
     """
 
     def __init__(
@@ -34,7 +36,7 @@ class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         rate = self.factor * self.peak * warmup(step, self.warmup_steps)
         if self.schedule == "cosine":
-            behind = tf.cast(step, tf.float32) - self.warmup_steps
-            t = behind / max(self.total_steps - self.warmup_steps, 1)
+            after_warmup = tf.cast(step, tf.float32) - self.warmup_steps
+            t = after_warmup / max(self.total_steps - self.warmup_steps, 1)
             rate *= 0.5 * (1.0 + tf.cos(math.pi * tf.clip_by_value(t, 0.0, 1.0)))
         return rate

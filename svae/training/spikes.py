@@ -1,27 +1,26 @@
 """Spikes: an epoch whose objective is far above the best one before it.
 
-A few images, one latent map or one step of the optimizer can lift an objective by orders of
-magnitude, and the weights may not recover. What is judged is J = SSE + w KL of training and of
-validation images, at the w of the epoch that is judged (under objective elbo, the equivalent one),
-so that a variance or a warm-up that moves the weight of the KL is no spike.
+A few images, one latent map or one step of the optimizer can raise the objective by orders of
+magnitude, and the weights may not recover. The criterion is J = SSE + w KL of training and of
+validation images, with the w of the current epoch (under objective elbo, the equivalent w), so that
+a change of the KL's weight by the decoder variance or a warm-up is not a spike.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-SPIKE = 1.5  # times the smallest J before
-SETTLED = 50  # steps before which moving statistics, and so validation terms, mean little
-LOWER = 0.5  # what the learning rate is multiplied by after a rollback
-MOST = 5  # rollbacks of one training
+SPIKE = 1.5  # times the smallest previous J
+SETTLED = 50  # steps; before these, moving statistics and thus validation terms mean little
+LOWER = 0.5  # factor on the learning rate after a rollback
+MOST = 5  # rollbacks per training
 DOMINATED = 1.5  # mean over median of a term: 1.2 in healthy runs, more if few images dominate
 SPLITS = {"train": "training", "valid": "validation"}
 
 
 def spike_of(before: Sequence[dict[str, Any]], record: dict[str, Any]) -> dict[str, Any] | None:
-    """What is wrong with the epoch of `record`, given the records of the epochs before; None if it
-    is no spike.
+    """Return the spike in the epoch of `record`, given the previous records; None if there is none.
 
-    split, objective (J), best_before, and term: `sse` or `kl`, whichever rose more.
+    Keys: split, objective (J), best_before, and term: `sse` or `kl`, whichever rose more.
     """
     settled = [line for line in before if line["step"] >= SETTLED]
     weight = record["kl_weight"]
@@ -44,19 +43,19 @@ def _terms(record: dict[str, Any], split: str) -> tuple[float, float]:
 
 
 def objective(record: dict[str, Any], split: str, weight: float) -> float:
-    """J = SSE + weight KL of `split`, train or valid, after the epoch of `record`."""
+    """Return J = SSE + weight KL of `split`, train or valid, after the epoch of `record`."""
     sse, kl = _terms(record, split)
     return sse + weight * kl
 
 
 def described(spike: dict[str, Any]) -> str:
-    """A spike in words: where, how much, which term, map and image."""
+    """Return a description of a spike: where, how much, which term, map and image."""
     where = f"epoch {spike['epoch']}"
     if spike["split"] is None:
         return f"{where}: the loss was not finite at step {spike['step']}"
     return (
         f"{where}: SSE + w KL of the {spike['split']} images was {spike['objective']:.4g}, "
-        f"{spike['objective'] / spike['best_before']:.3g} times the best before it, by the "
+        f"{spike['objective'] / spike['best_before']:.3g} times the best before it, because of the "
         f"{spike['term'].upper()}; the largest loss of a step was {spike['largest_loss']:.4g}, at "
         f"step {spike['step']}; the largest KL of a validation image was "
         f"{spike['kl_nats_largest']:.4g} nats (image {spike['kl_largest_image']}, most of it in "

@@ -1,4 +1,4 @@
-"""Being asked to stop: Ctrl-C, a cluster's preemption, a terminal that is closed."""
+"""Requests to stop: Ctrl-C, preemption by a cluster, a closed terminal."""
 
 import contextlib
 import signal
@@ -12,11 +12,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class StopRequest:
-    """The first signal that asks to stop; those behind it change nothing, since Snakemake sends its
-    own after a Ctrl-C that has reached its jobs already.
+    """The first signal that asks the program to stop.
 
-    `at_once`: whether it raises `Stopped` wherever the program is, as is right while there is
-    nothing to save, or waits for `check`.
+    Later ones have no effect, because Snakemake sends its own signal after a Ctrl-C that has
+    already reached its jobs. `at_once`: whether the signal raises `Stopped` immediately, which is
+    right while there is nothing to save, or waits for `check`.
     """
 
     def __init__(self) -> None:
@@ -24,10 +24,10 @@ class StopRequest:
         self._number: int | None = None
 
     def check(self) -> None:
-        """Raise `Stopped` if a signal came."""
+        """Raise `Stopped` if a signal was received."""
         if self._number is not None:
             name = signal.Signals(self._number).name
-            raise Stopped(f"stopped by {name}; to go on, run snakemake again", self._number)
+            raise Stopped(f"stopped by {name}; run snakemake again to resume", self._number)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._number is None:
@@ -38,9 +38,9 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_request() -> Iterator[StopRequest]:
-    """Take the signals for this block, but for those that are ignored, as SIGHUP is under nohup.
+    """Handle the signals in this block, except ignored ones, such as SIGHUP under nohup.
 
-    Only a program's main thread can.
+    Only the main thread can handle signals; in any other, the request never fires.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run: curves and histograms every epoch, pictures now and then."""
+"""TensorBoard logs of a run: curves and histograms every epoch, pictures every few epochs."""
 
 import contextlib
 import logging
@@ -21,28 +21,28 @@ log = logging.getLogger(__name__)
 
 PICTURE_IMAGES = 32  # validation images of which reconstructions are shown
 _COLUMNS, _SAMPLES = 8, 64
-# The writers, which have one colour each in every chart, and what each writes last of an epoch.
+# The writers, each with one colour in every chart, and the last tag that each writes per epoch.
 _WRITERS = {"train": "training/images_per_second", "validation": "latent/kl_nats_per_map"}
 _SAMPLES_TAG, _RECONSTRUCTIONS_TAG = "pictures/samples", "pictures/reconstructions"
-# Named like TensorBoard's own, since it looks for them by name, and sorted before all of those.
+# Named like TensorBoard's own files, which it finds by name, and sorted before all of those.
 _KEPT = "events.out.tfevents.0000000000.kept"
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Writes TensorBoard's events into `folder`, for `tensorboard --logdir` on it or above; their
-    step is the epoch, counted from 1.
+    """Writes TensorBoard events into `folder`, for `tensorboard --logdir` on it or a parent.
 
-    `records`: the history, which holds an epoch's record before `on_epoch_end`. `images`: uint8
-    (n, height, width, channel), validation images, shown every `picture_epochs` epochs and after
-    the last one (0: never) above their reconstructions from the posterior mean, beside decoder
-    means of prior samples: every time of the same z, those of the first samples that
-    svae.sampling.prior draws from this seed. Pictures are made with the moving batch-norm
-    statistics, and without any random state of TensorFlow's or Keras'.
+    The step of an event is the epoch, counted from 1. `records`: the history, which has an epoch's
+    record before `on_epoch_end`. `images`: uint8 (n, height, width, channel), validation images.
+    Every `picture_epochs` epochs and after the last one (0: never), these are shown above their
+    reconstructions from the posterior mean, together with decoder means of prior samples. The z of
+    the samples are always the same: those of the first samples that svae.sampling.prior draws with
+    this seed. Pictures use the moving batch-norm statistics, and no random state of TensorFlow or
+    Keras.
 
-    A training that goes on keeps the events of the epochs in `records` and cuts off those behind
-    them; of epochs that have none, because their events were lost, all but the pictures are written
-    from the records. A disk that is full, or any other failure to write events, ends them with a
-    warning, and not the training.
+    A resumed training keeps the events of the epochs in `records` and drops later ones; if events
+    of earlier epochs were lost, they are rewritten from the records, except the pictures. If events
+    cannot be written, because the disk is full or for another reason, logging ends with a warning,
+    and the training continues.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class TensorBoard(keras.callbacks.Callback):
         try:
             yield
         except (tf.errors.OpError, OSError) as error:
-            # What was lost is written from the records when the training goes on another time.
+            # Lost events are rewritten from the records when the training is resumed later.
             self.writers, self.picture_epochs = {}, 0
             reason = str(error).strip().splitlines()[0].rpartition("}} ")[2]
-            log.warning("warning: no more events for TensorBoard: %s", reason)
+            log.warning("warning: stopped writing events for TensorBoard: %s", reason)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         with self._writing():
@@ -76,7 +76,7 @@ class TensorBoard(keras.callbacks.Callback):
         ends = (_last_step(folder, _WRITERS[name]) for name, folder in folders.items())
         reached = min(len(self.records), *ends)
         for name, folder in folders.items():
-            _cut_behind(folder, reached)
+            _drop_after(folder, reached)
             self.writers[name] = tf.summary.create_file_writer(str(folder))
         self.pictured = max(
             (step for step, tag, _ in _events(folders["validation"]) if tag == _SAMPLES_TAG),
@@ -162,8 +162,10 @@ class TensorBoard(keras.callbacks.Callback):
 
 
 def _grid(images: np.ndarray) -> np.ndarray:
-    """uint8 images (n, height, width, channel) in rows of 8, a pixel of white around each, and
-    white where the last row ends early: (1, height', width', channel)."""
+    """uint8 images (n, height, width, channel) in rows of 8 as (1, height', width', channel).
+
+    Each has a white border of one pixel; the rest of the last row is white.
+    """
     missing = -len(images) % _COLUMNS
     padding = ((0, missing), (0, 0), (0, 0), (0, 0))
     images = np.pad(images, padding, constant_values=255)
@@ -174,9 +176,9 @@ def _grid(images: np.ndarray) -> np.ndarray:
 
 
 def _events(folder: Path) -> Iterator[tuple[int, str, bytes]]:
-    """Step, tag and bytes of each event in a folder; a file's own first event has no tag."""
+    """Yield step, tag and bytes of each event in a folder; a file's first event has no tag."""
     for path in sorted(folder.glob("events.out.tfevents.*")):
-        # A process that was killed may leave the half of an event behind.
+        # A killed process may leave half an event.
         with contextlib.suppress(tf.errors.DataLossError):
             for content in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
                 event = tf.compat.v1.Event.FromString(content)
@@ -185,7 +187,7 @@ def _events(folder: Path) -> Iterator[tuple[int, str, bytes]]:
 
 
 def _last_step(folder: Path, last_tag: str) -> int:
-    """The last step up to which the events of every step from 1 on are there."""
+    """The last step such that the events of all steps from 1 to it exist."""
     steps = {step for step, tag, _ in _events(folder) if tag == last_tag}
     last = 0
     while last + 1 in steps:
@@ -193,8 +195,8 @@ def _last_step(folder: Path, last_tag: str) -> int:
     return last
 
 
-def _cut_behind(folder: Path, last: int) -> None:
-    """Leave the events up to the step `last`, each once, in one file."""
+def _drop_after(folder: Path, last: int) -> None:
+    """Keep only the events up to step `last`, each once, in one file."""
     remove_leftovers(folder / _KEPT)
     paths = list(folder.glob("events.out.tfevents.*"))
     seen = set()

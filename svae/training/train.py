@@ -1,6 +1,5 @@
-"""Training of one variant, from an h5 store to a finished run folder."""
+"""Training of one variant, from a store to a finished run folder."""
 
-import contextlib
 import logging
 import math
 from dataclasses import asdict
@@ -28,7 +27,7 @@ from svae.training.diagnosis import warnings_of_run
 from svae.training.history import best_epoch
 from svae.training.initialization import start_outputs
 from svae.training.loop import Loop
-from svae.training.progress import Progress, Terminal
+from svae.training.progress import Progress
 from svae.training.run_folder import RunFolder, identity, save_weights
 from svae.training.step import TrainingStep
 from svae.training.stopping import StopRequest, stop_request
@@ -50,25 +49,24 @@ def train(
     seed: int,
     code: str,
     device: str,
-    lock_folder: Path | str,
     aside_folder: Path | str,
     spectrum: Path | None = None,
 ) -> None:
-    """Train a variant and write `folder`/run.json, last of all files of the run folder.
+    """Train a variant and write `folder`/run.json, as the last file of the run folder.
 
-    `code`: fingerprint of this stage's modules; `device`: the line that says where it runs, both
-    recorded; `lock_folder`: where trainings tell each other that they run; `aside_folder`: where
-    other runs of this folder are set aside; `spectrum`: of the training images
-    (svae.scores.spectrum), to compare the run with a linear VAE. The result is a function of the
-    store's pixels, the settings (threads included), the seed and the code. Any other run in the
-    folder is set aside. A folder that holds this very run, or one that was set aside and does, is
-    brought back: an earlier part of it is continued, and a finished run is neither trained nor
-    evaluated again. The store stays open meanwhile; its images take `settings.image_memory_mb`,
-    whatever their number.
+    `code`: fingerprint of this stage's modules; `device`: the log line that names the device; both
+    are recorded. `aside_folder`: where other runs of this folder are set aside; `spectrum`: that
+    of the training images (svae.scores.spectrum), to compare the run with a linear VAE.
 
-    SIGTERM, SIGINT and SIGHUP save a checkpoint and end in `Stopped`. UserError: fewer training
-    images than a batch, a loss that is no longer finite, a full disk, another process that trains
-    in the folder, or a spectrum of other images.
+    The result is a function of the store's pixels, the settings (including threads), the seed and
+    the code. A different run in the folder is set aside. If the folder or a folder that was set
+    aside holds this run, it is used: an earlier part of it is resumed, and a finished run is
+    neither trained nor evaluated again. The store stays open during the training; its images take
+    at most `settings.image_memory_mb` of memory.
+
+    SIGTERM, SIGINT and SIGHUP save a checkpoint and raise `Stopped`. UserError: there are fewer
+    training images than a batch, the loss is no longer finite, the disk is full, another process
+    trains in the folder, or the spectrum belongs to other images.
     """
     run, aside = RunFolder(folder), SetAside(folder, aside_folder)
     with (
@@ -83,11 +81,11 @@ def train(
                 f"training.batch_size is {settings.batch_size}, but {store_path} has {count} "
                 f"training images; lower it"
             )
-        # Before the training, so that a file that is broken costs no training.
+        # Before the training, so that a broken file does not cost a training.
         fitted = None if spectrum is None else load(spectrum)
         if fitted is not None and fitted.dataset_checksum != store.checksum:
             raise UserError(
-                f"{spectrum} is of other images than {store_path}; delete it, run snakemake"
+                f"{spectrum} belongs to other images than {store_path}; delete it, run snakemake"
             )
         _train(
             store,
@@ -99,7 +97,6 @@ def train(
             seed,
             code,
             device,
-            Path(lock_folder),
             fitted,
             None if spectrum is None else file_hash(spectrum),
             request,
@@ -116,29 +113,28 @@ def _train(
     seed: int,
     code: str,
     device: str,
-    lock_folder: Path,
     spectrum: Spectrum | None,
     spectrum_hash: str | None,
     request: StopRequest,
 ) -> None:
-    goes_on = run.prepare(identity(settings, seed, store.checksum, code), aside)
+    resumes = run.prepare(identity(settings, seed, store.checksum, code), aside)
     known = {
         "variant": variant,
         "dataset": store.attributes["dataset"],
         "padding": store.padding,
         "spectrum_sha256": spectrum_hash,
     }
-    if goes_on and run.finished_before({**known, "settings": asdict(settings)}):
-        log.info("%s: this run was finished before; nothing is trained", variant)
+    if resumes and run.finished_before({**known, "settings": asdict(settings)}):
+        log.info("%s: this run is already finished; nothing to train", variant)
         return
     log.info("%s: %s", variant, device)
     images = store.split("train")
     feed = Feed(images, settings.batch_size, seed, settings.image_memory_mb * 10**6)
     model = SpatialVAE(store.shape, store.padding, settings, seed)
-    # Nothing else is worth a pass over the images.
+    # Only a learned variance is worth a pass over the images.
     learned = settings.decoder_variance == "learned"
     take_step = TrainingStep(model, feed.steps, _data_variance(images) if learned else math.nan)
-    state = run.checkpoints.restore(take_step.variables) if goes_on else None
+    state = run.checkpoints.restore(take_step.variables) if resumes else None
     if state is None:
         state = State()
         if settings.initialization == "data":
@@ -147,25 +143,23 @@ def _train(
         done = len(state.records)
         begun = state.step - done * feed.steps
         where = f"step {begun} of epoch {done + 1}" if begun else f"epoch {done}"
-        log.info("%s: goes on behind %s", variant, where)
+        log.info("%s: resuming after %s", variant, where)
     run.write_history(state.records)
 
     evaluator = Evaluator(model, check=request.check)
-    with contextlib.closing(Terminal(lock_folder)) as terminal:
-        batch = settings.batch_size
-        shown = store.images("valid", PICTURE_IMAGES)
-        callbacks = [
-            Progress(variant, settings.epochs, feed.steps, batch, state.records, terminal),
-            TensorBoard(run.tensorboard, state.records, services.tensorboard.picture_epochs, shown),
-        ]
-        loop = Loop(run, store, feed, take_step, evaluator, state, services, request, callbacks)
-        loop.run()
+    shown = store.images("valid", PICTURE_IMAGES)
+    callbacks = [
+        Progress(variant, settings.epochs, feed.steps, settings.batch_size, state.records),
+        TensorBoard(run.tensorboard, state.records, services.tensorboard.picture_epochs, shown),
+    ]
+    loop = Loop(run, store, feed, take_step, evaluator, state, services, request, callbacks)
+    loop.run()
 
     records = state.records
     best = best_epoch(records, model.dimension)
     if settings.takes_best:
         model.load_weights(run.best_weights)
-    # What is recorded of the finished run is of the model that `runs.load_model` gives.
+    # The record describes the model as `svae.model.saved` loads it.
     model = model.in_float32()
     final = _finish(model, Evaluator(model, check=request.check), store, feed)
     save_weights(model, run.weights)
@@ -211,7 +205,7 @@ def _train(
 
 
 def _data_variance(images: h5py.Dataset) -> float:
-    """Variance of all pixels on [-1, 1]; from whole numbers, so that the blocks do not matter."""
+    """Variance of all pixels on [-1, 1]; integer sums, so that the blocks do not matter."""
     total = squares = 0
     for start in range(0, len(images), _BLOCK):
         block = images[start : start + _BLOCK]
@@ -222,8 +216,8 @@ def _data_variance(images: h5py.Dataset) -> float:
 
 
 def _finish(model: SpatialVAE, evaluator: Evaluator, store: Store, feed: Feed) -> dict[str, Any]:
-    """Re-estimate the batch-norm statistics, then take the terms of every split."""
-    # Shuffled, in an order that no epoch had: batches of a file sorted by class are of one class.
+    """Re-estimate the batch-norm statistics, then compute the terms of every split."""
+    # Shuffled, as a file may be sorted by class; in an order that no epoch used.
     order = [model.settings.epochs]
     batch_norm.reestimate(model, feed.batches(order), evaluator.check)
     terms = {"train": evaluator(store.split("train"))}

@@ -233,10 +233,14 @@ def _shares(rng):
     return {
         **_numbers(rng, *shares, low=0.3, high=0.7),
         **_numbers(rng, *(f"{share}_standard_error" for share in shares), low=0.001, high=0.01),
-        "share_if_all_were_copies": 0.6,
+        **_numbers(rng, "z", "z_of_test_images"),
+        "share_if_null": 0.6,
+        "share_if_all_were_copies": 1.0,
+        "can_tell": True,
         "n_samples": 40,
-        "n_test": 40,
-        "n_reference": 60,
+        "n_test": 20,
+        "n_train": 60,
+        "n_held_out": 40,
     }
 
 

@@ -1,4 +1,4 @@
-"""Reading archives that nobody vouches for: nothing is extracted to disk."""
+"""Safe reading of untrusted archives; nothing is extracted to disk."""
 
 import bz2
 import errno
@@ -20,10 +20,10 @@ from typing import BinaryIO
 from svae.datasets.readers import BrokenImage
 from svae.errors import UserError
 
-MEMBER_LIMIT = 64 << 20  # bytes; no image file of sensible size comes near
+MEMBER_LIMIT = 64 << 20  # bytes; far more than any reasonable image file
 
-_WAY_OUT = "replace it by a whole copy, or name another one in config.yaml under `sources`."
-# What tarfile, zipfile and the decompressors raise on damaged input, beside some OSErrors.
+_WAY_OUT = "replace it with a complete copy, or give another in config.yaml under `sources`."
+# What tarfile, zipfile and the decompressors raise on damaged input, in addition to OSErrors.
 _DAMAGE = (
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -37,7 +37,7 @@ _DAMAGE = (
     NotImplementedError,
     RecursionError,
 )
-# What zipfile raises while it reads the members of an archive that opened well.
+# What zipfile raises while it reads the members of an archive that it has opened.
 _ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, NotImplementedError)
 _ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 _GZIP, _BZIP2, _XZ = "compressed by gzip", "compressed by bzip2", "compressed by xz"
@@ -45,28 +45,28 @@ _COMPRESSED = {b"\x1f\x8b": _GZIP, b"BZh": _BZIP2, b"\xfd7zXZ\x00": _XZ}
 _WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
 _ENCRYPTED = 0x1 | 0x40 | 0x2000  # flag bits of a zip member
 _LOCAL_HEADER = 30  # bytes before a zip member's name
-_HEADER_LIMIT = 1 << 20  # bytes of a tar member's extended header, which hold little but its name
+_HEADER_LIMIT = 1 << 20  # bytes of a tar member's extended header, mostly its name
 _XZ_MEMORY = 256 << 20  # bytes; `xz -9` needs 65 MiB
 _CHUNK = 1 << 20
-_MOST_MEMBERS = 4_000_000  # each costs memory, whatever its size
+_MOST_MEMBERS = 4_000_000  # each takes memory, whatever its size
 
 
 @contextmanager
 def damaged(path: Path | str, kind: str) -> Iterator[None]:
-    """Turn what the libraries raise on damaged input into a UserError.
+    """Convert the exceptions that libraries raise on damaged input into a UserError.
 
-    Errors of the system (no space, no permission, a failing disk) pass as they are.
+    System errors (no space, no permission, a failing disk) are not converted.
 
     Args:
         path: the file that is being read.
-        kind: what it should be, such as "tar archive".
+        kind: the expected format, such as "tar archive".
     """
     try:
         yield
     except _DAMAGE as error:
         raise _unreadable(path, kind, error) from error
     except OSError as error:
-        # gzip and bz2 raise bare OSErrors; a seek to nowhere is EINVAL.
+        # gzip and bz2 raise OSErrors without errno; a seek to an invalid place gives EINVAL.
         if error.errno not in (None, errno.EINVAL):
             raise
         raise _unreadable(path, kind, error) from error
@@ -75,25 +75,26 @@ def damaged(path: Path | str, kind: str) -> Iterator[None]:
 def members(
     path: Path | str, wanted: Callable[[str], bool], limit: int, member_limit: int = MEMBER_LIMIT
 ) -> Iterator[tuple[str, bytes | BrokenImage]]:
-    """Yield (name, content) of the wanted files of a folder, a zip or a tar archive, one by one.
+    """Yield (name, content) of the wanted files of a folder, a zip or a tar archive.
 
-    Of a file in a folder that cannot be read, or is too large, comes the reason for its content.
+    If a file in a folder cannot be read or is too large, its content is a BrokenImage with the
+    reason.
 
-    A name is the path inside the folder or archive, with `/` and without `./`; bytes that are no
-    UTF-8, and control characters, appear as `\\xfc`. Hidden files and what macOS packs as
-    `__MACOSX` are left out. A folder and a zip archive come sorted by name, a tar archive in its
-    own order. In a folder links are followed, and each folder is entered once, by its real place
-    if that is inside.
+    A name is the path inside the folder or archive, with `/` and without `./`; bytes that are not
+    UTF-8, and control characters, are written as `\\xfc`. Hidden files, and `__MACOSX` folders of
+    macOS, are left out. Files of a folder or a zip archive are sorted by name, those of a tar
+    archive keep its order. In a folder, links are followed, and each folder is entered once, under
+    its real path if that is inside.
 
     Args:
         path: a folder, a zip archive, or a tar archive, plain or compressed by gzip, bzip2 or xz.
-        wanted: tells by its name whether a file is to be read.
-        limit: the most bytes that an archive may unpack to, unwanted members included.
+        wanted: returns for a name whether the file is to be read.
+        limit: the most bytes that an archive may unpack to, including unwanted members.
         member_limit: the most bytes of one wanted file.
 
     Raises:
-        UserError: damaged, truncated, too large, without any file, or with a member that no
-            harmless archive has; the exception names it.
+        UserError: if the archive is damaged, truncated, too large or empty, or has an unsafe
+            member, which the message names.
     """
     if Path(path).is_dir():
         found = _folder_members(path, wanted, member_limit)
@@ -107,7 +108,7 @@ def members(
 def tar_members(
     path: Path | str, wanted: Callable[[str], bool], limit: int, member_limit: int = MEMBER_LIMIT
 ) -> Iterator[tuple[str, bytes]]:
-    """As `members`, of a tar archive only; it is read once, from beginning to end."""
+    """Like `members`, for a tar archive only; it is read once, from start to end."""
     _expect(path, "tar archive", "a tar archive", *_COMPRESSED.values())
     seen = set()
     with damaged(path, "tar archive"), _open(path) as file:
@@ -115,8 +116,8 @@ def tar_members(
         with tarfile.TarFile(fileobj=stream, encoding="utf-8", errors="surrogateescape") as tar:
             while (member := tar.next()) is not None:
                 tar.members.clear()  # tarfile would keep every member it has met
-                if member.size < 0:  # older ones of Python pass that on
-                    raise tarfile.ReadError("a member of negative size")
+                if member.size < 0:  # older versions of Python do not check this
+                    raise tarfile.ReadError("a member has a negative size")
                 name = _safe_name(member.name, path)
                 if member.isdir():
                     continue
@@ -133,7 +134,7 @@ def tar_members(
 def zip_members(
     path: Path | str, wanted: Callable[[str], bool], limit: int, member_limit: int = MEMBER_LIMIT
 ) -> Iterator[tuple[str, bytes]]:
-    """As `members`, of a zip archive only."""
+    """Like `members`, for a zip archive only."""
     with checked_zip(path, limit) as archive:
         files = {
             _safe_name(info.orig_filename, path): info
@@ -147,16 +148,16 @@ def zip_members(
 
 @contextmanager
 def checked_zip(path: Path | str, limit: int) -> Iterator[zipfile.ZipFile]:
-    """Open a zip archive whose members are all harmless: plain files and folders inside it.
+    """Open a zip archive after checking that all members are safe: regular files and folders.
 
     Args:
-        path: a zip archive, its members stored or deflated.
-        limit: the most bytes that they may unpack to together.
+        path: a zip archive whose members are stored or deflated.
+        limit: the most bytes that all members together may unpack to.
 
     Raises:
-        UserError: no zip archive, a damaged one, or a member that is encrypted, a link or a
-            device, leads outside, is there twice or overlaps another; here or when one is read in
-            the `with` block.
+        UserError: if the file is not a zip archive or is damaged, or if a member is encrypted, a
+            link or a device, has a path outside, is a duplicate or overlaps another; raised here
+            or when a member is read in the `with` block.
     """
     _expect(path, "zip archive", "a zip archive")
     with damaged(path, "zip archive"):
@@ -170,14 +171,14 @@ def checked_zip(path: Path | str, limit: int) -> Iterator[zipfile.ZipFile]:
 
 
 def zip_content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> bytes:
-    """The content of one member, of at most `limit` bytes and exactly as long as it declares.
+    """Return the content of one member: at most `limit` bytes, and exactly its declared size.
 
     Raises:
-        UserError: another size.
-        zipfile.BadZipFile, zlib.error, EOFError: damaged; a UserError inside `checked_zip`.
+        UserError: if it has another size.
+        zipfile.BadZipFile, zlib.error, EOFError: if it is damaged; a UserError in `checked_zip`.
     """
     _check_size(info.filename, info.file_size, limit, archive.filename)
-    # zipfile stops at the declared size in silence; told a larger one, it shows what follows.
+    # zipfile silently stops at the declared size; given a larger one, it also returns what follows.
     declared = info.file_size
     info.file_size += _CHUNK
     try:
@@ -188,8 +189,8 @@ def zip_content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> 
     if len(content) != declared:
         relation = "more" if len(content) > info.file_size else "less"
         raise UserError(
-            f"{archive.filename}: {info.filename!r} unpacks to {relation} than the "
-            f"{declared} bytes that it declares: {_WAY_OUT}"
+            f"{archive.filename}: {info.filename!r} unpacks to {relation} than its declared "
+            f"{declared} bytes: {_WAY_OUT}"
         )
     return content
 
@@ -209,11 +210,11 @@ def _folder_members(
 
 
 def _folder_files(root: Path) -> dict[str, str]:
-    """Name to path of all files below, each folder entered once."""
+    """Name -> path of all files in the folder and its subfolders, each entered once."""
     files, entered = {}, set()
     folders, links = [""], []
     while folders or links:
-        # Links come last, so that a link to a folder that is inside anyway renames nothing.
+        # Links come last, so that a link to a folder inside does not rename its files.
         folder = folders.pop() if folders else links.pop(0)
         status = (root / folder).stat()
         if (status.st_dev, status.st_ino) in entered:
@@ -232,23 +233,23 @@ def _folder_files(root: Path) -> dict[str, str]:
 
 
 def _file_content(path: Path, limit: int) -> bytes | BrokenImage:
-    """A file of the user's own folder, or what is wrong with this one."""
+    """The content of a file in the user's folder, or the problem with it."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            return BrokenImage("no plain file")
+            return BrokenImage("not a regular file")
         if status.st_size > limit:
-            return BrokenImage(f"a file of {status.st_size} bytes, more than the {limit} read")
+            return BrokenImage(f"a file of {status.st_size} bytes, more than the limit of {limit}")
         return path.read_bytes()
     except OSError as error:
         return BrokenImage(f"cannot be read ({error.strerror})")
 
 
 class _TarStream:
-    """The unpacked bytes of a tar archive, forwards once, as the file object that tarfile reads.
+    """The unpacked bytes of a tar archive, read forwards once, as a file object for tarfile.
 
-    It counts them against the limit, and notices what tarfile overlooks: to tarfile an archive
-    that breaks off, or turns into something else, between two members has simply ended.
+    It counts the bytes against the limit, and detects what tarfile overlooks: tarfile takes an
+    archive that is truncated or corrupt between two members for one that ends there.
     """
 
     def __init__(self, path: Path | str, file: BinaryIO, limit: int) -> None:
@@ -262,19 +263,19 @@ class _TarStream:
 
     def seek(self, position: int) -> None:
         if position < self.position:
-            raise tarfile.ReadError("a member before its own header")
+            raise tarfile.ReadError("a member precedes its own header")
         while self.position < position and self._take(min(position - self.position, _CHUNK)):
             pass
 
     def read(self, size: int) -> bytes:
-        """Called by tarfile, for headers alone."""
+        """Called by tarfile, for headers only."""
         if not 0 <= size <= _HEADER_LIMIT:
             raise tarfile.ReadError(f"a header of {size} bytes")
         self.header = self._take(size)
         return self.header
 
     def content(self, member: tarfile.TarInfo) -> bytes:
-        """The content of the member that `next` has just given."""
+        """Return the content of the member that `next` has just returned."""
         self.seek(member.offset_data)
         content = self._take(member.size)
         if len(content) < member.size:
@@ -282,14 +283,14 @@ class _TarStream:
         return content
 
     def finish(self) -> None:
-        """Read on to the end, where the compressed formats have their checksums."""
+        """Read to the end, where the compressed formats have their checksums."""
         if len(self.header) < tarfile.BLOCKSIZE or any(self.header):
-            raise tarfile.ReadError("no mark of its end")
+            raise tarfile.ReadError("the end-of-archive marker is missing")
         while self._take(_CHUNK):
             pass
 
     def _take(self, size: int) -> bytes:
-        """At most `size` bytes, a number of 0 or above."""
+        """Read at most `size` bytes, 0 or more."""
         content = self.file.read(size)
         self.position += len(content)
         if self.position > self.limit:
@@ -298,7 +299,7 @@ class _TarStream:
 
 
 class _Xz(io.RawIOBase):
-    """An xz stream unpacked in bounded memory, for which lzma's own file object has no setting."""
+    """An xz stream unpacked in bounded memory; lzma's file object has no memory limit."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
@@ -312,7 +313,7 @@ class _Xz(io.RawIOBase):
         while not content and not self.stream.eof:
             packed = self.file.read(_CHUNK) if self.stream.needs_input else b""
             if not packed and self.stream.needs_input:
-                raise EOFError("the compressed data break off")
+                raise EOFError("the compressed data are truncated")
             content = self.stream.decompress(packed, len(buffer))
         buffer[: len(content)] = content
         return len(content)
@@ -334,10 +335,10 @@ def _check_zip(archive: zipfile.ZipFile, path: Path | str, limit: int) -> None:
             raise UserError(f"{path}: {name!r} is encrypted: give an archive without a password.")
         if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise _no_plain_file(path, name, "a link or a device")
-        # The other methods unpack without a bound on memory in Python.
+        # Python unpacks the other methods without a bound on memory.
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise UserError(
-                f"{path}: {name!r} is compressed by a method other than deflate: pack it anew."
+                f"{path}: {name!r} is compressed by a method other than deflate: pack it again."
             )
         if not info.is_dir():
             _check_new(name, seen, path)
@@ -350,7 +351,7 @@ def _check_zip(archive: zipfile.ZipFile, path: Path | str, limit: int) -> None:
     end = 0
     for start, size in sorted(extents):
         if start < end:
-            raise UserError(f"{path} holds members that overlap, as no honest one does: {_WAY_OUT}")
+            raise UserError(f"{path} has overlapping members, a sign of an attack: {_WAY_OUT}")
         end = start + _LOCAL_HEADER + size
 
 
@@ -368,19 +369,19 @@ def _check_tar_member(member: tarfile.TarInfo, path: Path | str) -> None:
 
 
 def _safe_name(raw: str, path: Path | str) -> str:
-    """A member's name as a relative path; a UserError if it is none."""
+    """A member's name as a relative path; UserError if it may lead outside."""
     parts = raw.split("/")
     if raw.startswith("/") or ".." in parts or re.search(r"[\\\0]|^[A-Za-z]:", raw):
         raise UserError(
-            f"{path} holds {raw!r}, which may lead outside (some programs on Windows write such "
-            "names, with backslashes): pack it with another one, or name another archive in "
+            f"{path} contains {raw!r}, a path that may lead outside (some Windows programs write "
+            "backslashes into names): pack it with another program, or give another archive in "
             "config.yaml under `sources`."
         )
     return _readable("/".join(part for part in parts if part not in ("", ".")))
 
 
 def _readable(name: str) -> str:
-    """Fit for messages: bytes that are no UTF-8, and control characters, are written out."""
+    """The name for messages: bytes that are not UTF-8, and control characters, are escaped."""
     if name.isprintable():
         return name
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -393,22 +394,22 @@ def _ignored(name: str) -> bool:
 
 def _check_new(name: str, seen: set[str], path: Path | str) -> None:
     if name in seen:
-        raise UserError(f"{path} holds {name!r} twice: {_WAY_OUT}")
+        raise UserError(f"{path} contains {name!r} twice: {_WAY_OUT}")
     seen.add(name)
     if len(seen) > _MOST_MEMBERS:
-        raise UserError(f"{path} holds more than {_MOST_MEMBERS} files: split it up.")
+        raise UserError(f"{path} contains more than {_MOST_MEMBERS} files: split it up.")
 
 
 def _check_size(name: str, size: int, limit: int, path: Path | str) -> None:
     if size > limit:
         raise UserError(
-            f"{path}: {name!r} has {size} bytes, more than the {limit} that such a file may have: "
+            f"{path}: {name!r} has {size} bytes, more than the limit of {limit} for such a file: "
             f"{_WAY_OUT}"
         )
 
 
 def _nature(path: Path | str) -> str | None:
-    """What a file is by its beginning."""
+    """What a file is, judged by its first bytes."""
     with _open(path) as file:
         start = file.read(512)
     if not start:
@@ -444,23 +445,22 @@ def _closed(path: Path | str, error: OSError) -> UserError:
 
 def _unreadable(path: Path | str, kind: str, error: Exception) -> UserError:
     return UserError(
-        f"{path} cannot be read as a {kind} ({error}); it may be truncated, or a web page saved in "
-        f"place of the file: {_WAY_OUT}"
+        f"{path} cannot be read as a {kind} ({error}); it may be truncated, or a web page saved "
+        f"instead of the file: {_WAY_OUT}"
     )
 
 
 def _too_large(path: Path | str, limit: int) -> UserError:
     return UserError(
-        f"{path} unpacks to more than {limit} bytes, which is more than this data set can have: "
-        f"{_WAY_OUT}"
+        f"{path} unpacks to more than {limit} bytes, the limit for this data set: {_WAY_OUT}"
     )
 
 
 def _without_files(path: Path | str) -> UserError:
-    return UserError(f"{path} holds no file at all: {_WAY_OUT}")
+    return UserError(f"{path} contains no files: {_WAY_OUT}")
 
 
 def _no_plain_file(path: Path | str, name: str, kind: str) -> UserError:
     return UserError(
-        f"{path}: {name!r} is {kind}; only plain files and folders are read: {_WAY_OUT}"
+        f"{path}: {name!r} is {kind}; only regular files and folders are read: {_WAY_OUT}"
     )

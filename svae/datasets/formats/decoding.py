@@ -1,6 +1,6 @@
-"""One image made ready for a store: decoded, turned upright, cropped, made opaque and resized.
+"""Preparation of one image for a store: decode, turn upright, crop, make opaque and resize.
 
-Image files come from anywhere, so that whatever a decoder stumbles over becomes a BrokenImage.
+Image files are untrusted, so every failure of a decoder becomes a BrokenImage.
 """
 
 import io
@@ -12,15 +12,15 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from svae.datasets.readers import BrokenImage
 
-# An image whose header promises more is refused before memory is set aside for its pixels. It is
-# where Pillow begins to warn of decompression bombs: 256 MiB at 3 bytes a pixel, twice what a
-# camera of 40 megapixels makes.
+# An image whose header declares more is refused before memory is allocated for its pixels. This is
+# where Pillow starts to warn about decompression bombs: 256 MiB at 3 bytes per pixel, twice the
+# size of a picture from a 40-megapixel camera.
 MOST_PIXELS = 89_478_485
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
-# Where Pillow finds an orientation. Most images have none of these, and are spared the search.
+# Where Pillow looks for an orientation. Most images have none of these and skip the search.
 _ORIENTED_BY = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
-# What undoes each orientation of EXIF 2.32, section 4.6.4 A; 1 is upright.
+# The inverse of each orientation in EXIF 2.32, section 4.6.4 A; 1 is upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -30,18 +30,17 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# round(v / 257) for every 16-bit v: Pillow's own conversion clips at 255 instead.
+# round(v / 257) for every 16-bit v; Pillow's own conversion clips at 255 instead.
 _EIGHT_BITS = ((np.arange(1 << 16) + 128) // 257).astype(np.uint8)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What every image of a store is made into.
+    """How every image of a store is prepared.
 
     Attributes:
-        crop: side in pixels of the centred square to cut out, "square" for the largest one, or
-            None to keep all.
-        size: side in pixels that the square image is then resized to, or None.
+        crop: side in pixels of the centre crop, "square" for the largest one, or None for no crop.
+        size: side in pixels to which the square image is then resized, or None.
         channels: 1 (grey) or 3 (red, green, blue).
     """
 
@@ -51,25 +50,26 @@ class Recipe:
 
 
 def prepare(content: np.ndarray | bytes, recipe: Recipe) -> np.ndarray:
-    """Make one image ready for a store.
+    """Prepare one image for a store.
 
-    A file is turned upright as its EXIF data says (ignored where they are damaged), and shown over
-    white where it is transparent; of an animation the first frame is taken; 16-bit samples are
+    A file is turned upright by its EXIF orientation (ignored if damaged), and transparent pixels
+    are composited on white; only the first frame of an animation is used; 16-bit samples are
     scaled to 8 bits; colour profiles are ignored. Colour becomes grey by the luminance of ITU-R
     BT.601, grey becomes colour by three equal channels. Resizing uses Pillow's antialiased Lanczos
-    filter. The same content gives the same pixels every time.
+    filter. The same content always gives the same pixels.
 
     Args:
         content: uint8 (height, width, 1 or 3), or the bytes of a JPEG, PNG or WebP file.
-        recipe: crop, size and channels to make.
+        recipe: crop, size and channels of the result.
 
     Returns:
-        uint8 (height, width, channels), which may be read-only; `content` itself if it is an
-        array to which nothing has to be done.
+        uint8 (height, width, channels), possibly read-only; `content` itself if it is an array
+        that needs no change.
 
     Raises:
-        BrokenImage: no JPEG, PNG or WebP file, one that is damaged or promises more than
-            MOST_PIXELS, a crop that does not fit, or a size for an image that is not square.
+        BrokenImage: if the content is not a JPEG, PNG or WebP file, is damaged or declares more
+            than MOST_PIXELS, if the crop does not fit, or if a size is set for an image that is
+            not square.
     """
     if isinstance(content, bytes):
         image = _decode(content, recipe)
@@ -90,30 +90,30 @@ def _decode(content: bytes, recipe: Recipe) -> Image.Image:
     """A file's picture upright, cropped and opaque, in mode L, P, RGB or CMYK."""
     try:
         with warnings.catch_warnings():
-            # Pillow warns of what is refused below, and of metadata that nothing here reads.
+            # Pillow warns about what is refused below, and about metadata that is not read here.
             warnings.simplefilter("ignore")
             return _opaque(_crop(_load(content), recipe), content, recipe)
     except BrokenImage:
         raise
     except UnidentifiedImageError as error:
-        raise BrokenImage("no JPEG, PNG or WebP file, or one with a damaged header") from error
+        raise BrokenImage("not a JPEG, PNG or WebP file, or its header is damaged") from error
     except Image.DecompressionBombError as error:
         raise BrokenImage(_TOO_LARGE) from error
     except Exception as error:  # hostile bytes reach nearly every `raise` of Pillow and of zlib
         problem = str(error) or type(error).__name__
-        raise BrokenImage(f"damaged, and cannot be decoded ({problem})") from error
+        raise BrokenImage(f"damaged, it cannot be decoded ({problem})") from error
 
 
-_TOO_LARGE = f"its header promises more than {MOST_PIXELS:,} pixels, the most that are decoded"
+_TOO_LARGE = f"its header declares more than {MOST_PIXELS:,} pixels, the largest size accepted"
 
 
 def _load(content: bytes, rawmode: str | None = None) -> Image.Image:
-    """A file's picture upright; `rawmode` is Pillow's name for another layout of the samples."""
+    """A file's picture, upright; `rawmode` is Pillow's name for another layout of the samples."""
     image = Image.open(io.BytesIO(content), formats=_FORMATS)
     if image.width * image.height > MOST_PIXELS:
         raise BrokenImage(_TOO_LARGE)
     if image.format == "PNG":
-        image.verify()  # `load` overlooks a wrong checksum of the pixels, and a missing end
+        image.verify()  # `load` ignores a wrong checksum of the pixels, and a missing end
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
     if rawmode is not None:
         image.tile = [(*image.tile[0][:3], rawmode)]
@@ -122,7 +122,7 @@ def _load(content: bytes, rawmode: str | None = None) -> Image.Image:
         return image
     try:
         turn = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:  # the picture is good, and EXIF's parser fails in as many ways as a decoder
+    except Exception:  # the picture itself is fine, and the EXIF parser can raise anything
         return image
     return image if turn is None else image.transpose(turn)
 
@@ -134,21 +134,21 @@ def _crop(image: Image.Image, recipe: Recipe) -> Image.Image:
         side = min(height, width) if recipe.crop == "square" else recipe.crop
         if not 1 <= side <= min(height, width):
             raise BrokenImage(
-                f"conversion.crop {side} does not fit into {height}x{width} pixels; give 1 to "
+                f"conversion.crop {side} does not fit into {height}x{width} pixels; use 1 to "
                 f'{min(height, width)}, or "square"'
             )
         top, left = (height - side) // 2, (width - side) // 2
         return image.crop((left, top, left + side, top + side))
     if recipe.size is not None and height != width:
         raise BrokenImage(
-            f"conversion.size {recipe.size} would distort it, as its {height}x{width} pixels are "
-            f'not square; give conversion.crop too: "square", or at most {min(height, width)}'
+            f"conversion.size {recipe.size} would distort it, because its {height}x{width} pixels "
+            f'are not square; set conversion.crop, too: "square", or at most {min(height, width)}'
         )
     return image
 
 
 def _opaque(image: Image.Image, content: bytes, recipe: Recipe) -> Image.Image:
-    """The picture over white, in mode L, P, RGB or CMYK."""
+    """The picture composited on white, in mode L, P, RGB or CMYK."""
     key = image.info.get("transparency")
     if image.mode in ("LA", "RGBA") or (image.mode == "P" and key is not None):
         if image.mode != "RGBA":
@@ -166,22 +166,22 @@ def _opaque(image: Image.Image, content: bytes, recipe: Recipe) -> Image.Image:
     if key is not None:
         hidden = _equal(samples, key, content, recipe)
         image.paste("white", mask=Image.fromarray(hidden))
-        image.info.pop("transparency", None)  # `convert` would look for it
+        image.info.pop("transparency", None)  # `convert` would use it
     return image
 
 
 def _equal(
     samples: np.ndarray, key: int | tuple[int, ...], content: bytes, recipe: Recipe
 ) -> np.ndarray:
-    """Where a PNG without alpha has the one colour that its tRNS chunk makes transparent.
+    """Mask of the pixels with the one colour that a PNG's tRNS chunk makes transparent.
 
     Args:
-        samples: what Pillow decodes, (height, width) or (height, width, 3).
-        key: the colour as the chunk has it: in the depth of the file.
+        samples: as decoded by Pillow, (height, width) or (height, width, 3).
+        key: the colour in the chunk, with the bit depth of the file.
     """
     depth = content[24]  # IHDR is the first chunk of every PNG
     if depth == 16 and samples.dtype == np.uint8:
-        # Pillow keeps the upper byte of each sample. Read as little-endian, the lower one is kept.
+        # Pillow keeps the upper byte of each sample; read as little-endian, it keeps the lower one.
         lower = np.asarray(_crop(_load(content, "RGB;16L"), recipe))
         samples = samples.astype(np.uint16) << 8 | lower
     elif depth < 8:

@@ -1,8 +1,8 @@
-"""LMDB databases, as little-endian machines of 64 bits write them, read from beginning to end.
+"""LMDB databases as written by 64-bit little-endian machines, read from start to end.
 
-The LMDB library is not used: it trusts the file, which it maps into memory, and one that is damaged
-or cut short can kill the process (SIGBUS, SIGABRT) in place of an error. Reading the entries in
-order takes little code, and no memory that grows with the file.
+The LMDB library is not used: it maps the file into memory and trusts it, so that a damaged or
+truncated file can kill the process (SIGBUS, SIGABRT) instead of raising an error. Reading the
+entries in order takes little code and runs in constant memory.
 
 Source: the structures in mdb.c of https://github.com/LMDB/lmdb (format 1).
 """
@@ -12,18 +12,18 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-# A B+ tree of pages of equal size: branch pages lead to leaf pages, whose nodes hold keys and
-# values; a large value has pages of its own, side by side. The first two pages tell where the tree
-# begins, as of the last write and of the one before.
+# A B+ tree of pages of equal size: branch pages point to leaf pages, whose nodes hold keys and
+# values; a large value has its own consecutive pages. The first two pages hold the root of the tree
+# as of the last write and the one before.
 
-_PAGE = struct.Struct("<Q2xHHH")  # page number, flags, end of the node pointers, begin of nodes
+_PAGE = struct.Struct("<Q2xHHH")  # page number, flags, end of the node pointers, start of the nodes
 # Magic, version, page size; of the main tree: flags, levels, entries, root; time of the write.
 _META = struct.Struct("<II16xI48xHH24xQQ8xQ")
 _NODE = struct.Struct("<HHHH")  # low and high half of a size or page number, flags, size of the key
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _BRANCH, _LEAF, _OVERFLOW, _META_PAGE = 0x01, 0x02, 0x04, 0x08
 _KIND_BITS = 0x6F  # without the mark of a page that was being written
-_LARGE = 0x01  # flag of a node whose value has pages of its own
+_LARGE = 0x01  # flag of a node whose value has its own pages
 _PAGE_SIZES = tuple(1 << power for power in range(8, 17))
 _MOST_LEVELS = 32
 _VALUE_LIMIT = 64 << 20  # bytes of one image
@@ -38,17 +38,17 @@ class _Tree(NamedTuple):
 
 
 def entries(file: int) -> Iterator[tuple[bytes, bytes]]:
-    """Every (key, value) of an LMDB file in the order of the keys.
+    """Yield every (key, value) of an LMDB file in the order of the keys.
 
     Raises:
-        ValueError, EOFError, struct.error, OverflowError, OSError (EINVAL): it is damaged, which is
-            noticed at the last entry at the latest.
+        ValueError, EOFError, struct.error, OverflowError, OSError (EINVAL): if the file is damaged,
+            which is detected at the last entry at the latest.
     """
     tree = _tree(file)
     count, last, left = 0, b"", os.fstat(file).st_size
     for key, value in _walk(tree, tree.root, tree.levels) if tree.entries else ():
         left -= len(value)
-        # Either also puts an end to a damaged tree that leads in circles.
+        # Each of these checks also stops at a cycle in a damaged tree.
         if key <= last:
             raise ValueError("its keys are not in order")
         if left < 0:
@@ -56,7 +56,7 @@ def entries(file: int) -> Iterator[tuple[bytes, bytes]]:
         yield key, value
         count, last = count + 1, key
     if not count or count != tree.entries:
-        raise ValueError(f"it holds {count} images and promises {tree.entries}")
+        raise ValueError(f"it contains {count} images, but its header declares {tree.entries}")
 
 
 def _tree(file: int) -> _Tree:
@@ -67,7 +67,7 @@ def _tree(file: int) -> _Tree:
         fields = _META.unpack_from(page, _PAGE.size)
         magic, version, page_size, flags, levels, entries, root, time = fields
         if page_flags & _KIND_BITS != _META_PAGE or (magic, version) != (_MAGIC, _VERSION):
-            raise ValueError("it does not begin like an LMDB file of format 1")
+            raise ValueError("its header is not that of an LMDB file of format 1")
         if page_size not in _PAGE_SIZES or levels > _MOST_LEVELS or flags:
             raise ValueError(f"page size {page_size}, {levels} levels, flags {flags:#x}")
         trees[time] = _Tree(file, page_size, root, levels, entries)
@@ -86,9 +86,9 @@ def _walk(tree: _Tree, number: int, levels: int) -> Iterator[tuple[bytes, bytes]
 
 
 def _nodes(page: bytes, number: int, kind: int) -> Iterator[tuple[int, int, int, bytes, bytes]]:
-    """Of every node its size or page number in two halves, flags, key, and what follows that."""
+    """Yield for every node: size or page number (two halves), flags, key, bytes after the key."""
     itself, flags, end, _ = _PAGE.unpack_from(page)
-    # An empty page would let a tree that leads in circles do so without end.
+    # A cycle through an empty page would never end.
     if itself != number or flags & _KIND_BITS != kind or not _PAGE.size < end <= len(page):
         raise ValueError(f"page {number} is damaged")
     for place in range(_PAGE.size, end - 1, 2):
@@ -100,7 +100,7 @@ def _nodes(page: bytes, number: int, kind: int) -> Iterator[tuple[int, int, int,
 
 def _value(tree: _Tree, size: int, flags: int, rest: bytes) -> bytes:
     if size > _VALUE_LIMIT:
-        raise ValueError(f"an image has {size} bytes, more than {_VALUE_LIMIT}")
+        raise ValueError(f"an image has {size} bytes, more than the limit of {_VALUE_LIMIT}")
     if flags == 0 and size <= len(rest):
         return rest[:size]
     if flags != _LARGE:
@@ -116,5 +116,5 @@ def _value(tree: _Tree, size: int, flags: int, rest: bytes) -> bytes:
 def _read(file: int, start: int, size: int) -> bytes:
     content = os.pread(file, size, start)
     if len(content) < size:
-        raise EOFError("it is cut short")
+        raise EOFError("it is truncated")
     return content

@@ -1,7 +1,7 @@
 """The arrays of MATLAB files of version 5, read as streams.
 
-scipy.io.loadmat would hold a whole array in memory (1.6 GB of SVHN's `extra`), and gigabytes of a
-small malicious file whose array is longer than its shape says.
+scipy.io.loadmat would hold a whole array in memory (1.6 GB for SVHN's `extra`), and gigabytes for a
+small malicious file whose array is longer than its shape.
 
 Source: MathWorks, "MAT-File Format", version 5.
 """
@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 _HEADER_BYTES = 128
 _BYTE_ORDERS = {b"IM": "<", b"MI": ">"}
 UINT8, _MATRIX, _COMPRESSED = 2, 14, 15  # types of elements
-UINT8_ARRAY = 9  # a class of arrays; of the bits above it, two mark complex and logical ones
+UINT8_ARRAY = 9  # a class of arrays; two of the higher bits mark complex and logical arrays
 _KIND_BITS = 0x0AFF
 # The most bytes of an array's flags, dimensions (32 of them) and name.
 _FLAGS_LIMIT, _SHAPE_LIMIT, _NAME_LIMIT = 8, 128, 64
@@ -30,11 +30,11 @@ class Content:
         self._zlib = None
 
     def inflate(self) -> None:
-        """What follows is compressed."""
+        """Decompress everything that follows."""
         self._zlib = zlib.decompressobj()
 
     def read(self, size: int) -> bytes:
-        """The next `size` bytes, or fewer at the end."""
+        """Return the next `size` bytes, or fewer at the end."""
         if self._zlib is None:
             return self._stored(size)
         content = bytearray()
@@ -52,18 +52,18 @@ class Content:
         return content
 
     def tag(self) -> tuple[int, int]:
-        """The type and the size in bytes of the element that follows."""
+        """Return type and size in bytes of the element that follows."""
         return struct.unpack(f"{self._order}2I", self.exactly(8))
 
     def element(self, limit: int) -> bytes:
-        """The whole element that follows, which may have at most `limit` bytes."""
+        """Return the element that follows; ValueError if it has more than `limit` bytes."""
         tag = self.exactly(8)
         kind, size = struct.unpack(f"{self._order}2I", tag)
         if kind >> 16:  # a small element: its size, its type and its content in 8 bytes
             size = kind >> 16
             return tag[4 : 4 + size]
         if size > limit:
-            raise ValueError(f"the header of an array has a part of {size} bytes")
+            raise ValueError(f"the header of an array has an element of {size} bytes")
         return self.exactly(size + -size % 8)[:size]
 
     def _stored(self, size: int) -> bytes:
@@ -74,7 +74,7 @@ class Content:
 
 
 class Array(NamedTuple):
-    """An array whose content stands behind its header."""
+    """An array; its content is positioned after the header."""
 
     name: str
     kind: int
@@ -83,13 +83,16 @@ class Array(NamedTuple):
 
 
 def arrays(file: BinaryIO) -> Iterator[Array]:
-    """Every array of a file."""
+    """Yield every array of a file.
+
+    ValueError, EOFError: the file is of another format, or truncated.
+    """
     header = file.read(_HEADER_BYTES)
     order = _BYTE_ORDERS.get(header[126:128], "<")
     if header.startswith((b"MATLAB 7.3", b"\x89HDF")):
-        raise ValueError("it is of version 7.3; MATLAB's save writes version 5 if given '-v7'")
+        raise ValueError("it has version 7.3; MATLAB's `save` with '-v7' writes version 5")
     if header[124:128] != struct.pack(f"{order}2H", 0x0100, 0x4D49):
-        raise ValueError("it has another header")
+        raise ValueError("its header is not that of version 5")
     position, end = _HEADER_BYTES, os.fstat(file.fileno()).st_size
     while position < end:
         kind, size = Content(file, position, end - position, order).tag()
@@ -105,7 +108,7 @@ def _array(content: Content, kind: int, order: str) -> Array:
         content.inflate()
         kind, _ = content.tag()
     if kind != _MATRIX:
-        raise ValueError(f"it has an element of type {kind} in place of an array")
+        raise ValueError(f"it has an element of type {kind} instead of an array")
     flags = content.element(_FLAGS_LIMIT)
     shape = content.element(_SHAPE_LIMIT)
     name = content.element(_NAME_LIMIT)

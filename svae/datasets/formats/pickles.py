@@ -1,4 +1,4 @@
-"""Pickled numpy arrays of unknown origin, read without running any code."""
+"""Safe reading of untrusted pickles of NumPy arrays; no code in them is run."""
 
 import io
 import pickle
@@ -12,24 +12,24 @@ from svae.errors import UserError
 
 
 def unpickle_arrays(content: bytes, origin: str) -> dict[Any, Any]:
-    """Read a pickled dict of plain values and numeric numpy arrays, without running any code.
+    """Return a pickled dict of plain values and numeric NumPy arrays, without running any code.
 
-    A pickle may call whatever it names. This reader knows only the names that numpy's arrays are
-    made of, and gives stand-ins for them, so that no state from the file reaches numpy's own C
-    code either. Python 2's strings come back as bytes.
+    A pickle may call whatever it names. This reader accepts only the names that NumPy arrays need,
+    and replaces them by stand-ins, so that no state from the file reaches NumPy's C code. Strings
+    of Python 2 are returned as bytes.
 
     Args:
-        content: a pickle of protocol 0 to 4, written by Python 2 or 3, by numpy 1 or 2.
-        origin: what to call it in messages.
+        content: a pickle of protocol 0 to 4, written by Python 2 or 3 with NumPy 1 or 2.
+        origin: the name of the file in messages.
 
     Raises:
-        UserError: the pickle names anything else, is damaged, or is not a dict.
+        UserError: if the pickle names anything else, is damaged, or is not a dict.
     """
     try:
         _check_memo(content)
         loaded = _ArrayUnpickler(content, origin).load()
         if not isinstance(loaded, dict):
-            raise ValueError(f"it holds a {type(loaded).__name__}, not a dict")
+            raise ValueError(f"it contains a {type(loaded).__name__}, not a dict")
         return {
             key: value.array if isinstance(value, _Array) else value
             for key, value in loaded.items()
@@ -38,26 +38,26 @@ def unpickle_arrays(content: bytes, origin: str) -> dict[Any, Any]:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise UserError(
-            f"{origin} cannot be read as pickled arrays ({error}): replace it by a whole copy, or "
-            "name another one in config.yaml under `sources`."
+            f"{origin} cannot be read as pickled arrays ({error}): replace it with a complete "
+            "copy, or give another in config.yaml under `sources`."
         ) from error
 
 
 def _check_memo(content: bytes) -> None:
-    """Refuse a place in the memo that no honest pickle has: C's unpickler sets memory aside for
-    all places before it."""
+    """Refuse a memo index that no genuine pickle has: the C unpickler allocates memory for all
+    lower indices."""
     for operation, argument, _ in pickletools.genops(content):
         if operation.name.endswith("PUT") and int(argument) > len(content):
-            raise ValueError(f"place {argument} of the memo")
+            raise ValueError(f"memo index {argument}")
 
 
 class _Dtype:
-    """In place of numpy.dtype: booleans, integers and floats."""
+    """Stand-in for numpy.dtype: booleans, integers and floats."""
 
     def __init__(self, code: str | bytes, align: bool = False, copy: bool = True) -> None:
         code = _text(code)
         if not re.fullmatch("[biuf][1248]", code):
-            raise ValueError(f"arrays of type {code} are not read")
+            raise ValueError(f"arrays of type {code} are not supported")
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: tuple) -> None:
@@ -65,7 +65,7 @@ class _Dtype:
 
 
 class _Array:
-    """In place of an array under reconstruction."""
+    """Stand-in for an array that is being reconstructed."""
 
     array: np.ndarray
 
@@ -84,9 +84,9 @@ def _reconstruct(*_: Any) -> _Array:
 
 
 def _encode_latin1(text: str, encoding: str) -> bytes:
-    """Python 3 writes bytes to a pickle of protocol 2 as text, to be encoded as latin1 again."""
+    """Python 3 stores bytes as text under protocol 2, to be encoded as latin1 when read."""
     if encoding != "latin1":
-        raise ValueError(f"text encoded as {encoding} is not read")
+        raise ValueError(f"text encoded as {encoding} is not supported")
     return text.encode("latin1")
 
 
@@ -108,8 +108,8 @@ class _ArrayUnpickler(pickle.Unpickler):
         wanted = f"{module}.{name}"
         if wanted not in _GLOBALS:
             raise UserError(
-                f"{self.origin} is a pickle that asks for {wanted}. Images need numpy arrays "
-                "alone, and a pickle can run any code: it was refused and nothing was run. Do not "
-                "trust this file; fetch the official one."
+                f"{self.origin} is a pickle that asks for {wanted}. Images need only NumPy arrays, "
+                "and a pickle can run any code: it was refused and nothing was run. Do not trust "
+                "this file; download the official one."
             )
         return _GLOBALS[wanted]

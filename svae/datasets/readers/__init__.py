@@ -1,4 +1,4 @@
-"""What the reader of a data set gets and gives; see docs/add-a-data-set.md.
+"""Input and output of the readers of data sets; see docs/add-a-data-set.md.
 
 A reader is a module here, named after its data set, with `read` and `SPLIT_RULE`.
 """
@@ -18,8 +18,8 @@ class Raw:
     Attributes:
         files: the path of each file by its role in sources.yaml.
         limits: the most bytes that each file may unpack to, by role.
-        options: the data set's options in sources.yaml as config.yaml chooses them.
-        scratch: an empty folder for what must be unpacked; deleted after the conversion.
+        options: the choice in config.yaml for each of the data set's options in sources.yaml.
+        scratch: an empty folder for files that must be unpacked; deleted after the conversion.
     """
 
     files: Mapping[str, Path]
@@ -29,12 +29,15 @@ class Raw:
 
 
 class BrokenImage(Exception):
-    """The problem with one image, in words to put after its name."""
+    """The problem with one image; its text is shown after the image's name."""
 
 
 class Picture(NamedTuple):
-    """One image: its split ("train", "valid" or "test"), its name for messages, and its content:
-    uint8 (height, width, channel), the bytes of a JPEG, PNG or WebP file, or why there is none."""
+    """One image: its split ("train", "valid" or "test"), its name for messages, and its content.
+
+    The content is uint8 (height, width, channel), the bytes of a JPEG, PNG or WebP file, or the
+    reason why there is none.
+    """
 
     split: str
     name: str
@@ -42,10 +45,12 @@ class Picture(NamedTuple):
 
 
 class Reader(Protocol):
-    """What a reader's module has. SPLIT_RULE says in words which image goes into which split."""
+    """The members of a reader's module. SPLIT_RULE says which image goes into which split."""
 
     SPLIT_RULE: str
 
     def read(self, raw: Raw) -> Iterator[Picture]:
-        """Every image once, in an order that the files alone decide; memory bounded where the
-        images are files. UserError: a file is not what it should be."""
+        """Yield every image once, in an order that depends only on the files.
+
+        Memory is bounded if the images are files. UserError if a file is not the expected one.
+        """

@@ -1,4 +1,4 @@
-"""CelebA, aligned and cropped faces, read from its zip archive without unpacking it to disk.
+"""CelebA: aligned and cropped faces, read from the zip archive without unpacking it to disk.
 
 Source: Z. Liu, P. Luo, X. Wang, X. Tang, "Deep Learning Face Attributes in the Wild", 2015;
 https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html.
@@ -27,14 +27,15 @@ _SPLITS = ("train", "valid", "test")  # as the partition file numbers them
 
 
 def read(raw: Raw) -> Iterator[Picture]:
-    """Every face as the bytes of its JPEG file, in the order of the numbers.
+    """Yield every face as the bytes of its JPEG file, in the order of the file numbers.
 
     Args:
-        raw: `archive`, img_align_celeba.zip; its images may lie in any one folder. With the option
-            split "official" also `partition`, list_eval_partition.txt; "paper" needs none.
+        raw: `archive`, img_align_celeba.zip, with its images in a folder of any name. With the
+            option split "official" also `partition`, list_eval_partition.txt; "paper" needs none.
 
     Raises:
-        UserError: not such a file, a damaged one, or a partition of other images.
+        UserError: if a file is not the expected one, is damaged, or the partition does not match
+            the images.
     """
     archive = raw.files["archive"]
     with checked_zip(archive, raw.limits["archive"]) as opened:
@@ -50,32 +51,32 @@ def read(raw: Raw) -> Iterator[Picture]:
 
 
 def _images(opened: ZipFile, archive: Path) -> dict[int, ZipInfo]:
-    """The members NNNNNN.jpg by number, in its order."""
+    """The members NNNNNN.jpg, by and in the order of their number."""
     images = {}
     for info in opened.infolist():
         if match := _IMAGE.fullmatch(info.filename):
             number = int(match[1])
             if number in images:
                 raise UserError(
-                    f"{archive} holds {_file_name(number)} twice, in different folders: give the "
+                    f"{archive} contains {_file_name(number)} twice, in two folders: give the "
                     "official img_align_celeba.zip in config.yaml under `sources.celeba.archive`."
                 )
             images[number] = info
     if not images:
         raise UserError(
-            f"{archive} holds no image that is called 000001.jpg or the like: give the official "
+            f"{archive} contains no image with a name such as 000001.jpg: give the official "
             "img_align_celeba.zip in config.yaml under `sources.celeba.archive`."
         )
     return dict(sorted(images.items()))
 
 
 def _paper_splits(count: int, archive: Path) -> list[str]:
-    """The split of each of `count` images; the published scoring starts right after training."""
+    """The split of each of `count` images; published scoring uses those right after training."""
     others = count - _PAPER_TRAINING
     if others < 2:
         raise UserError(
-            f"{archive} holds {count} images, but `split: paper` trains on the first "
-            f"{_PAPER_TRAINING} and needs others to score on: give the whole archive, or "
+            f"{archive} contains {count} images, but `split: paper` trains on the first "
+            f"{_PAPER_TRAINING} and needs others to score on: give the complete archive, or set "
             "`split: official` in config.yaml."
         )
     valid = others // 2
@@ -85,7 +86,7 @@ def _paper_splits(count: int, archive: Path) -> list[str]:
 def _partition(path: Path, limit: int) -> dict[int, str]:
     """The split of every image by its number."""
     if path.stat().st_size > limit:
-        raise _no_partition(path, f"it has more than {limit} bytes")
+        raise _no_partition(path, f"it is larger than {limit} bytes")
     with damaged(path, "text file"):
         lines = path.read_text(encoding="utf-8").splitlines()
     splits = {}
@@ -97,7 +98,7 @@ def _partition(path: Path, limit: int) -> dict[int, str]:
             raise _no_partition(path, f"line {place} is {line[:80]!r}, not like '000001.jpg 0'")
         number = int(match[1])
         if number in splits:
-            raise _no_partition(path, f"line {place} names {_file_name(number)} a second time")
+            raise _no_partition(path, f"line {place} repeats {_file_name(number)}")
         splits[number] = _SPLITS[int(match[2])]
     if not splits:
         raise _no_partition(path, "it is empty")
@@ -107,7 +108,7 @@ def _partition(path: Path, limit: int) -> dict[int, str]:
 def _no_partition(path: Path, problem: str) -> UserError:
     return UserError(
         f"{path} is not CelebA's list_eval_partition.txt: {problem}. Give the official one in "
-        "config.yaml under `sources.celeba.partition`, or `split: paper`, which needs none."
+        "config.yaml under `sources.celeba.partition`, or set `split: paper`, which needs none."
     )
 
 
@@ -115,14 +116,13 @@ def _check_complete(
     images: Mapping[int, ZipInfo], splits: Mapping[int, str], archive: Path, partition: Path
 ) -> None:
     for there, lacking, problem in (
-        (splits, images, f"{archive} lacks {{}} of the images that {partition} names"),
+        (splits, images, f"{archive} lacks {{}} of the images that {partition} lists"),
         (images, splits, f"{partition} has no line for {{}} of the images in {archive}"),
     ):
         if missing := sorted(there.keys() - lacking.keys()):
             raise UserError(
-                f"{problem.format(len(missing))}, the first being {_file_name(missing[0])}: give "
-                "two files that belong together, both of them whole, in config.yaml under "
-                "`sources.celeba`."
+                f"{problem.format(len(missing))}, the first is {_file_name(missing[0])}: give two "
+                "complete files that belong together in config.yaml under `sources.celeba`."
             )
 
 

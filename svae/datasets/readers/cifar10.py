@@ -1,4 +1,4 @@
-"""CIFAR-10, from its binary or its Python archive.
+"""CIFAR-10, from the binary or the Python archive.
 
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009;
 https://www.cs.toronto.edu/~kriz/cifar.html describes both layouts.
@@ -21,21 +21,21 @@ SPLIT_RULE = (
 )
 
 _PIXELS = 3 * 32 * 32
-# The official batches have 30.7 MB (binary) and 31 MB (Python); written anew by Python 3, whose
-# protocol 2 holds bytes as text, 45 MB.
+# The official batches have 30.7 MB (binary) and 31 MB (Python); rewritten by Python 3, which stores
+# bytes as text under protocol 2, they have 45 MB.
 _MEMBER_LIMIT = 64 << 20
 _PYTHON_BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 _BINARY_BATCHES = tuple(f"{name}.bin" for name in _PYTHON_BATCHES)
 
 
 def read(raw: Raw) -> Iterator[Picture]:
-    """The images, uint8 (32, 32, 3), RGB, named by split and place in it.
+    """Yield the images, uint8 (32, 32, 3), RGB, named by split and index.
 
     Args:
-        raw: `archive`, the binary or the Python archive; its content tells which.
+        raw: `archive`, the binary or the Python archive, recognised by its content.
 
     Raises:
-        UserError: not such an archive, or a damaged or incomplete one.
+        UserError: if the file is not such an archive, is damaged or incomplete.
     """
     archive = raw.files["archive"]
     found = {}
@@ -43,7 +43,7 @@ def read(raw: Raw) -> Iterator[Picture]:
         name = PurePosixPath(path).name
         if name in found:
             raise UserError(
-                f"{archive} holds {name} twice, in different folders: fetch the archive again."
+                f"{archive} contains {name} twice, in different folders: download it again."
             )
         decode = _binary if name in _BINARY_BATCHES else _python
         found[name] = decode(content, f"{archive}: {name}")
@@ -52,8 +52,9 @@ def read(raw: Raw) -> Iterator[Picture]:
     missing = [name for name in layout if name not in found]
     if missing:
         raise UserError(
-            f"{archive} lacks {', '.join(missing)}: it is not a whole CIFAR-10 archive. Fetch it "
-            "again, or give another copy in config.yaml under `sources.cifar10.archive`."
+            f"{archive} lacks {', '.join(missing)}: it is not a complete CIFAR-10 archive. "
+            "Download it again, or give another copy in config.yaml under "
+            "`sources.cifar10.archive`."
         )
     *training, test = (found[name] for name in layout)
     training = np.concatenate(training)
@@ -76,8 +77,8 @@ def _binary(content: bytes, origin: str) -> np.ndarray:
     """Records of one byte for the label, then the red, green and blue planes."""
     if len(content) % (1 + _PIXELS):
         raise UserError(
-            f"{origin} has {len(content)} bytes, which is no multiple of a record's {1 + _PIXELS}; "
-            "fetch the archive again."
+            f"{origin} has {len(content)} bytes, not a multiple of the {1 + _PIXELS} of a record; "
+            "download the archive again."
         )
     records = np.frombuffer(content, np.uint8).reshape(-1, 1 + _PIXELS)
     return _images(records[:, 1:])
@@ -89,8 +90,8 @@ def _python(content: bytes, origin: str) -> np.ndarray:
     data = batch.get(b"data", batch.get("data"))  # Python 2's strings are read as bytes
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (_PIXELS,):
         raise UserError(
-            f"{origin} holds no `data` of type uint8 and shape (n, {_PIXELS}); fetch the archive "
-            "again."
+            f"{origin} has no entry `data` of type uint8 and shape (n, {_PIXELS}); download the "
+            "archive again."
         )
     return _images(data)
 

@@ -23,18 +23,18 @@ SPLIT_RULE = (
 
 
 def read(raw: Raw) -> Iterator[Picture]:
-    """Every image as the bytes of its file, sorted by name or, from a tar archive, in its order.
+    """Yield every image as the bytes of its file, sorted by name; from a tar in archive order.
 
-    The names are those inside the folder or archive. A folder around all of them stays part of
-    the names, and so of the split: a folder `faces`, and an archive that holds `faces/...`, are
-    split differently.
+    Names are paths inside the folder or archive. A top-level folder in an archive is part of the
+    names, and thus affects the split: the folder `faces` and an archive of `faces/...` are split
+    differently.
 
     Args:
-        raw: `archive`, a folder, a zip or a tar archive. Files of other suffixes are passed over,
+        raw: `archive`, a folder, a zip or a tar archive. Files with other suffixes are skipped,
             with one warning that counts them.
 
     Raises:
-        UserError: no such image, or an archive that is damaged or not harmless.
+        UserError: if there is no such image, or if the archive is damaged or unsafe.
     """
     archive = raw.files["archive"]
     others = Counter()
@@ -51,11 +51,11 @@ def read(raw: Raw) -> Iterator[Picture]:
         yield Picture(by_name(name, _FRACTIONS), name, content)
     if not found:
         raise UserError(
-            f"{archive} holds no image: give a folder, a zip or a tar archive with files that end "
-            f"in {', '.join(SUFFIXES)} in config.yaml under `sources.images.archive`."
+            f"{archive} contains no image: give a folder, a zip or a tar archive with files that "
+            f"end in {', '.join(SUFFIXES)} in config.yaml under `sources.images.archive`."
         )
     if others:
         counts = ", ".join(
             f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(others.items())
         )
-        log.warning("%s: passed over %s; read are %s", archive, counts, ", ".join(SUFFIXES))
+        log.warning("%s: skipped %s; only %s are read", archive, counts, ", ".join(SUFFIXES))

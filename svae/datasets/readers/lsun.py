@@ -1,8 +1,8 @@
-"""LSUN, photographs of scenes, one category at a time, from its zip archives of an LMDB database.
+"""LSUN: photographs of scenes, one category at a time, from zip archives of an LMDB database.
 
 Source: F. Yu et al., "LSUN: Construction of a Large-scale Image Dataset using Deep Learning with
-Humans in the Loop", 2015, arXiv 1506.03365; https://github.com/fyu/lsun shows how it is stored: a
-WebP file under every key.
+Humans in the Loop", 2015, arXiv 1506.03365; https://github.com/fyu/lsun shows the format: one WebP
+file per key.
 """
 
 import shutil
@@ -23,23 +23,23 @@ SPLIT_RULE = (
 
 _FRACTIONS = {"train": 0.9, "valid": 0.05, "test": 0.05}
 _DATABASE = "data.mdb"
-_SPACE_LEFT = 256 << 20  # bytes to leave free on the disk of the scratch folder
+_SPACE_LEFT = 256 << 20  # bytes that stay free on the disk of the scratch folder
 _COPY_BYTES = 1 << 20
 
 
 def read(raw: Raw) -> Iterator[Picture]:
-    """Every image as the bytes of a WebP file, the val images first, each file in its keys' order.
+    """Yield every image as the bytes of a WebP file: val first, each archive in key order.
 
     The databases are unpacked to `raw.scratch`, one at a time.
 
     Args:
-        raw: files `val` and `train`: zip archives that hold one `data.mdb`.
+        raw: files `val` and `train`: zip archives with one `data.mdb` each.
 
     Raises:
-        UserError: not such an archive, or a damaged one, or one that unpacks to more than its
-            limit or than the disk has room for.
+        UserError: if a file is not such an archive, is damaged, or unpacks to more than its limit
+            or the free disk space.
     """
-    # First the small file, so that little time is lost if it is wrong.
+    # The small file first, so that little time is lost if it is wrong.
     for key, image in _images(raw, "val"):
         yield Picture("test", f"val/{key}", image)
     for key, image in _images(raw, "train"):
@@ -47,7 +47,7 @@ def read(raw: Raw) -> Iterator[Picture]:
 
 
 def _images(raw: Raw, role: str) -> Iterator[tuple[str, bytes]]:
-    """(key, image) of one archive."""
+    """Yield (key, image) of one archive."""
     path, database = raw.files[role], raw.scratch / _DATABASE
     try:
         _unpack(path, raw.limits[role], database, f"sources.lsun.{role}")
@@ -68,9 +68,9 @@ def _unpack(path: Path, limit: int, target: Path, config_key: str) -> None:
         ]
         if len(found) != 1:
             raise UserError(
-                f"{path} holds {len(found)} files named {_DATABASE} in place of one: it is no LSUN "
-                f"archive. Delete it and fetch it again, or give another copy in config.yaml under "
-                f"`{config_key}`."
+                f"{path} contains {len(found)} files named {_DATABASE} instead of one: it is not "
+                "an LSUN archive. Delete it and download it again, or give another copy in "
+                f"config.yaml under `{config_key}`."
             )
         _check_space(found[0], path, target.parent)
         with archive.open(found[0]) as packed, target.open("xb") as unpacked:
@@ -83,7 +83,7 @@ def _check_space(info: zipfile.ZipInfo, path: Path, folder: Path) -> None:
     if free < needed:
         raise UserError(
             f"{path} unpacks to {info.file_size / 1e9:.1f} GB, so that {folder} needs "
-            f"{needed / 1e9:.1f} GB of free disk space, and has {free / 1e9:.1f} GB. Free some, or "
-            "run the pipeline in a folder on a larger disk; the unpacked file is deleted at the "
-            "end."
+            f"{needed / 1e9:.1f} GB of free disk space but has {free / 1e9:.1f} GB. Make room "
+            "there, or run the pipeline in a folder on a larger disk; the unpacked file is deleted "
+            "at the end."
         )

@@ -1,8 +1,8 @@
-"""MNIST, 70,000 digits, from its two official files of images.
+"""MNIST: 70,000 digits, from the two official files of images.
 
 Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits"; their page
-describes the IDX format: big-endian 32-bit numbers 2051, images, rows and columns, then the pixels,
-row by row, 255 being ink.
+describes the IDX format: four big-endian 32-bit numbers (2051, images, rows, columns), then the
+pixels row by row, where 255 is ink.
 """
 
 import contextlib
@@ -31,13 +31,13 @@ _GZIP = b"\x1f\x8b"
 
 
 def read(raw: Raw) -> Iterator[Picture]:
-    """Every digit, uint8 (28, 28, 1): train, valid, test.
+    """Yield every digit, uint8 (28, 28, 1): train, valid, test.
 
     Args:
-        raw: files `train_images` and `test_images`, compressed by gzip or not.
+        raw: files `train_images` and `test_images`, plain or compressed by gzip.
 
     Raises:
-        UserError: not such a file, or a damaged one, or one that unpacks to more than its limit.
+        UserError: if a file is not such a file, is damaged, or unpacks to more than its limit.
     """
     training, test = (_images(raw, role) for role in ("train_images", "test_images"))
     order = shuffled(len(training))
@@ -61,29 +61,29 @@ def _images(raw: Raw, role: str) -> np.ndarray:
             pixels, problem = _pixels(content, raw.limits[role])
     if problem:
         raise UserError(
-            f"{path} is no official file of MNIST images: {problem}. Delete it and fetch it again, "
-            f"or give another copy in config.yaml under `sources.mnist.{role}`."
+            f"{path} is not an official file of MNIST images: {problem}. Delete it and download it "
+            f"again, or give another copy in config.yaml under `sources.mnist.{role}`."
         )
     return np.frombuffer(pixels, np.uint8).reshape(-1, _SIDE, _SIDE, 1)
 
 
 def _pixels(content: BinaryIO, limit: int) -> tuple[bytes, str]:
-    """The pixels, and what is wrong with them; reads no more than the header may promise."""
+    """The pixels and the problem with them, which may be empty; reads at most `limit` pixels."""
     header = content.read(_HEADER.size)
     if len(header) < _HEADER.size:
-        return b"", f"it holds {len(header)} bytes, less than a header"
+        return b"", f"it has {len(header)} bytes, fewer than a header"
     kind, count, height, width = _HEADER.unpack(header)
     if kind != _IMAGES:
-        return b"", f"it begins with the number {kind} where files of images have {_IMAGES}"
+        return b"", f"it begins with the number {kind} instead of {_IMAGES}"
     if (height, width) != (_SIDE, _SIDE):
-        return b"", f"its images have {height}x{width} pixels, not {_SIDE}x{_SIDE}"
+        return b"", f"its images have {height}x{width} pixels instead of {_SIDE}x{_SIDE}"
     size = count * _PIXELS
     if not 0 < size <= limit:
-        return b"", f"it promises {count} images; it may hold 1 to {limit // _PIXELS}"
+        return b"", f"its header declares {count} images; 1 to {limit // _PIXELS} are allowed"
     pixels = content.read(size)
     if len(pixels) < size:
-        return b"", f"it promises {count} images and holds {len(pixels) // _PIXELS}"
-    # Asking for more also makes gzip compare its checksum.
+        return b"", f"its header declares {count} images, but it contains {len(pixels) // _PIXELS}"
+    # Reading past the end also makes gzip verify its checksum.
     if content.read(1):
-        return b"", f"it promises {count} images and holds more"
+        return b"", f"its header declares {count} images, but it contains more"
     return pixels, ""

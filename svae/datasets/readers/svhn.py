@@ -1,4 +1,4 @@
-"""SVHN, street view house numbers, from its MATLAB files of 32x32 images ("format 2").
+"""SVHN: street view house numbers, from the MATLAB files of 32x32 images ("format 2").
 
 Source: Y. Netzer et al., "Reading Digits in Natural Images with Unsupervised Feature Learning",
 2011; http://ufldl.stanford.edu/housenumbers/.
@@ -30,18 +30,18 @@ _KIND = "MATLAB file of version 5"
 
 
 def read(raw: Raw) -> Iterator[Picture]:
-    """Every image, uint8 (32, 32, 3), RGB, in the order of the files train, extra, test.
+    """Yield every image, uint8 (32, 32, 3), RGB, from the files train, extra and test in turn.
 
     Args:
-        raw: files `train`, `test` and perhaps `extra`: MATLAB files of version 5 whose variable X
-            is uint8 (32, 32, 3, n).
+        raw: files `train`, `test` and optionally `extra`: MATLAB files of version 5 whose variable
+            X is uint8 (32, 32, 3, n).
 
     Raises:
-        UserError: not such a file, or a damaged one, or one with more pixels than its limit.
+        UserError: if a file is not such a file, is damaged, or has more bytes than its limit.
     """
     roles = [role for role in _ROLES if role in raw.files]
     with contextlib.ExitStack() as stack:
-        # All are looked into before any is read, so that a wrong file shows early.
+        # All headers are checked before any image is read, so that a wrong file is found early.
         arrays = {
             role: _checked(stack.enter_context(raw.files[role].open("rb")), raw, role)
             for role in roles
@@ -66,10 +66,10 @@ def _splits(role: str, count: int) -> list[str]:
 
 
 def _checked(file: BinaryIO, raw: Raw, role: str) -> Array:
-    """The array X of a file, its content standing at the first pixel."""
+    """The array X of a file; the next byte of its content is the first pixel."""
     path, limit = raw.files[role], raw.limits[role]
     with damaged(path, _KIND):
-        # All of the file's arrays, so that one cut short shows before hours of work.
+        # Go through all arrays, so that a truncated file is found before hours of work.
         array = {array.name: array for array in arrays(file)}.get("X")
         if array is None:
             raise _other(path, role, "it has no variable X")
@@ -79,25 +79,25 @@ def _checked(file: BinaryIO, raw: Raw, role: str) -> Array:
         if size > limit:
             raise _other(path, role, f"its X has {size} bytes; it may have at most {limit}")
         if array.content.tag() != (UINT8, size):
-            raise ValueError("the pixels of X are not as many as its shape says")
+            raise ValueError("the number of pixels of X differs from its shape")
     return array
 
 
 def _other(path: Path, role: str, problem: str) -> UserError:
     return UserError(
-        f"{path} is no official SVHN file: {problem}. Such a file has a variable X of class "
-        f"{UINT8_ARRAY} (uint8) and shape (32, 32, 3, images). Delete it and fetch it again, or "
+        f"{path} is not an official SVHN file: {problem}. Such a file has a variable X of class "
+        f"{UINT8_ARRAY} (uint8) and shape (32, 32, 3, images). Delete it and download it again, or "
         f"give another copy in config.yaml under `sources.svhn.{role}`."
     )
 
 
 def _images(array: Array) -> Iterator[np.ndarray]:
-    """The images, each uint8 (32, 32, 3). In the file the last dimension is the slowest."""
+    """Yield the images, each uint8 (32, 32, 3). In the file the last dimension varies slowest."""
     count = array.shape[-1]
     for start in range(0, count, _BLOCK):
         block = array.content.exactly(min(_BLOCK, count - start) * _PIXELS)
         planes = np.frombuffer(block, np.uint8).reshape(-1, *_SHAPE[::-1])
         yield from np.ascontiguousarray(planes.transpose(0, 3, 2, 1))
-    # Asking for more also makes zlib compare its checksum.
+    # Reading past the end also makes zlib verify its checksum.
     if array.content.read(1):
-        raise ValueError("X holds more than its shape says")
+        raise ValueError("X has more pixels than its shape")

@@ -24,9 +24,9 @@ SCORE = Score(
     name="memorisation",
     title="Memorisation",
     meaning=(
-        "The share of samples that lie nearer to a training image than to any of as many held-out "
-        "images. Copies raise it above the same share of real test images; distances would confuse "
-        "blur with copying."
+        "The share of samples that lie nearer to a training image than to any held-out image. "
+        "Copies raise it above the null share, and above the same share of real test images; "
+        "distances would confuse blur with copying."
     ),
     columns=(
         Column(
@@ -35,7 +35,7 @@ SCORE = Score(
             format=".3f",
             csv="memorisation_share_of_samples",
             error="share_of_samples_standard_error",
-            meaning="To be compared with the next column: well above it, samples are copies.",
+            meaning="Its standard error, if samples owe nothing to single training images.",
         ),
         Column(
             key="share_of_test_images",
@@ -43,18 +43,42 @@ SCORE = Score(
             format=".3f",
             csv="memorisation_share_of_test_images",
             error="share_of_test_images_standard_error",
-            meaning="Of images that are no copies: a half if all splits are of one distribution.",
+            meaning="Of the half of the test images that are no references.",
         ),
         Column(
-            key="share_if_all_were_copies",
-            label="the share if all were copies",
+            key="share_if_null",
+            label="null share",
             format=".3f",
-            meaning="Below 1 where only a part of the training images is compared.",
+            meaning="Of samples that owe nothing to single training images; of copies it is 1.",
+        ),
+        Column(
+            key="z",
+            label="z",
+            format=".1f",
+            csv="memorisation_z",
+            meaning=(
+                "The distance of the share of samples from the null share, in standard errors: "
+                "above 3 it speaks for copies."
+            ),
+        ),
+        Column(
+            key="z_of_test_images",
+            label="z of test images",
+            format=".1f",
+            meaning="The control, which is near 0 if all splits are of one distribution.",
+        ),
+        Column(
+            key="can_tell",
+            label="can tell",
+            csv="memorisation_can_tell",
+            shown=False,
+            over_seeds="any",
+            meaning="Whether z would be above 3 if all samples were copies.",
         ),
     ),
     method=(
-        "{n_samples} samples and {n_test} test images, each compared with {n_reference} training "
-        "images and as many held-out images."
+        "{n_samples} samples and {n_test} test images, each compared with {n_train} training "
+        "images and {n_held_out} held-out images."
     ),
     measure=measure,
     needs=("samples",),

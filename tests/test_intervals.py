@@ -1,0 +1,206 @@
+"""Intervals of differences between variants: oracles, decisions, and what they hold in truth."""
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from svae.errors import UserError
+from svae.report.intervals import (
+    ALPHA,
+    against_the_first,
+    compare,
+    half_width,
+    holm,
+    p_values,
+    standard_errors,
+)
+
+
+def study(n_variants, n_seeds, n_images, seed=0, over_seeds=3.0, over_images=30.0, alone=0.0):
+    """Values of variants that do not differ in truth: effects of images, seeds and of both with
+    variants; `alone`: of single images in single runs."""
+    rng = np.random.default_rng(seed)
+    common = 100 * rng.standard_normal(n_images) + 50 * rng.standard_normal((n_seeds, 1))
+    return {
+        f"v{v}": common
+        + over_seeds * rng.standard_normal((n_seeds, 1))
+        + over_images * rng.standard_normal(n_images)
+        + alone * rng.standard_normal((n_seeds, n_images))
+        for v in range(n_variants)
+    }
+
+
+class TestCompare:
+    @pytest.mark.parametrize("n_seeds", [2, 3, 5])
+    def test_without_an_image_error_two_variants_are_a_paired_t_test(self, n_seeds):
+        values = study(2, n_seeds, 40, over_images=0)
+        values["v1"] += 5
+        (found,) = compare(values)
+        means = [values[name].mean(axis=1) for name in ("v1", "v0")]
+        expected = scipy.stats.ttest_rel(*means)
+        assert (found.first, found.second, found.pooled) == ("v1", "v0", True)
+        assert found.difference == pytest.approx(np.mean(means[0] - means[1]))
+        assert found.standard_error == pytest.approx(scipy.stats.sem(means[0] - means[1]))
+        assert found.error_over_images == pytest.approx(0, abs=1e-12)
+        assert found.p == found.p_holm == pytest.approx(expected.pvalue)
+        assert found.degrees_of_freedom == pytest.approx(n_seeds - 1)
+        np.testing.assert_allclose(found.interval, expected.confidence_interval(0.95))
+        assert found.deciding_interval == found.interval
+
+    def test_without_a_spread_over_seeds_it_is_the_paired_t_test_over_images(self):
+        values = study(2, 3, 25, over_seeds=0)
+        (found,) = compare(values)
+        expected = scipy.stats.ttest_rel(values["v1"][0], values["v0"][0])
+        assert found.p == pytest.approx(expected.pvalue)
+        assert found.standard_error == pytest.approx(found.error_over_images)
+        assert found.degrees_of_freedom == pytest.approx(24)
+
+    def test_the_pooled_variance_is_that_of_an_analysis_of_variance(self):
+        """Sums of squares by their definition, image by image and seed by seed."""
+        values = study(4, 3, 50, seed=3, alone=20.0)
+        array = np.stack(list(values.values()))
+        means = array.mean(axis=2)
+        square = sum(
+            (means[v, s] - means[v].mean() - means[:, s].mean() + means.mean()) ** 2
+            for v in range(4)
+            for s in range(3)
+        ) / (3 * 2)
+        found = compare(values, [("v0", "v1"), ("v2", "v3")])
+        assert any(each.pooled for each in found)
+        for each in found:
+            d = values[each.first] - values[each.second]
+            image = d.mean(axis=0).var(ddof=1) / 50
+            assert each.error_over_images == pytest.approx(np.sqrt(image))
+            seeds = 2 * square / 3 if each.pooled else d.mean(axis=1).var(ddof=1) / 3
+            assert each.error_over_seeds == pytest.approx(np.sqrt(seeds))
+            left = d - d.mean(axis=0) - d.mean(axis=1, keepdims=True) + d.mean()
+            both = (left**2).sum() / (49 * 2) / (50 * 3)
+            assert each.standard_error == pytest.approx(np.sqrt(image + seeds - both))
+
+    def test_what_images_and_seeds_both_count_is_counted_once(self):
+        """All chance is of single images in single runs: the variance is 2 s^2 / (n S)."""
+        found = [
+            compare(study(2, 5, 60, seed, over_seeds=0, over_images=0, alone=10))[0]
+            for seed in range(300)
+        ]
+        truth = 2 * 10**2 / (60 * 5)
+        assert np.var([each.difference for each in found]) == pytest.approx(truth, rel=0.25)
+        variances = [each.standard_error**2 for each in found]
+        assert np.mean(variances) == pytest.approx(truth, rel=0.25)
+        twice = [each.error_over_images**2 + each.error_over_seeds**2 for each in found]
+        assert np.mean(twice) > 1.7 * truth
+
+    def test_the_half_width_at_three_seeds_and_five_variants(self):
+        """Seed s.d. (of a difference) and image error of 3 nats: t with 2 degrees of freedom and
+        Bonferroni over all pairs would make 49 of it."""
+        widths = []
+        for seed in range(200):
+            values = study(5, 3, 400, seed, 3 / np.sqrt(2), 3 * np.sqrt(200))
+            for each in compare(values):
+                assert each.deciding_interval[0] <= each.interval[0]
+                widths.append(np.diff(each.deciding_interval)[0] / 2)
+        assert 9 < np.median(widths) < 15 and np.mean(widths) < 15
+
+    def test_one_seed_establishes_nothing(self):
+        values = study(3, 1, 50)
+        values["v1"] += 1e6
+        for each in compare(values):
+            d = values[each.first][0] - values[each.second][0]
+            assert each.difference == pytest.approx(d.mean())
+            assert each.error_over_images == pytest.approx(scipy.stats.sem(d))
+            assert each.interval is each.deciding_interval is each.p is each.p_holm is None
+            assert each.standard_error is each.degrees_of_freedom is None
+            assert each.established is False
+
+    def test_what_is_not_finite_is_left_out_of_the_pool_but_not_of_holm(self):
+        values = study(4, 3, 50, seed=1)
+        others = {name: values[name] for name in ("v0", "v1", "v3")}
+        values["v2"][1, 7] = np.inf
+        first, broken, third = compare(values)
+        assert broken.difference is None and broken.established is False
+        expected = compare(others)
+        for found, each in zip((first, third), expected, strict=True):
+            assert found.standard_error == each.standard_error and found.p == each.p
+        smaller = min(first, third, key=lambda each: each.p)
+        assert smaller.p_holm == pytest.approx(min(3 * smaller.p, 1))
+
+    def test_a_pair_that_spreads_more_has_its_own_variance(self):
+        values = study(6, 3, 50, over_images=0)
+        values["v5"] = values["v5"] + np.array([[-60], [0], [60]])
+        *others, noisy = compare(values)
+        d = (values["v5"] - values["v0"]).mean(axis=1)
+        assert noisy.pooled is False and noisy.degrees_of_freedom == pytest.approx(2)
+        assert noisy.error_over_seeds == pytest.approx(scipy.stats.sem(d))
+        assert all(each.pooled for each in others)
+
+    def test_no_error_at_all(self):
+        values = {"a": np.zeros((2, 3)), "b": np.zeros((2, 3)), "c": np.ones((2, 3))}
+        same, other = compare(values)
+        assert (same.p, same.established) == (1, False)
+        assert (other.p, other.established, other.interval) == (0, True, (1, 1))
+
+    def test_defaults_and_refusals(self):
+        assert against_the_first(["a", "b", "c"]) == [("b", "a"), ("c", "a")]
+        values = study(3, 2, 10)
+        assert compare({}, []) == compare(values, []) == compare({"v0": values["v0"]}) == []
+        for asked in ([("v0", "v0")], [("v0", "v1"), ("v1", "v0")]):
+            with pytest.raises(
+                UserError, match=r"v\d, v0 is a variant with itself, or asked twice"
+            ):
+                compare(values, asked)
+        with pytest.raises(UserError, match="no variant other; choose of v0, v1, v2"):
+            compare(values, [("v0", "other")])
+        with pytest.raises(UserError, match=r"v0 \(2, 9\), v1 \(2, 10\)"):
+            compare(values | {"v0": values["v0"][:, :9]})
+        with pytest.raises(UserError, match=r"1 image\(s\)"):
+            compare({name: each[:, :1] for name, each in values.items()})
+
+
+class TestHolm:
+    def test_adjusted_values_by_hand(self):
+        adjusted, levels = holm(np.array([0.01, 0.04, 0.03, 0.005]), 4)
+        np.testing.assert_allclose(adjusted, [0.03, 0.06, 0.06, 0.02])
+        # rejected at 0.05 / 4 and 0.05 / 3, stopped at 0.05 / 2
+        np.testing.assert_allclose(levels, [0.05 / 3, 0.05 / 2, 0.05 / 2, 0.05 / 4])
+        adjusted, levels = holm(np.array([[0.01, 0.04], [0.9, 0.6]]), 2)
+        np.testing.assert_allclose(adjusted, [[0.02, 0.04], [1, 1]])
+        np.testing.assert_allclose(levels, [[0.025, 0.05], [0.025, 0.025]])
+
+    def test_the_deciding_interval_leaves_0_out_exactly_where_it_is_established(self):
+        seen = set()
+        for seed in range(60):
+            values = study(5, 3, 200, seed, over_images=20)
+            rng = np.random.default_rng([1, seed])
+            values = {name: each + 8 * rng.standard_normal() for name, each in values.items()}
+            for each in compare(values):
+                low, high = each.deciding_interval
+                assert each.established == (low > 0 or high < 0)
+                seen.add(each.established)
+        assert seen == {True, False}
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3, 5])
+@pytest.mark.parametrize("n_variants", [2, 3, 5, 12])
+@pytest.mark.parametrize("image_error", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("noisy", [1.0, 2.0])
+def test_coverage(n_seeds, n_variants, image_error, noisy):
+    """Nominal 95 %: the mean over the comparisons lies within 93 and 98 %, and with equal spreads
+    the chance of any false decision within 5 % and what its simulation cannot tell. `noisy`: the
+    spread of the last variant, that of the others is 1."""
+    rng = np.random.default_rng([n_seeds, n_variants, int(2 * image_error), int(noisy)])
+    rounds = 4000
+    pairs = np.stack([np.arange(1, n_variants), np.zeros(n_variants - 1, int)], axis=1)
+    means = rng.standard_normal((rounds, n_variants, n_seeds))
+    means[:, -1] *= noisy
+    means += image_error / np.sqrt(2) * rng.standard_normal((rounds, n_variants, 1))
+    difference = (means[:, 1:] - means[:, :1]).mean(axis=-1)
+    errors = standard_errors(
+        means, pairs, np.full((rounds, n_variants - 1), image_error**2), 10_000
+    )
+    held = np.abs(difference) < half_width(errors, ALPHA)
+    assert 0.93 <= held.mean() <= 0.98
+    p = p_values(difference, errors)
+    np.testing.assert_array_equal(held, p > ALPHA)
+    if noisy == 1:
+        adjusted, _ = holm(p, n_variants - 1)
+        assert (adjusted <= ALPHA).any(axis=1).mean() < 0.07

@@ -1,0 +1,94 @@
+"""What the rules use of Snakemake beyond its documentation does in the installed version what
+rules/snakemake_internals.smk says, and is used nowhere else."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CLONE = Path(__file__).parents[1]
+INTERNALS = CLONE / "rules/snakemake_internals.smk"
+DOCUMENTED = {"basedir", "cores"}
+
+SNAKEFILE = f"""
+import json
+
+include: "{INTERNALS}"
+configfile: "settings.yaml"
+
+limit_resource("gpu", 2)
+limit_resource("chosen", 2)
+here = jobs_run_here()
+
+onstart:
+    with open("facts.json", "w") as file:
+        json.dump(
+            {{
+                "config_files": [str(path) for path in config_files()],
+                "jobs_run_here": here,
+                "any_job_uses": {{name: any_job_uses(name) for name in ("gpu", "other")}},
+            }},
+            file,
+        )
+
+rule all:
+    output: "amounts"
+    resources: gpu=5, chosen=5
+    shell: "echo {{resources.gpu}} {{resources.chosen}} > {{output}}"
+
+rule another:
+    output: "another"
+    resources: other=1
+    shell: "touch {{output}}"
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where a small workflow has run that calls every function of the file."""
+    folder = tmp_path_factory.mktemp("internals")
+    (folder / "Snakefile").write_text(SNAKEFILE)
+    (folder / "settings.yaml").write_text("key: value\n")
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--resources", "chosen=3"]
+    environment = {**os.environ, "SNAKEMAKE_PROFILE": "none"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize(
+    ("function", "value"),
+    [
+        ("config_files", ["settings.yaml"]),
+        ("jobs_run_here", True),
+        ("any_job_uses", {"gpu": True, "other": False}),
+    ],
+)
+def test_facts_of_the_workflow(folder, function, value):
+    facts = json.loads((folder / "facts.json").read_text())
+    if function == "config_files":
+        facts[function] = [Path(path).name for path in facts[function]]
+    assert facts[function] == value
+
+
+@pytest.mark.workflow
+def test_a_limit_holds_unless_the_user_gave_another(folder):
+    assert (folder / "amounts").read_text().split() == ["2", "3"]
+
+
+def test_every_function_is_called_above():
+    for function in re.findall(r"^def (\w+)", INTERNALS.read_text(), re.M):
+        assert f"{function}(" in SNAKEFILE
+
+
+@pytest.mark.parametrize("path", [CLONE / "Snakefile", *(CLONE / "rules").glob("*.smk")], ids=str)
+def test_internals_are_used_in_one_file_only(path):
+    used = set(re.findall(r"\bworkflow\.(\w+)", path.read_text()))
+    assert path == INTERNALS or used <= DOCUMENTED
+    imported = re.findall(r"^ *(?:from|import) (snakemake\S*)", path.read_text(), re.M)
+    assert set(imported) <= {"snakemake.utils"}
