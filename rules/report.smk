@@ -1,5 +1,5 @@
 def study(*names):
-    """The files of all runs that tables, page and charts are made of, with these scores."""
+    """The files of all runs from which tables, page and charts are made, with these scores."""
     return {
         "records": every(f"{RUN}/run.json"),
         **{f"score_{name}": every(f"{RUN}/scores/{name}.json") for name in names},

@@ -66,6 +66,12 @@ SCORE = Score(
                 "splits are of one distribution."
             ),
         ),
+        Column(
+            key="z_of_test_images",
+            label="z of test images",
+            format=".1f",
+            meaning="Near 0 if all splits are of one distribution.",
+        ),
     ),
     method=(
         "{n_samples} samples and {n_test} test images, each compared with {n_train} training "

@@ -1,0 +1,67 @@
+"""The scores as they are declared, and what refuses a wrong declaration."""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from svae.scores import registry
+from svae.scores.registry import PRIMARY, scores
+from svae.scores.score import OPENED_BY, Column, Run, Score
+
+
+def score(**changes):
+    given = {"name": "a", "title": "A", "meaning": "m", "columns": (), "measure": len}
+    return Score(**(given | changes))
+
+
+def test_the_primary_score_is_first_and_the_others_are_in_order():
+    first, *others = scores()
+    assert first == PRIMARY and others == sorted(others)
+
+
+def test_columns_of_the_summary_have_one_name_each():
+    columns = [column for score in scores().values() for column in score.columns]
+    names = [name for column in columns for name in (column.csv, column.error_csv) if name]
+    assert [name for name, count in Counter(names).items() if count > 1] == []
+
+
+def test_the_name_of_a_standard_error_ends_with_the_unit():
+    column = Column(key="a", label="a", meaning="m", error="e")
+    for csv, expected in [("x_nats", "x_standard_error_nats"), ("x", "x_standard_error")]:
+        assert Column(**{**vars(column), "csv": csv}).error_csv == expected
+    assert column.error_csv is None
+
+
+@pytest.mark.parametrize("declared", [{}, {"SCORE": score(name="b")}, {"SCORE": "a"}])
+def test_a_module_without_a_score_of_its_name_is_refused(monkeypatch, declared):
+    module = ModuleType("a")
+    vars(module).update(declared, __file__="measures/a.py")
+    monkeypatch.setattr(registry.pkgutil, "iter_modules", lambda path: [module])
+    monkeypatch.setattr(module, "name", "a", raising=False)
+    monkeypatch.setattr(registry.importlib, "import_module", lambda name: module)
+    with pytest.raises(TypeError, match=r"measures/a\.py must have SCORE = Score\(name='a'"):
+        registry.scores.__wrapped__()
+
+
+def test_what_a_score_needs_is_opened_once_and_the_rest_not_at_all():
+    opened = []
+    run = Run(Path(), {"seed": 5}, None, 1, {"a.b": 3}, {"model": lambda: opened.append(1) or "m"})
+    assert (run.seed, run.setting("a.b"), opened) == (5, 3, [])
+    assert (run.model, run.model, opened) == ("m", "m", [1])
+    with pytest.raises(LookupError, match='add "samples" to needs'):
+        run.samples  # noqa: B018
+    assert set(OPENED_BY) == {"model", "samples", "spectrum"}
+
+
+def test_declarations_import_nothing_heavy():
+    heavy = ("tensorflow", "keras", "numpy", "scipy", "h5py", "matplotlib", "sklearn")
+    code = (
+        "import sys; from svae.scores.registry import scores; scores(); "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stdout.strip() == "[]", run.stderr
