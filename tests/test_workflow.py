@@ -91,6 +91,12 @@ def rows(heading):
 
 
 GROUPS = {group.strip("*"): cell for group, cell in rows("The groups are:")}
+OTHERS = [score for name, score in scores().items() if name != "parzen"]
+# The page says these in words, so that a new score changes nothing there.
+GROUPS["other scores"] = " ".join(f"`{score.name}`" for score in OTHERS)
+GROUPS["other scores of samples"] = " ".join(
+    f"`{score.name}`" for score in OTHERS if "samples" in score.needs
+)
 PER_VARIANT = {"train", "sample", "examples", "result", *scores()}
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import io
+from string import Formatter
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from svae.jobs.files import write_json
 from svae.report.study import Files
 from svae.scores.measures import linear_vae, reconstruction
+from svae.scores.registry import scores
 
 ATTRIBUTES = {
     "dataset": "waves",
@@ -160,8 +162,31 @@ def _scores(record, values, rng):
         "reconstruction": _reconstruction(record),
         "linear_vae": _linear_vae(record, rng),
     }
+    for name in scores().keys() - contents.keys():
+        contents[name] = _of_columns(scores()[name], rng)
     versions = {"python": "3.11", "numpy": "2.2", "scipy": "1.16"}
     return {name: origin | content | {"software": versions} for name, content in contents.items()}
+
+
+def _of_columns(score, rng):
+    """Any score: a number for every key that a column or the method names."""
+    keys = {key for _, key, *_ in Formatter().parse(score.method) if key}
+    for column in score.columns:
+        keys |= {column.key, column.error, column.of, column.median, column.largest} - {None}
+    content = {}
+    for key in sorted(keys):
+        *outer, last = key.split(".")
+        place = content
+        for name in outer:
+            place = place.setdefault(name, {})
+        place[last] = float(rng.uniform(1, 50))
+    for column in score.columns:
+        if column.each:
+            content |= {
+                column.each: ["first", "second"],
+                column.key: rng.uniform(1, 50, 2).tolist(),
+            }
+    return content
 
 
 def _parzen(scores, rng):
