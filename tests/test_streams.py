@@ -104,7 +104,7 @@ def test_keys_are_those_that_weights_were_trained_with():
 
 def test_the_numbers_of_members_stay():
     numbers = [stream.value for stream in Stream]
-    assert numbers == list(range(len(numbers)))
+    assert numbers == sorted(numbers)  # a new member has the largest; removed ones leave gaps
     first = {
         "DROPOUT": 1,
         "EPOCH_ORDER": 4,
