@@ -83,7 +83,7 @@ def overridden(nodes: tuple[ast.AST, ...], owners: set[str]) -> Iterator[str]:
     """Give the names of the settings that code may give another value than the stage's own.
 
     That is every string, since `{**settings, "name": value}` makes other settings, and the keywords
-    of what copies an object, makes a mapping, is one of the classes `owners` or may be by its name.
+    of calls that copy an object or make a mapping, and of classes: `owners`, or capitalised names.
     """
     copies = {"replace", "_replace", "__replace__", "dict", "update", *owners}
     for node in (each for root in nodes for each in ast.walk(root)):
