@@ -3,15 +3,17 @@
 import re
 import sys
 from dataclasses import asdict, is_dataclass
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
 
 from svae.config.resolve import resolve
+from svae.config.schema import posterior_classes
 from svae.config.yaml_file import config_file
 from svae.jobs.devices import no_gpu, visible_gpus
 from svae.errors import UserError
 from svae.jobs.files import file_hash, folder_listing
 from svae.jobs.fingerprint import fingerprint
+from svae.jobs.neutral import without_neutral
 from svae.scores.registry import scores
 from svae.scores.score import OPENED_BY
 
@@ -88,8 +90,36 @@ def to_verify(wildcards, threads):
     }
 
 
+def compared_settings(settings):
+    """Settings as `params` have them: without those at the value by which nothing changes."""
+    return without_neutral(asdict(settings), type(settings))
+
+
 def training(wildcards):
-    return asdict(CONFIG.variants[wildcards.variant])
+    return compared_settings(CONFIG.variants[wildcards.variant])
+
+
+# What is only looked up in: a rule names the posterior that it uses, and code names its streams.
+LOOKED_UP = ("svae.model.posteriors:POSTERIORS", "svae.streams:Stream")
+
+
+@cache
+def code(*entries, without=(), settings=()):
+    """The fingerprint of what a script calls, and of the classes of what it passes on. `settings`:
+    those of the stage, as dataclasses."""
+    values = {name: value for each in settings for name, value in asdict(each).items()}
+    return fingerprint(*entries, without=(*without, *LOOKED_UP), settings=values)
+
+
+def code_of_variant(*entries, without=(), settings=()):
+    """The same where the model of a variant is used: with its posterior and no other."""
+
+    def fingerprint_of(wildcards):
+        variant = CONFIG.variants[wildcards.variant]
+        posterior = f"svae.model.posteriors:{posterior_classes()[variant.posterior]}"
+        return code(*entries, posterior, without=without, settings=(variant, *settings))
+
+    return fingerprint_of
 
 
 def threads(wildcards):

@@ -40,8 +40,11 @@ rule convert:
                 for known in (file, *file.alternatives)
             ],
         },
-        code=fingerprint(
-            "svae.datasets.verify", "svae.datasets.convert", f"svae.datasets.readers.{DATASET}"
+        code=code(
+            "svae.datasets.verify:verify",
+            "svae.datasets.convert:convert",
+            f"svae.datasets.readers.{DATASET}:read",
+            f"svae.datasets.readers.{DATASET}:SPLIT_RULE",
         ),
     message:
         "Converting {params.dataset} into {output}"
@@ -58,7 +61,7 @@ rule contact_sheet:
     log:
         "logs/contact_sheet.log",
     params:
-        code=fingerprint("svae.report.draw_contact_sheet"),
+        code=code("svae.report.draw_contact_sheet:draw"),
     message:
         "Drawing {output}"
     script:

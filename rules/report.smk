@@ -29,7 +29,7 @@ rule comparison:
         variants=list(CONFIG.variants),
         columns=CONFIG.figure.columns,
         training_images=CONFIG.figure.training_images,
-        code=fingerprint("svae.report.draw_comparison"),
+        code=code("svae.report.draw_comparison:draw"),
     message:
         "Drawing {output}"
     script:
@@ -49,7 +49,7 @@ rule grids:
         "logs/grids.log",
     params:
         variants=list(CONFIG.variants),
-        code=fingerprint("svae.report.draw_grids"),
+        code=code("svae.report.draw_grids:draw"),
     message:
         "Drawing reconstructions, interpolations, samples and their neighbours"
     script:
@@ -66,7 +66,7 @@ rule training_curves:
         "logs/training_curves.log",
     params:
         variants=list(CONFIG.variants),
-        code=fingerprint("svae.report.draw_curves"),
+        code=code("svae.report.draw_curves:draw"),
     message:
         "Drawing {output}"
     script:
@@ -82,7 +82,7 @@ rule charts:
         "logs/charts.log",
     params:
         study=VARIANTS_AND_SEEDS,
-        code=fingerprint("svae.report.draw_charts"),
+        code=code("svae.report.draw_charts:draw", "svae.report.study:Files"),
     message:
         "Drawing charts"
     script:
@@ -103,7 +103,11 @@ rule summary:
         study=VARIANTS_AND_SEEDS,
         scores=COLUMNS,
         license=CONFIG.dataset.license,
-        code=fingerprint("svae.report.summary", "svae.datasets.store"),
+        code=code(
+            "svae.report.summary:summarise",
+            "svae.report.study:Files",
+            "svae.datasets.store:Store",
+        ),
     message:
         "Writing {output.markdown}"
     script:
@@ -131,7 +135,12 @@ rule report:
         config=dict(config),
         clone=str(CLONE),
         template=file_hash(CLONE / "svae/report/templates/report.html.j2"),
-        code=fingerprint("svae.report.page", "svae.datasets.store"),
+        code=code(
+            "svae.report.page:write",
+            "svae.report.page:commit_of",
+            "svae.report.study:Files",
+            "svae.datasets.store:Store",
+        ),
     message:
         "Writing {output}"
     script:

@@ -6,8 +6,13 @@ rule sample:
     log:
         f"logs/sample_{JOB}.log",
     params:
-        settings=asdict(CONFIG.sampling),
-        code=fingerprint("svae.sampling.prior", "svae.jobs.devices"),
+        settings=compared_settings(CONFIG.sampling),
+        code=code_of_variant(
+            "svae.sampling.prior:sample",
+            "svae.settings.sampling:SamplingSettings",
+            "svae.jobs.devices:set_up",
+            settings=(CONFIG.sampling,),
+        ),
     message:
         "Sampling from {wildcards.variant}"
     script:

@@ -7,7 +7,7 @@ def measured_from(wildcards):
 
 def settings_of_score(wildcards):
     settings = CONFIG.scores[wildcards.score]
-    return None if settings is None else asdict(settings)
+    return None if settings is None else compared_settings(settings)
 
 
 def settings_it_reads(wildcards):
@@ -19,10 +19,14 @@ def settings_it_reads(wildcards):
 def code_of_score(wildcards):
     """What measures one score, without what opens things that only others need."""
     score = SCORES[wildcards.score]
-    unneeded = [module for need, module in OPENED_BY.items() if need not in score.needs]
-    started = ["svae.jobs.devices"] if score.tensorflow else []
-    names = (score.module, "svae.scores.measuring", *started)
-    return fingerprint(*names, without=tuple(unneeded))
+    unneeded = tuple(module for need, module in OPENED_BY.items() if need not in score.needs)
+    started = ["svae.jobs.devices:on_device"] if score.tensorflow else []
+    entries = (*score.entries, "svae.scores.measuring:measure", *started)
+    own = CONFIG.scores[wildcards.score]
+    settings = () if own is None else (own,)
+    if "model" in score.needs:
+        return code_of_variant(*entries, without=unneeded, settings=settings)(wildcards)
+    return code(*entries, without=unneeded, settings=settings)
 
 
 def cores_of_score(wildcards):
@@ -72,7 +76,7 @@ rule result:
     log:
         "logs/result_{variant}.log",
     params:
-        code=fingerprint("svae.report.seeds"),
+        code=code("svae.report.seeds:combine"),
     message:
         "Writing {output}"
     script:
@@ -95,7 +99,7 @@ rule examples:
     params:
         device=device,
         threads=threads,
-        code=fingerprint("svae.sampling.examples", "svae.jobs.devices"),
+        code=code_of_variant("svae.sampling.examples:write", "svae.jobs.devices:on_device"),
     message:
         "Making pictures of {wildcards.variant}"
     script:
@@ -116,12 +120,17 @@ rule baselines:
     resources:
         gpu=1 if ON_GPU else 0,
     params:
-        settings=asdict(CONFIG.parzen),
+        settings=compared_settings(CONFIG.parzen),
         n_samples=CONFIG.sampling.n_samples,
         seed=CONFIG.seeds[0],
         device=device,
         threads=CONFIG.threads,
-        code=fingerprint("svae.scores.sanity_rows", "svae.jobs.devices"),
+        code=code(
+            "svae.scores.sanity_rows:baselines",
+            "svae.settings.parzen:ParzenSettings",
+            "svae.jobs.devices:on_device",
+            settings=(CONFIG.parzen,),
+        ),
     message:
         "Scoring sanity rows"
     script:

@@ -33,7 +33,7 @@ rule spectrum:
         ),
         seed=CONFIG.seeds[0],
         threads=threads_of_spectrum,
-        code=fingerprint("svae.scores.principal_components", "svae.jobs.devices"),
+        code=code("svae.scores.principal_components:fit", "svae.jobs.devices:on_device"),
     message:
         "Fitting principal components of the training images"
     script:
@@ -64,7 +64,16 @@ rule train:
         services=services,
         device=device,
         seed=seed,
-        code=fingerprint("svae.training.train", "svae.jobs.devices", without=BESIDE_TRAINING),
+        code=code_of_variant(
+            "svae.training.train:train",
+            "svae.training.stopping:stop_request",
+            "svae.settings.training:TrainingSettings",
+            "svae.settings.services:Services",
+            "svae.settings.services:CheckpointSettings",
+            "svae.settings.services:TensorBoardSettings",
+            "svae.jobs.devices:on_device",
+            without=BESIDE_TRAINING,
+        ),
     message:
         "Training {wildcards.variant}"
     script:

@@ -79,7 +79,7 @@ def _variants_schema(*overridden: dict[str, Any]) -> dict[str, Any]:
         VariantSection, "a posterior and overrides, such as {posterior: vanilla, latent_maps: 576}"
     )
     own = variant.pop("properties")
-    own["posterior"]["enum"] = list(_posterior_names())
+    own["posterior"]["enum"] = list(posterior_classes())
     inherited = {
         name: schema for section in overridden for name, schema in section["properties"].items()
     }
@@ -97,12 +97,16 @@ def _variants_schema(*overridden: dict[str, Any]) -> dict[str, Any]:
 
 
 @functools.cache
-def _posterior_names() -> tuple[str, ...]:
-    """The keys of POSTERIORS, read from its source: an import would import TensorFlow."""
+def posterior_classes() -> dict[str, str]:
+    """POSTERIORS as names of classes, read from its source: an import would import TensorFlow."""
     for node in ast.parse(POSTERIORS.read_text(encoding="utf-8")).body:
         match node:
             case ast.AnnAssign(target=ast.Name(id="POSTERIORS"), value=ast.Dict() as names):
-                return tuple(ast.literal_eval(key) for key in names.keys if key is not None)
+                return {
+                    ast.literal_eval(key): ast.unparse(value)
+                    for key, value in zip(names.keys, names.values, strict=True)
+                    if key is not None
+                }
     raise LookupError(f"{POSTERIORS} has no POSTERIORS: dict[...] = {{...}}")
 
 

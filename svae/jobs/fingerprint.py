@@ -1,176 +1,184 @@
 """A digest of the code that decides a stage's result, so that a changed algorithm reruns its stage.
 
 Snakemake sees an edited script, but not an edit inside a package that the script imports. A rule
-that carries `fingerprint("svae.training.train")` among its params reruns when the meaning of that
-module, or of any module it imports, changes. A changed comment, docstring, annotation, error text
-or log line reruns nothing; svae.jobs.meaning lists what is covered and what is not.
+that carries `fingerprint("svae.training.train:train")` among its params reruns when the meaning of
+that function changes, or of anything in the package that it uses, directly or indirectly
+(svae.jobs.reach). Neither another function of the same modules reruns it, nor a changed comment,
+docstring, annotation, error message or log line (svae.jobs.meaning), nor a new setting at the value
+that leaves everything as before (svae.jobs.folding). Where a function stands in its module does not
+matter.
 
 Imported by the Snakefile: standard library only.
 """
 
 import ast
-import functools
+import contextlib
+import gc
 import hashlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
-from svae.jobs.meaning import ClassBases, class_bases, error_names, strip
-
-# One import statement: dots before the name, name, names after `from ... import`.
-Import = tuple[int, str, tuple[str, ...]]
+from svae.jobs.definitions import Alias, Module
+from svae.jobs.folding import overridden
+from svae.jobs.neutral import same
+from svae.jobs.reach import Reach
 
 
 def fingerprint(
-    *names: str, without: tuple[str, ...] = (), package_root: Path | None = None
+    *entries: str,
+    without: tuple[str, ...] = (),
+    settings: Mapping[str, object] | None = None,
+    package_root: Path | None = None,
 ) -> str:
-    """Give 16 hexadecimal digits over the named modules and all that they import of their package.
+    """Give 16 hexadecimal digits over the entries and all that they use of their package.
 
-    Arguments as for `modules`. The digits do not depend on where the package lies, nor on the
-    version of Python (3.11 to 3.13).
+    entries       "module:name", a function, class or constant, or "module", all that it defines.
+                  Imports are read, not run: where a module imports others by a computed name
+                  (importlib), name those here as well.
+    without       the same of what is used but decides nothing of the result; what only that uses is
+                  not covered either. Leaving out a table of choices and naming the one that is
+                  chosen covers that one.
+    settings      the stage's own: at their neutral values they, and what is done only at other
+                  values, are not covered.
+    package_root  folder of the package, default this one; its name is the package's name.
+
+    ModuleNotFoundError for a module, and AttributeError for a name, that there is not. The digits
+    depend neither on where the package lies nor on the version of Python (3.11 to 3.13).
     """
-    found = modules(*names, without=without, package_root=package_root)
-    sources = {name: (path, path.read_bytes()) for name, path in sorted(found.items())}
-    read = {name: _read(*source) for name, source in sources.items()}
-    errors = error_names(bases for module in read.values() for bases in module.classes)
-    digest = hashlib.sha256()
-    for name, source in sources.items():
-        code = _digest(*source, errors & read[name].called)
-        digest.update(f"{name} {code}\n".encode())
-    return digest.hexdigest()[:16]
+    with _without_collector():
+        reach = _reach(entries, without, settings, package_root)
+        digest = hashlib.sha256()
+        for name, module in sorted(reach.modules.items()):
+            lines = list(_lines(reach, module))
+            if lines:
+                digest.update("\n".join((name, *lines, "")).encode())
+        return digest.hexdigest()[:16]
+
+
+def definitions(
+    *entries: str,
+    without: tuple[str, ...] = (),
+    settings: Mapping[str, object] | None = None,
+    package_root: Path | None = None,
+) -> dict[str, frozenset[str]]:
+    """Map each module to those names of it that the fingerprint of these arguments covers."""
+    reach = _reach(entries, without, settings, package_root)
+    return {
+        name: frozenset(
+            bound
+            for part in parts.values()
+            if reach.facts(reach.modules[name], part).digest is not None
+            for bound in part.binds
+        )
+        for name, parts in sorted(reach.parts.items())
+    }
 
 
 def modules(
-    *names: str, without: tuple[str, ...] = (), package_root: Path | None = None
+    *entries: str,
+    without: tuple[str, ...] = (),
+    settings: Mapping[str, object] | None = None,
+    package_root: Path | None = None,
 ) -> dict[str, Path]:
-    """Map the name of every module that the fingerprint of `names` covers to its file.
+    """Map each module that is imported for the entries to its file.
 
-    names         full names such as "svae.training.loop". Imports are read, not run: where a module
-                  imports others by a computed name (importlib), name those here as well.
-    without       full names of modules that are imported but decide nothing of the result; what
-                  only they import is not covered either.
-    package_root  folder of the package, default this one; its name is the package's name.
-
-    Covered are the imports at any depth of nesting (within functions too), and the `__init__` of
-    every package on the way. A name without a file raises ModuleNotFoundError.
+    At least what they define or do of themselves is covered: nothing of some.
     """
+    reach = _reach(entries, without, settings, package_root)
+    return {name: module.path for name, module in sorted(reach.modules.items())}
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Syntax trees are many objects, none of them garbage: looking for it takes a third as long."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _reach(
+    entries: tuple[str, ...],
+    without: tuple[str, ...],
+    settings: Mapping[str, object] | None,
+    package_root: Path | None,
+) -> Reach:
     root = Path(__file__).parents[1] if package_root is None else Path(package_root)
-    found: dict[str, Path] = {}
-    waiting = []
-    for name in (*names, *without):
-        if _file(root, name) is None:
-            raise ModuleNotFoundError(f"cannot fingerprint {name}: no such module in {root}")
-    for name in names:
-        waiting.extend(_with_parents(name))
-    while waiting:
-        name = waiting.pop()
-        path = _file(root, name)
-        if name in found or name in without or path is None:
-            continue
-        found[name] = path
-        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        for imported in _imported(_read(path, path.read_bytes()).imports, package):
-            waiting.extend(_with_parents(imported))
-    return found
+    reach = Reach(root, entries, without)
+    idle = _at_neutral_values(reach, settings or {})
+    owners = {field.owner for field in reach.fields() if field.name in idle} if idle else set()
+    while idle:
+        smaller = Reach(root, entries, without, tuple(sorted(idle.items())))
+        kept = idle.keys() - _given_otherwise(smaller, owners)
+        if kept == idle.keys():
+            return smaller
+        idle = {name: idle[name] for name in kept}
+    return reach
 
 
-def _with_parents(name: str) -> list[str]:
-    parts = name.split(".")
-    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
+def _at_neutral_values(reach: Reach, settings: Mapping[str, object]) -> dict[str, str]:
+    """Give the settings, with the source text of their values, that their fields call neutral.
 
-
-def _file(root: Path, name: str) -> Path | None:
-    """Give the file of module `name`, or None: not of this package, or not a module at all."""
-    top, *parts = name.split(".")
-    if top != root.name:
-        return None
-    place = root.joinpath(*parts)
-    files = (place / "__init__.py", place.with_name(f"{place.name}.py"))
-    return next((file for file in files[: 2 if parts else 1] if file.is_file()), None)
-
-
-def _imported(imports: tuple[Import, ...], package: str) -> Iterator[str]:
-    """Give the full names that a module of `package` may import; not all need be modules."""
-    for level, name, members in imports:
-        if level:
-            parents = package.split(".")
-            name = ".".join([*parents[: len(parents) - level + 1], *filter(None, [name])])
-        yield name
-        # `from a import b`: b is a submodule of a, or a mere name in it.
-        yield from (f"{name}.{member}" for member in members)
-
-
-class _Module(NamedTuple):
-    """What must be known of a module before its digest: imports, classes, and names it calls."""
-
-    imports: tuple[Import, ...]
-    classes: tuple[ClassBases, ...]
-    called: frozenset[str]
-
-
-# The source is part of the keys, not the file's time: two edits may fall within one clock tick.
-@functools.cache
-def _read(path: Path, source: bytes) -> _Module:
-    nodes = list(ast.walk(ast.parse(source, filename=str(path))))
-    imports: list[Import] = []
-    called = set()
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            imports += [(0, alias.name, ()) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            members = tuple(alias.name for alias in node.names)
-            imports.append((node.level, node.module or "", members))
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            called.add(node.func.id)
-    return _Module(tuple(imports), class_bases(nodes), frozenset(called))
-
-
-@functools.cache
-def _digest(path: Path, source: bytes, errors: frozenset[str]) -> str:
-    """Give the digest of a module's code; `errors` are the names of exceptions that it calls."""
-    tree = ast.parse(source, filename=str(path))
-    # The version decides no result: a release must not train everything anew.
-    tree.body = [node for node in tree.body if not _sets_version(node)]
-    strip(tree, errors)
-    tokens: list[str] = []
-    _write(tree, tokens)
-    return hashlib.sha256("".join(tokens).encode()).hexdigest()
-
-
-def _sets_version(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Assign) and [
-        target.id if isinstance(target, ast.Name) else None for target in node.targets
-    ] == ["__version__"]
-
-
-def _is_empty(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value == ""
-
-
-def _write(item: object, tokens: list[str]) -> None:
-    """Append the canonical text of a syntax tree to `tokens`.
-
-    `ast.dump` will not do: what it says of empty and new fields differs between versions of Python.
-    Here a field that is None or empty is left out, whichever version knows it. Values are in ASCII,
-    since `repr` escapes those characters that the version's Unicode tables do not know.
+    A name that more than one class has is left out, since `settings.NAME` does not tell which.
     """
-    if isinstance(item, ast.AST):
-        tokens.append(f"{type(item).__name__}(")
-        for field in item._fields:
-            value = getattr(item, field, None)
-            if isinstance(item, ast.JoinedStr):
-                # Python 3.12.1 adds an empty string to the format in f"{x:{width}}".
-                value = [part for part in value if not _is_empty(part)]
-            # `kind` tells u"a" from "a": spelling, not meaning.
-            if value is None or value == [] or field == "kind":
-                continue
-            tokens.append(f"{field}=")
-            _write(value, tokens)
-        tokens.append(")")
-    elif isinstance(item, list):
-        tokens.append("[")
-        for element in item:
-            _write(element, tokens)
-        tokens.append("]")
-    else:
-        tokens.append(f"{type(item).__name__}:{item!a};")
+    fields = list(reach.fields())
+    owners = Counter(field.name for field in fields)
+    return {
+        field.name: field.neutral
+        for field in fields
+        if field.neutral is not None
+        and owners[field.name] == 1
+        and field.name in settings
+        and same(settings[field.name], ast.literal_eval(field.neutral))
+    }
+
+
+def _given_otherwise(reach: Reach, owners: set[str]) -> set[str]:
+    """Give the settings that something reached may give another value than the stage's own."""
+    return {
+        name
+        for module, parts in reach.parts.items()
+        for part in parts.values()
+        for name in overridden(reach.facts(reach.modules[module], part).nodes, owners)
+    }
+
+
+def _lines(reach: Reach, module: Module) -> Iterator[str]:
+    """Give a line for each import and part of a module that is covered.
+
+    First what depends on the order, in the order of the source: imports, and in a module that acts
+    when it is imported, or that binds a name twice, all but functions. Then the others, sorted.
+    """
+    parts = reach.parts.get(module.name, {})
+    found = {}
+    for number, alias in module.aliases.items():
+        used = number in reach.aliases.get(module.name, ())
+        if alias.counts and (used or _acts_outside(reach, module, alias)):
+            found[number] = alias.text
+    names = Counter(name for part in parts.values() for name in part.binds)
+    ordered = any(count > 1 for count in names.values()) or any(
+        reach.acts(module, part) for part in parts.values()
+    )
+    others = []
+    for number, part in parts.items():
+        digest = reach.facts(module, part).digest
+        once = all(names[name] == 1 for name in part.binds)
+        if digest is None:
+            continue
+        if ordered and not (once and part.defined_alike):
+            found[number] = digest
+        else:
+            others.append(digest)
+    yield from (text for _, text in sorted(found.items()))
+    yield from sorted(others)
+
+
+def _acts_outside(reach: Reach, module: Module, alias: Alias) -> bool:
+    """Whether an import that nothing reads may act by running a module outside the package."""
+    return alias.name == "*" or (
+        not reach.holds(alias.loads) and alias.name not in module.read_names
+    )

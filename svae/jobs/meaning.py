@@ -10,7 +10,8 @@ Removed are
   of an error or in an `assert`. The class of the error and its other arguments stay. Errors are
   what a `raise` calls if its name is capitalised, the built-in exceptions, the classes of the
   package that inherit from one of them, and the functions of the same module whose only way out is
-  to return one of these;
+  to return one of these. Spelling does not count elsewhere: the losses of Keras end in `Error` as
+  well, and their strings decide results;
 - log lines and calls of `warnings.warn`, whole, together with the assignment of a logger and the
   imports of logging and warnings;
 - imports of names from typing and collections.abc, because most serve annotations only. A name that
@@ -29,9 +30,10 @@ Imported by the Snakefile: standard library only.
 
 import ast
 import builtins
+import operator
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any
 
 BUILT_IN_ERRORS = frozenset(
     name
@@ -54,73 +56,49 @@ _UNCONDITIONAL = (
     *(ast.Attribute, ast.BinOp, ast.Dict, ast.FormattedValue, ast.JoinedStr, ast.List, ast.Set),
     *(ast.Slice, ast.Subscript, ast.Tuple, ast.UnaryOp, ast.keyword),
 )
+_KINDS_OF_LEAVES = (ast.expr_context, ast.operator, ast.cmpop, ast.boolop, ast.unaryop)
+_LEAVES = {
+    ast.Name,
+    ast.Constant,
+    *(k for kinds in _KINDS_OF_LEAVES for k in kinds.__subclasses__()),
+}
 
 
-class ClassBases(NamedTuple):
-    """A class, and the bases of it that are plain names."""
+class Stripper(ast.NodeVisitor):
+    """Removes from the statements of one module what the docstring of svae.jobs.meaning lists.
 
-    name: str
-    bases: frozenset[str]
-
-
-def class_bases(nodes: Iterable[ast.AST]) -> tuple[ClassBases, ...]:
-    """Give the classes among the nodes of a module."""
-    return tuple(
-        ClassBases(node.name, frozenset(b.id for b in node.bases if isinstance(b, ast.Name)))
-        for node in nodes
-        if isinstance(node, ast.ClassDef)
-    )
-
-
-def error_names(classes: Iterable[ClassBases]) -> frozenset[str]:
-    """Give the names of all exceptions, the built-in ones and those among `classes`.
-
-    A name that is also that of another class is left out. Spelling does not count: the losses of
-    Keras end in `Error` as well, and their strings decide results.
+    statements  all statements of the module, at any depth of nesting.
+    errors      names that stand for exceptions in this module.
     """
-    classes = tuple(classes)
-    errors, more = frozenset(), BUILT_IN_ERRORS
-    while more > errors:
-        errors = more
-        more = errors | {name for name, bases in classes if bases & errors}
-    return errors - {name for name, bases in classes if not bases & errors}
 
-
-def strip(tree: ast.Module, errors: frozenset[str]) -> None:
-    """Remove from a syntax tree, in place, what the module's docstring lists.
-
-    errors  names of the exceptions, from `error_names`.
-
-    The tree cannot be compiled afterwards: bodies may be empty, and strings may hold bare calls.
-    """
-    _Stripper(tree, errors).visit(tree)
-
-
-class _Stripper(ast.NodeTransformer):
-    def __init__(self, tree: ast.Module, errors: frozenset[str]) -> None:
-        nodes = list(ast.walk(tree))
-        self._loggers = {
-            name
-            for node in nodes
-            if isinstance(node, ast.Assign) and _makes_logger(node.value)
-            for name in _names(node.targets)
-        }
+    def __init__(self, statements: Iterable[ast.AST], errors: frozenset[str]) -> None:
+        self._loggers: set[str] = set()
         self._errors = errors
-        self._makers = self._error_makers(nodes)
         self._in_class = False
-
-    def _error_makers(self, nodes: Iterable[ast.AST]) -> set[str]:
-        """Give the functions whose only way out is to return an error in their last line."""
         makers, others = set(), set()
-        for node in nodes:
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                match node.body[-1]:
-                    case ast.Return(value=ast.Call(func=ast.Name(id=name))):
-                        makes = name in self._errors and _ways_out(node) == 1
-                    case _:
-                        makes = False
-                (makers if makes else others).add(node.name)
-        return makers - others
+        for node in statements:
+            if isinstance(node, ast.Assign) and _makes_logger(node.value):
+                self._loggers.update(_names(node.targets))
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                (makers if self._only_makes_an_error(node) else others).add(node.name)
+        # The functions whose only way out is to return an error in their last line.
+        self._makers = makers - others
+
+    def strip(self, statement: ast.stmt) -> list[ast.AST]:
+        """Give what is left of a statement at the top level, which stays as it is.
+
+        What is left cannot be compiled: bodies may be empty, and strings may hold bare calls.
+        """
+        left = self.visit(statement)
+        if isinstance(left, list):
+            return left
+        return [] if left is None else [left]
+
+    def _only_makes_an_error(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+        match node.body:
+            case [*_, ast.Return(value=ast.Call(func=ast.Name(id=name)))]:
+                return name in self._errors and _ways_out(node) == 1
+        return False
 
     def _makes_error(self, function: ast.expr) -> bool:
         match function:
@@ -140,6 +118,35 @@ class _Stripper(ast.NodeTransformer):
                 return method in _LOG_METHODS and _makes_logger(value)
         return False
 
+    # A visit gives the node itself if nothing of it is removed, else a copy, a list or None.
+
+    def visit(self, node: ast.AST) -> Any:
+        # Most nodes are leaves, of which nothing is removed.
+        return node if type(node) in _LEAVES else super().visit(node)
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        changes = {}
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if isinstance(value, list):
+                found: Any = []
+                for each in value:
+                    left = self.visit(each) if isinstance(each, ast.AST) else each
+                    if isinstance(left, list):
+                        found += left
+                    elif left is not None or each is None:
+                        found.append(left)
+                if len(found) == len(value) and all(map(operator.is_, found, value)):
+                    continue
+            elif isinstance(value, ast.AST):
+                found = self.visit(value)
+                if found is value:
+                    continue
+            else:
+                continue
+            changes[name] = found
+        return _copied(node, **changes) if changes else node
+
     def visit_Pass(self, node: ast.Pass) -> None:
         return None
 
@@ -158,38 +165,36 @@ class _Stripper(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Import(self, node: ast.Import) -> ast.AST | None:
-        node.names = [name for name in node.names if name.asname or name.name not in _NAMES_ONLY]
-        return node if node.names else None
+        names = [name for name in node.names if not only_names(name.name, name)]
+        return _copied(node, names=names) if names else None
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST | None:
-        if not node.level and node.module in _NAMES_ONLY:
-            node.names = [name for name in node.names if name.asname or name.name == "*"]
-        return node if node.names else None
+        names = [
+            name for name in node.names if node.level or not only_names(node.module or "", name)
+        ]
+        return _copied(node, names=names) if names else None
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         return self._visit_body(node, in_class=True)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.returns = None
-        return self._visit_body(node, in_class=False)
+        return self._visit_body(_copied(node, returns=None), in_class=False)
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
-        node.returns = None
-        return self._visit_body(node, in_class=False)
+        return self._visit_body(_copied(node, returns=None), in_class=False)
 
     def _visit_body(self, node: ast.AST, in_class: bool) -> ast.AST:
         around, self._in_class = self._in_class, in_class
-        self.generic_visit(node)
+        node = self.generic_visit(node)
         self._in_class = around
         return node
 
     def visit_arg(self, node: ast.arg) -> ast.AST:
-        node.annotation = None
-        return node
+        return _copied(node, annotation=None)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
         if self._in_class:
-            node.annotation = _field_kinds(node.annotation)
+            node = _copied(node, annotation=_field_kinds(node.annotation))
         elif node.value is None:
             return None
         else:
@@ -201,19 +206,31 @@ class _Stripper(ast.NodeTransformer):
             case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
                 # A class; a function could choose the class of its error by a string.
                 if name.lstrip("_")[:1].isupper():
-                    _mask_texts(node.exc)
+                    node = _copied(node, exc=_with_masked_texts(node.exc))
         return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         if self._makes_error(node.func):
-            _mask_texts(node)
+            node = _with_masked_texts(node)
         return self.generic_visit(node)
 
     def visit_Assert(self, node: ast.Assert) -> ast.AST:
         if node.msg is not None and _is_text(node.msg):
             kept = _acting(node.msg)
-            node.msg = ast.JoinedStr(kept) if kept else None
+            node = _copied(node, msg=ast.JoinedStr(kept) if kept else None)
         return self.generic_visit(node)
+
+
+def _copied(node: ast.AST, **changes: object) -> ast.AST:
+    """Give a copy with other fields."""
+    copy = type(node).__new__(type(node))
+    vars(copy).update(vars(node), **changes)
+    return copy
+
+
+def only_names(module: str, name: ast.alias) -> bool:
+    """Tell whether an import of `name`, from `module`, is one of those that are removed."""
+    return module in _NAMES_ONLY and not name.asname and name.name != "*"
 
 
 def _ways_out(function: ast.AST) -> int:
@@ -242,11 +259,10 @@ def _field_kinds(annotation: ast.expr) -> list[str]:
     return sorted(found)
 
 
-def _mask_texts(call: ast.Call) -> None:
+def _with_masked_texts(call: ast.Call) -> ast.AST:
     """Replace each argument that is a text by an empty f-string, or one of its effects."""
-    call.args = [_masked(argument) for argument in call.args]
-    for keyword in call.keywords:
-        keyword.value = _masked(keyword.value)
+    keywords = [ast.keyword(each.arg, _masked(each.value)) for each in call.keywords]
+    return _copied(call, args=[_masked(each) for each in call.args], keywords=keywords)
 
 
 def _masked(argument: ast.expr) -> ast.expr:

@@ -11,6 +11,7 @@ import numpy as np
 from svae.datasets.store import Store
 from svae.errors import UserError
 from svae.jobs.files import read_json, replacing, write_json
+from svae.jobs.neutral import with_neutral
 from svae.jobs.provenance import software
 from svae.scores.score import Run, Score
 
@@ -41,7 +42,9 @@ def measure(
     any. UserError if run, samples and spectrum are not of one another and of these images.
     """
     content = read_json(record)
-    own = None if score.settings is None else score.settings(**(settings or {}))
+    own = None
+    if score.settings is not None:
+        own = score.settings(**with_neutral(settings or {}, score.settings))
     with contextlib.ExitStack() as opened:
         store = opened.enter_context(Store(data))
         _of_these_images(record, content["dataset_checksum"], store, data)

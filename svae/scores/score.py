@@ -103,8 +103,10 @@ class Score:
     """Where the score is from: words, and an address."""
 
     @property
-    def module(self) -> str:
-        return self.measure.__module__
+    def entries(self) -> tuple[str, ...]:
+        """What measures it, as svae.jobs.fingerprint takes it."""
+        used = [self.measure] if self.settings is None else [self.measure, self.settings]
+        return tuple(f"{each.__module__}:{each.__name__}" for each in used)
 
     @property
     def shown(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from svae.errors import UserError
 from svae.jobs.files import file_hash, read_json, replacing, write_json
+from svae.jobs.neutral import with_neutral, without_neutral
 from svae.jobs.provenance import software
 from svae.model import saved
 from svae.model.vae import SpatialVAE
@@ -132,6 +133,7 @@ class RunFolder:
         """
         try:
             record = read_json(self.finished)
+            record["settings"] = with_neutral(record["settings"], TrainingSettings)
             if any(record[key] != value for key, value in expected.items()):
                 return False
             if file_hash(self.weights) != record["weights_sha256"]:
@@ -181,7 +183,7 @@ def identity(
 ) -> dict[str, Any]:
     """Return the identity of a run: everything that determines its weights."""
     return {
-        "settings": asdict(settings),
+        "settings": without_neutral(asdict(settings), TrainingSettings),
         "seed": seed,
         "dataset_checksum": dataset_checksum,
         "code": code,

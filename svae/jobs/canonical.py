@@ -1,0 +1,105 @@
+"""The canonical text of a piece of code, and the names that it uses.
+
+Imported by the Snakefile: standard library only.
+"""
+
+import ast
+from collections.abc import Iterable
+
+# A name, and the attributes that are read of it: `a.b.c` is ("a", "b", "c").
+Chain = tuple[str, ...]
+
+
+def canonical(nodes: Iterable[ast.AST]) -> tuple[str, frozenset[Chain]]:
+    """Give the text of syntax trees, in ASCII, and every chain that they use.
+
+    The text is the same in all versions of Python from 3.11 on; equal texts are equal code. A name
+    that is merely assigned is not used.
+    """
+    writer = _Writer()
+    for node in nodes:
+        writer.write(node)
+    return "".join(writer.tokens), frozenset(writer.used)
+
+
+# What differs between versions of Python, or is known from the place: whether a name is read or
+# assigned; `kind` tells u"a" from "a", which is spelling.
+_LEFT_OUT = {"ctx", "kind", "type_comment"}
+
+
+class _Writer:
+    """`ast.dump` will not do: what it says of empty and new fields differs between versions.
+
+    Here a field that is None or empty is left out, whichever version knows it. Values are in ASCII,
+    since `repr` escapes those characters that the version's Unicode tables do not know.
+    """
+
+    def __init__(self) -> None:
+        self.tokens: list[str] = []
+        self.used: set[Chain] = set()
+        self._fields: dict[type, tuple[str, ...]] = {}
+
+    def write(self, item: object) -> None:
+        kind = type(item)
+        if kind is ast.Name:
+            self._name(item.id, type(item.ctx) is ast.Load)
+        elif kind is ast.Constant:
+            self.tokens.append(f"{type(item.value).__name__}:{item.value!a};")
+        elif kind is ast.Attribute:
+            self._attribute(item)
+        elif kind is list:
+            self.tokens.append("[")
+            for element in item:
+                self.write(element)
+            self.tokens.append("]")
+        elif isinstance(item, ast.AST):
+            self._node(item, kind)
+        else:
+            self.tokens.append(f"{kind.__name__}:{item!a};")
+
+    def _name(self, name: str, read: bool) -> None:
+        self.tokens.append(f"<{name!a}>")
+        if read:
+            self.used.add((name,))
+
+    def _attribute(self, node: ast.Attribute) -> None:
+        attributes: list[str] = []
+        base: ast.expr = node
+        while isinstance(base, ast.Attribute):
+            attributes.append(base.attr)
+            base = base.value
+        attributes.reverse()
+        self.tokens.append(f"<{'.'.join(attributes)!a} of ")
+        if isinstance(base, ast.Name):
+            self._name(base.id, read=False)
+            self.used.add((base.id, *attributes))
+        else:
+            self.write(base)
+        self.tokens.append(">")
+
+    def _node(self, node: ast.AST, kind: type) -> None:
+        if kind is ast.AugAssign and isinstance(node.target, ast.Name):
+            self.used.add((node.target.id,))
+        elif kind is ast.Call and not node.args and not node.keywords:
+            match node.func:
+                case ast.Name(id="dir" | "vars"):
+                    self.used.add(("globals",))
+        fields = self._fields.get(kind)
+        if fields is None:
+            fields = tuple(name for name in kind._fields if name not in _LEFT_OUT)
+            self._fields[kind] = fields
+        self.tokens.append(f"{kind.__name__}(")
+        for name in fields:
+            value = getattr(node, name, None)
+            if kind is ast.JoinedStr:
+                # Python 3.12.1 adds an empty string to the format in f"{x:{width}}".
+                value = [part for part in value if not _is_empty(part)]
+            if value is None or value == []:
+                continue
+            self.tokens.append(f"{name}=")
+            self.write(value)
+        self.tokens.append(")")
+
+
+def _is_empty(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value == ""

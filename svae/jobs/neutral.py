@@ -1,0 +1,48 @@
+"""Settings that change nothing: those at the value that stands for how it was without them.
+
+A setting that is added to a stage says by which value everything stays as it was:
+
+    weight_decay: float = dataclasses.field(default=0.0, metadata={"neutral": 0.0})
+
+At that value it is no part of what identifies a run, so that no finished run becomes stale by it.
+svae.jobs.fingerprint treats the code likewise.
+
+Imported by the Snakefile: standard library only.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import Field, fields
+from typing import Any
+
+NEUTRAL = "neutral"  # the key in a field's metadata
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two settings are equal in value and type: 0, 0.0, False and None all differ."""
+    return type(one) is type(other) and repr(one) == repr(other)
+
+
+def without_neutral(settings: Mapping[str, Any], of: type | Iterable[Field[Any]]) -> dict[str, Any]:
+    """Give the settings but for those at their neutral values, in their order.
+
+    of  the dataclass that the settings are for, or its fields.
+    """
+    neutral = _neutral(of)
+    return {
+        name: value
+        for name, value in settings.items()
+        if name not in neutral or not same(value, neutral[name])
+    }
+
+
+def with_neutral(settings: Mapping[str, Any], of: type | Iterable[Field[Any]]) -> dict[str, Any]:
+    """Give the settings, and the neutral value of each that is missing: undoes `without_neutral`.
+
+    To make the settings' object of these: its own default may be another value.
+    """
+    return {**_neutral(of), **settings}
+
+
+def _neutral(of: type | Iterable[Field[Any]]) -> dict[str, Any]:
+    found = fields(of) if isinstance(of, type) else of
+    return {field.name: field.metadata[NEUTRAL] for field in found if NEUTRAL in field.metadata}

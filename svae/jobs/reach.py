@@ -1,0 +1,334 @@
+"""Which parts of a package a stage reaches: its entries, and all that these use, at any distance.
+
+A part is a statement at the top level of a module. Names are followed through the source, which is
+read, not run:
+
+- a name that a reached part reads reaches what binds it in its module. `x.f` of an imported module
+  x, and `from x import f`, reach f in x, or what x has it from; x that is used in another way, as
+  in `getattr(x, name)`, reaches all of x. Imports within functions count like others.
+- a class is reached whole. A function that binds a reached name by `global` is reached too.
+- an import runs its module, and the packages around it: those statements of it that act (see
+  svae.jobs.import_effects) are reached, and so on for what these modules import.
+
+Where the source does not tell, more is reached: a name of a function counts as that of the module
+though the function has a variable of the name; `globals()` reaches the whole module; a name that a
+module seems not to have reaches the whole module. A module that is imported by a computed name
+(importlib) is not seen; a caller names it.
+
+Imported by the Snakefile: standard library only.
+"""
+
+import ast
+import builtins
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from svae.jobs.canonical import Chain
+from svae.jobs.definitions import Alias, Facts, Module, Part, read_module
+from svae.jobs.folding import Declaration, Idle, declarations
+from svae.jobs.import_effects import Effects, Found
+from svae.jobs.meaning import BUILT_IN_ERRORS
+
+# What every module has without binding it; the version decides no result.
+_OF_EVERY_MODULE = {
+    *("__doc__", "__file__", "__name__", "__package__", "__path__", "__spec__", "__version__"),
+}
+# What reads names that are not written there.
+_BY_COMPUTED_NAME = {("eval",), ("exec",), ("globals",), ("locals",)}
+
+
+class Reach:
+    """What is reached in the package of folder `root`.
+
+    without  "module" or "module:name", which are not reached, nor what only they use.
+    idle     the settings that are left out of the code, see svae.jobs.folding.
+
+    ModuleNotFoundError or AttributeError for an entry, or a name in `without`, that there is not.
+    """
+
+    def __init__(
+        self, root: Path, entries: Iterable[str], without: Iterable[str] = (), idle: Idle = ()
+    ):
+        self._root, self._idle = root, idle
+        self._loaded: dict[str, Module | None] = {}
+        self._errors: dict[str, frozenset[str]] = {}
+        self._effects = Effects(self)
+        self._left_out: set[tuple[str, str | None]] = set()
+        self._seen: set[tuple[str, Chain]] = set()
+        self._whole: set[str] = set()
+        self._waiting: list[tuple[Module, Part | None]] = []
+        self._all_subclasses = False
+        self.modules: dict[str, Module] = {}  # that are imported
+        self.parts: dict[str, dict[int, Part]] = {}
+        self.aliases: dict[str, dict[int, Alias]] = {}
+        for name in without:
+            self._leave_out(name)
+        for entry in entries:
+            module, _, name = entry.partition(":")
+            self._check(entry)
+            if {(module, name or None), (module, None)} & self._left_out:
+                raise ValueError(f"cannot fingerprint {entry}: it is left out")
+            if name:
+                self._use_member(module, (name,))
+            else:
+                self._import(module)
+                for part in self._load(module).parts.values():
+                    self._add(self._load(module), part)
+        self._follow()
+
+    def facts(self, module: Module, part: Part) -> Facts:
+        """What a part does."""
+        return module.facts(part, self._errors_of(module))
+
+    def acts(self, module: Module, part: Part) -> bool:
+        """Whether a part acts when its module is imported."""
+        return self._effects.acts(module, part)
+
+    def fields(self) -> Iterator[Declaration]:
+        """Give the fields of all classes of the imported modules."""
+        for module in self.modules.values():
+            for owners in module.classes.values():
+                for owner in owners:
+                    yield from declarations(owner)
+
+    # Looking names up.
+
+    def find(self, module: Module, chain: Chain) -> Found | None:
+        """Give what a chain stands for at the top level of a module, or None: unknown."""
+        seen = set()
+        while (module.name, chain) not in seen:
+            seen.add((module.name, chain))
+            items = module.names.get(chain[0], [])
+            if not items:
+                outside = hasattr(builtins, chain[0]) and "*" not in module.names
+                name = ".".join(("builtins", *chain))
+                return Found(None, None, None, name, ()) if outside else None
+            if len(items) > 1 or isinstance(items[0], Part):
+                part = items[0] if len(items) == 1 else None
+                return Found(module, chain[0], part, None, chain[1:])
+            (alias,) = items
+            name, rest = alias.module, chain[1:]
+            if alias.member is not None:
+                rest = (alias.member, *rest)
+            while rest and (source := self._load(name)) and rest[0] not in source.names:
+                name, rest = f"{name}.{rest[0]}", rest[1:]
+            if source := self._load(name):
+                if not rest:
+                    return Found(source, None, None, None, ())
+                module, chain = source, rest
+            elif self.holds(name):
+                return None
+            else:
+                return Found(None, None, None, ".".join((name, *rest)), ())
+        return None
+
+    def is_left_out(self, module: Module, chain: Chain) -> bool:
+        """Whether what a chain stands for, or has its attributes from, is left out."""
+        if (module.name, chain[0]) in self._left_out:
+            return True
+        found = self.find(module, chain)
+        return found is not None and found.module is not None and self._is_out(found)
+
+    def _is_out(self, found: Found) -> bool:
+        name = found.module.name
+        return (name, None) in self._left_out or (name, found.name) in self._left_out
+
+    def _leave_out(self, name: str) -> None:
+        self._check(name)
+        module, _, member = name.partition(":")
+        self._left_out.add((module, member or None))
+        found = self.find(self._load(module), (member,)) if member else None
+        if found and found.module:
+            self._left_out.add((found.module.name, found.name))
+
+    def _check(self, name: str) -> None:
+        module_name, colon, member = name.partition(":")
+        module = self._load(module_name)
+        if module is None:
+            raise ModuleNotFoundError(
+                f"cannot fingerprint {name}: no such module in {self._root}", name=module_name
+            )
+        if colon and member not in module.names:
+            raise AttributeError(f"cannot fingerprint {name}: no such name in {module.path}")
+
+    def _errors_of(self, module: Module) -> frozenset[str]:
+        """Give the names that stand for exceptions in a module, and for nothing else."""
+        if module.name not in self._errors:
+            bound = {*module.names, *module.classes, *module.nested}
+            own = {name for name in bound if self._is_error(module, name, frozenset())}
+            self._errors[module.name] = (BUILT_IN_ERRORS - bound) | own
+        return self._errors[module.name]
+
+    def _is_error(self, module: Module, name: str, within: frozenset[tuple[str, str]]) -> bool:
+        if (module.name, name) in within:
+            return False
+        within |= {(module.name, name)}
+        owners = module.classes.get(name, [])
+        items = [*module.names.get(name, ()), *module.nested.get(name, ())]
+        if not items and not owners:
+            return name in BUILT_IN_ERRORS
+        for item in items:
+            if isinstance(item, Part):
+                if not item.is_class:
+                    return False
+            else:
+                source = self._load(item.module) if item.member is not None else None
+                if source is None or not self._is_error(source, item.member, within):
+                    return False
+        bases = [[base.id for base in own.bases if isinstance(base, ast.Name)] for own in owners]
+        return all(any(self._is_error(module, base, within) for base in own) for own in bases)
+
+    def holds(self, name: str) -> bool:
+        """Whether a module of that full name would be one of the package."""
+        return name.partition(".")[0] == self._root.name
+
+    def _load(self, name: str) -> Module | None:
+        if name not in self._loaded:
+            path = file_of(self._root, name)
+            self._loaded[name] = None if path is None else self._read(name, path)
+        return self._loaded[name]
+
+    def _read(self, name: str, path: Path) -> Module:
+        source = path.read_bytes()
+        return read_module(
+            name, path, source, tuple(each for each in self._idle if each[0].encode() in source)
+        )
+
+    # Following them.
+
+    def _follow(self) -> None:
+        while self._waiting:
+            module, part = self._waiting.pop()
+            if part is None:
+                self._run(module)
+            else:
+                self._read_by(module, part)
+            if not self._waiting:
+                self._add_what_hangs_on()
+
+    def _run(self, module: Module) -> None:
+        """What an import of a module does."""
+        for alias in module.imports:
+            self._import_for(alias)
+        for part in module.parts.values():
+            if self.acts(module, part):
+                self._add(module, part)
+
+    def _read_by(self, module: Module, part: Part) -> None:
+        """What a part reads."""
+        local: dict[str, list[Alias]] = {}
+        for alias in part.imports:
+            self._import_for(alias)
+            local.setdefault(alias.name, []).append(alias)
+        for chain in self.facts(module, part).used:
+            for alias in local.get(chain[0], ()):
+                self._use(alias, chain[1:])
+            if chain[0] in module.names:
+                self._use_name(module, chain)
+            elif chain in _BY_COMPUTED_NAME:
+                self._add_whole(module.name)
+            if "__subclasses__" in chain:
+                self._all_subclasses = True
+
+    def _import(self, name: str) -> None:
+        parts = name.split(".")
+        for count in range(1, len(parts) + 1):
+            each = ".".join(parts[:count])
+            if each in self.modules or (each, None) in self._left_out:
+                continue
+            module = self._load(each)
+            if module is None:
+                return
+            self.modules[each] = module
+            self._waiting.append((module, None))
+
+    def _import_for(self, alias: Alias) -> None:
+        """Import what an import statement imports for a name."""
+        self._import(alias.loads)
+        if alias.member == "*":
+            self._add_whole(alias.module)
+        elif alias.member is not None and self._is_package(alias.module):
+            self._import(f"{alias.module}.{alias.member}")
+
+    def _is_package(self, name: str) -> bool:
+        module = self._load(name)
+        return module is not None and module.is_package
+
+    def _use_name(self, module: Module, chain: Chain) -> None:
+        """Reach what a chain is at the top level of a module that binds its name."""
+        if (module.name, chain) in self._seen or (module.name, chain[0]) in self._left_out:
+            return
+        self._seen.add((module.name, chain))
+        for item in module.names[chain[0]]:
+            if isinstance(item, Part):
+                self._add(module, item)
+            else:
+                self._use(item, chain[1:])
+        for number, alias in module.aliases.items():
+            if alias.name == chain[0]:
+                self.aliases.setdefault(module.name, {})[number] = alias
+
+    def _use(self, alias: Alias, rest: Chain) -> None:
+        if alias.member is None:
+            self._use_module(alias.module, rest)
+        elif alias.member != "*":
+            self._use_member(alias.module, (alias.member, *rest))
+
+    def _use_module(self, name: str, rest: Chain) -> None:
+        """Reach what attributes are of a module; without attributes, all of it."""
+        if rest:
+            self._use_member(name, rest)
+        else:
+            self._add_whole(name)
+
+    def _use_member(self, name: str, chain: Chain) -> None:
+        module = self._load(name)
+        if module is None or (name, None) in self._left_out:
+            return
+        self._import(name)
+        known = chain[0] in module.names
+        if known:
+            self._use_name(module, chain)
+        inner = f"{name}.{chain[0]}"
+        if module.is_package and self._load(inner) is not None:
+            self._use_module(inner, chain[1:])
+        elif not known and chain[0] not in _OF_EVERY_MODULE:
+            self._add_whole(name)
+
+    def _add(self, module: Module, part: Part) -> None:
+        parts = self.parts.setdefault(module.name, {})
+        left_out = part.binds and all((module.name, name) in self._left_out for name in part.binds)
+        if part.number not in parts and not left_out:
+            parts[part.number] = part
+            self._waiting.append((module, part))
+
+    def _add_whole(self, name: str) -> None:
+        """Reach all that a module has, since any of it may be read."""
+        module = self._load(name)
+        if name in self._whole or module is None or (name, None) in self._left_out:
+            return
+        self._whole.add(name)
+        self._import(name)
+        for part in module.parts.values():
+            self._add(module, part)
+        for bound in module.names:
+            self._use_name(module, (bound,))
+
+    def _add_what_hangs_on(self) -> None:
+        """Reach what depends on which modules are imported."""
+        for name, module in list(self.modules.items()):
+            if name.rpartition(".")[0] in self._whole:
+                self._add_whole(name)
+            for part in module.parts.values():
+                if self._all_subclasses and part.is_class and part.node.bases:
+                    self._add(module, part)
+
+
+def file_of(root: Path, name: str) -> Path | None:
+    """Give the file of a module, or None: not of this package, or not a module at all."""
+    top, *parts = name.split(".")
+    if top != root.name:
+        return None
+    place = root.joinpath(*parts)
+    files = (place / "__init__.py", place.with_name(f"{place.name}.py"))
+    return next((file for file in files[: 2 if parts else 1] if file.is_file()), None)
