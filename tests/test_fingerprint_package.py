@@ -204,6 +204,8 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
         ),
         ("figures/grids.py", "GAP = 12", "GAP = 13", {"contact_sheet", "comparison", "grids"}),
         ("datasets/celeba.py", "_PAPER_TRAINING = 160_000", "_PAPER_TRAINING = 16", {"convert"}),
+        # In another process.
+        ("datasets/workers.py", "Connection(descriptor)", "Connection(descriptor, 1)", {"convert"}),
         ("pairs.py", "difference = values - base", "difference = base - values", STUDY),
         # Strings.
         ("sampling.py", 'batch_norm == "batch"', 'batch_norm == "moving"', {"sample", "parzen"}),
