@@ -271,6 +271,8 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
             "difference = base - values",
             STUDY,
         ),
+        # In another process.
+        ("workers.py", "Connection(descriptor)", "Connection(descriptor, 1)", {"convert"}),
         # Strings.
         (
             "prior.py",

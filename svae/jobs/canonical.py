@@ -1,25 +1,35 @@
-"""The canonical text of a piece of code, and the names that it uses.
+"""The canonical text of a piece of code, and the names and strings in it.
 
 Imported by the Snakefile: standard library only.
 """
 
 import ast
 from collections.abc import Iterable
+from typing import NamedTuple
 
 # A name, and the attributes that are read of it: `a.b.c` is ("a", "b", "c").
 Chain = tuple[str, ...]
 
 
-def canonical(nodes: Iterable[ast.AST]) -> tuple[str, frozenset[Chain]]:
-    """Give the text of syntax trees, in ASCII, and every chain that they use.
+class Canonical(NamedTuple):
+    """What `canonical` gives.
 
-    The text is the same in all versions of Python from 3.11 on; equal texts are equal code. A name
-    that is merely assigned is not used.
+    The text is in ASCII, and the same in all versions of Python from 3.11 on; equal texts are equal
+    code. A name that is merely assigned is not used. `vars()` and `dir()` use `globals`, which
+    tells as much.
     """
+
+    text: str
+    used: frozenset[Chain]
+    strings: frozenset[str]
+
+
+def canonical(nodes: Iterable[ast.AST]) -> Canonical:
+    """Give the text of syntax trees, every chain that they use, and their strings."""
     writer = _Writer()
     for node in nodes:
         writer.write(node)
-    return "".join(writer.tokens), frozenset(writer.used)
+    return Canonical("".join(writer.tokens), frozenset(writer.used), frozenset(writer.strings))
 
 
 # What differs between versions of Python, or is known from the place: whether a name is read or
@@ -37,6 +47,7 @@ class _Writer:
     def __init__(self) -> None:
         self.tokens: list[str] = []
         self.used: set[Chain] = set()
+        self.strings: set[str] = set()
         self._fields: dict[type, tuple[str, ...]] = {}
 
     def write(self, item: object) -> None:
@@ -45,6 +56,8 @@ class _Writer:
             self._name(item.id, type(item.ctx) is ast.Load)
         elif kind is ast.Constant:
             self.tokens.append(f"{type(item.value).__name__}:{item.value!a};")
+            if isinstance(item.value, str):
+                self.strings.add(item.value)
         elif kind is ast.Attribute:
             self._attribute(item)
         elif kind is list:
@@ -69,6 +82,8 @@ class _Writer:
             attributes.append(base.attr)
             base = base.value
         attributes.reverse()
+        if "__subclasses__" in attributes:  # of whatever it is
+            self.used.add(("__subclasses__",))
         self.tokens.append(f"<{'.'.join(attributes)!a} of ")
         if isinstance(base, ast.Name):
             self._name(base.id, read=False)

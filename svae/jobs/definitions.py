@@ -55,6 +55,7 @@ class Facts(NamedTuple):
 
     digest: str | None  # None: nothing is left
     used: frozenset[Chain]
+    named: frozenset[str]  # full names in the package that its strings hold
     nodes: tuple[ast.AST, ...]
 
 
@@ -150,12 +151,17 @@ class Module:
 
     def _found(self, part: Part, stripper: Stripper) -> Facts:
         nodes = stripper.strip(part.node)
-        text, used = canonical(nodes)
+        found = canonical(nodes)
         if part.imports:
-            self._drop_unused(part, nodes, {chain[0] for chain in used})
-            text, used = canonical(nodes)
-        digest = hashlib.sha256(text.encode()).hexdigest() if text else None
-        return Facts(digest, used, tuple(nodes))
+            self._drop_unused(part, nodes, {chain[0] for chain in found.used})
+            found = canonical(nodes)
+        digest = hashlib.sha256(found.text.encode()).hexdigest() if found.text else None
+        top = self.name.partition(".")[0]
+        full_names = re.compile(rf"(?<![.\w]){top}(?:\.\w+)+")
+        named = {
+            name for string in found.strings if top in string for name in full_names.findall(string)
+        }
+        return Facts(digest, found.used, frozenset(named), tuple(nodes))
 
     def _drop_unused(self, part: Part, nodes: list[ast.AST], read: set[str]) -> None:
         """Take out those names of the imports of functions that only annotations, texts, log lines

@@ -34,7 +34,7 @@ def fingerprint(
     """Give 16 hexadecimal digits over the entries and all that they use of their package.
 
     entries       "module:name", a function, class or constant, or "module", all that it defines.
-                  Imports are read, not run: where a module imports others by a computed name
+                  The source is read, not run: where it imports modules by computed names
                   (importlib), name those here as well.
     without       the same of what is used but decides nothing of the result; what only that uses is
                   not covered either. Leaving out a table of choices and naming the one that is

@@ -6,14 +6,16 @@ read, not run:
 - a name that a reached part reads reaches what binds it in its module. `x.f` of an imported module
   x, and `from x import f`, reach f in x, or what x has it from; x that is used in another way, as
   in `getattr(x, name)`, reaches all of x. Imports within functions count like others.
+- a string that holds the full name of a module, as in code for another process or for importlib,
+  reaches all of it; one that holds that of a definition reaches this.
 - a class is reached whole. A function that binds a reached name by `global` is reached too.
 - an import runs its module, and the packages around it: those statements of it that act (see
   svae.jobs.import_effects) are reached, and so on for what these modules import.
 
 Where the source does not tell, more is reached: a name of a function counts as that of the module
 though the function has a variable of the name; `globals()` reaches the whole module; a name that a
-module seems not to have reaches the whole module. A module that is imported by a computed name
-(importlib) is not seen; a caller names it.
+module seems not to have reaches the whole module. A module whose name is computed, as in
+`import_module(f"svae.datasets.{name}")`, is not seen; a caller names it.
 
 Imported by the Snakefile: standard library only.
 """
@@ -220,6 +222,8 @@ class Reach:
         for alias in part.imports:
             self._import_for(alias)
             local.setdefault(alias.name, []).append(alias)
+        for name in self.facts(module, part).named:
+            self._use_full_name(name)
         for chain in self.facts(module, part).used:
             for alias in local.get(chain[0], ()):
                 self._use(alias, chain[1:])
@@ -294,6 +298,20 @@ class Reach:
             self._use_module(inner, chain[1:])
         elif not known and chain[0] not in _OF_EVERY_MODULE:
             self._add_whole(name)
+
+    def _use_full_name(self, name: str) -> None:
+        """Reach what a string names; of a package, as before a name to be computed, nothing but
+        what its import does."""
+        found, rest = name, ()
+        while (module := self._load(found)) is None:
+            found, _, last = found.rpartition(".")
+            rest = (last, *rest)
+        if rest and rest[0] in module.names:
+            self._use_member(found, rest)
+        elif module.is_package:
+            self._import(found)
+        else:
+            self._add_whole(found)
 
     def _add(self, module: Module, part: Part) -> None:
         parts = self.parts.setdefault(module.name, {})
