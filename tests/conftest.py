@@ -16,10 +16,10 @@ threadpool_limits(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# The files that take longest go first, so that the two workers of `make test` end together.
+# The files that take longest go first, so that all workers of `make test` end together.
 LONGEST = (
-    *("training", "resume", "precision", "training_step", "diagnosis", "devices"),
-    *("workflow", "workflow_runs", "workflow_data", "workflow_stops", "config"),
+    *("workflow", "workflow_runs", "training", "resume", "workflow_data", "workflow_stops"),
+    *("precision", "docs", "training_step", "diagnosis", "devices", "datasets_convert", "config"),
 )
 
 

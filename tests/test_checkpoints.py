@@ -138,6 +138,7 @@ print("restored", checkpoints.restore(values).step)
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
     (tmp_path / "disk").mkdir()
     command = [sys.executable, "-c", FILL, str(tmp_path / "disk")]

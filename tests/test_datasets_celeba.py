@@ -45,6 +45,7 @@ def test_the_faces_come_in_order_split_by_the_partition(tmp_path, deflated, fold
     assert found == read(archive, tmp_path / "list_eval_partition.txt", split="official")
 
 
+@pytest.mark.slow
 def test_the_published_code_trains_on_the_first_160000_and_scores_on_what_follows(tmp_path):
     # The numbers begin at 1 and leave gaps: the place counts, not the number.
     numbers = [*range(1, 160_001), 170_000, 170_001, 170_002, 170_003, 170_004]

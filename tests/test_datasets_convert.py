@@ -527,6 +527,7 @@ def peak_memory(arguments):
     return sum(peaks.values())
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(many, tmp_path, output):
     """The 2,500 further images have 31 MB when prepared."""
     few = write_zip(tmp_path / "few.zip", 500)

@@ -311,17 +311,20 @@ def computed():
     return results
 
 
+@pytest.mark.slow
 def test_set_up_on_the_cpu(computed):
     for output, errors in computed[:2]:
         assert output[:3] == ["running on the CPU with 1 thread", "1", "1"]
         assert "cuda" not in errors.lower()
 
 
+@pytest.mark.slow
 def test_equal_jobs_give_equal_bits(computed):
     first, second, _ = computed
     assert first[0][4] == second[0][4]
 
 
+@pytest.mark.slow
 def test_gpu_that_tensorflow_lacks_means_the_cpu_and_a_warning(computed):
     output, errors = computed[2]
     assert output[:3] == ["running on the CPU with 3 threads", "3", "1"]
@@ -330,6 +333,7 @@ def test_gpu_that_tensorflow_lacks_means_the_cpu_and_a_warning(computed):
     assert "pip install -e '.[gpu]'" in warning
 
 
+@pytest.mark.slow
 def test_gpu_that_must_be_used_and_that_tensorflow_lacks_is_an_error():
     process = python(
         """
@@ -351,17 +355,20 @@ def test_gpu_that_must_be_used_and_that_tensorflow_lacks_is_an_error():
     assert "WARNING" not in errors
 
 
+@pytest.mark.slow
 def test_random_numbers_without_a_seed_are_refused(computed):
     for output, _ in computed:
         assert "seed" in output[5]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
 def test_number_of_threads_takes_effect(computed):
     first, second, third = (int(output[3]) for output, _ in computed)
     assert first == second < third
 
 
+@pytest.mark.slow
 def test_set_up_refuses_when_it_comes_too_late(computed):
     for output, _ in computed:
         assert "TensorFlow was started before svae.jobs.devices.set_up" in output[6]

@@ -346,18 +346,21 @@ def data(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_healthy_training(data, tmp_path):
     what = settings(epochs=3, batch_size=4, initialization="data", saturation_penalty=1.0)
     train(data, tmp_path, what)
     assert kinds(read_history(tmp_path / "run"), what, 1024) == []
 
 
+@pytest.mark.slow
 def test_a_training_that_collapses(data, tmp_path):
     what = settings(epochs=10, batch_size=4, kl_weight=1e4, dropout=0.0)
     train(data, tmp_path, what)
     assert COLLAPSE in kinds(read_history(tmp_path / "run"), what, 1024)
 
 
+@pytest.mark.slow
 def test_a_real_training_records_the_linear_vae(data, tmp_path, caplog):
     """One step of training is worse than PCA, and says so in its record and in its log."""
     spectrum = tmp_path / "spectrum.npz"
@@ -372,6 +375,7 @@ def test_a_real_training_records_the_linear_vae(data, tmp_path, caplog):
     assert f"warning: {warning}" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_spectrum_of_other_images_is_refused_before_the_training(data, tmp_path):
     spectrum = tmp_path / "spectrum.npz"
     replace(fit(data), dataset_checksum="another").save(spectrum)

@@ -54,6 +54,7 @@ def same(first, second):
     return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "objective"),
     [("mixed_bfloat16", "weighted"), ("mixed_float16", "learned")],
@@ -173,6 +174,7 @@ def worst_angle(first, second):
     )
 
 
+@pytest.mark.slow
 def test_gradients_of_half_precision_are_those_of_float32():
     exact = first_moments("float32")
     bfloat16 = first_moments("mixed_bfloat16")
@@ -198,6 +200,7 @@ def test_the_gradient_of_a_learned_variance_is_not_scaled(precision):
     assert found[precision] == pytest.approx(found["float32"], rel=0.02)
 
 
+@pytest.mark.slow
 def test_an_overflow_skips_the_step_and_halves_the_scale():
     take_step = make_step(precision="mixed_float16", **{**ELBO, "decoder_variance": "learned"})
     compiled = tf.function(take_step)
@@ -289,6 +292,7 @@ def rounding_moves(take_step, function, epsilon):
     return [{name: max(row[i][name] for row in moved) for name in exact[i]} for i in range(STEPS)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("posterior", "objective", "precision"), COMPILED)
 def test_xla_computes_what_is_computed_without_it(posterior, objective, precision):
     changes = {"posterior": posterior, "precision": precision, "dropout": 0.5}

@@ -141,6 +141,7 @@ def wait_for_step(folder, step):
 MOMENTS = (("step", 7), ("save", 12), ("save", 3), ("validation", 1), ("statistics", 0))
 
 
+@pytest.mark.slow
 def test_a_training_killed_anywhere_ends_as_if_it_was_not(data, whole, tmp_path):
     folder = tmp_path / "run"
     resumed = []
@@ -155,6 +156,7 @@ def test_a_training_killed_anywhere_ends_as_if_it_was_not(data, whole, tmp_path)
     assert len(list((folder / "checkpoints").iterdir())) == 2  # and no half-written file
 
 
+@pytest.mark.slow
 def test_asked_to_stop_it_saves_and_goes_on(data, whole, tmp_path):
     folder = tmp_path / "run"
     for name, step in (("SIGINT", 3), ("SIGTERM", 25)):

@@ -106,12 +106,14 @@ def test_record_and_history(trained):
     assert record["valid"]["objective_sse_plus_w_kl"] == pytest.approx(objective, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 5])
 def test_seed_decides_every_bit(data, trained, tmp_path, seed):
     train(data, tmp_path / "again", seed=seed)
     assert same(weights(trained), weights(tmp_path / "again")) == (seed == 0)
 
 
+@pytest.mark.slow
 def test_more_epochs_go_on_as_if_never_stopped(data, tmp_path):
     what = replace(TINY, **ELBO, decoder_variance="learned", posterior="mvn")
     train(data, tmp_path / "parts", replace(what, epochs=1))
@@ -140,6 +142,7 @@ def begin(monkeypatch, *arguments, **keywords):
         train(*arguments, **keywords)
 
 
+@pytest.mark.slow
 def test_a_training_cut_short_before_its_record_ends_as_if_it_was_not(
     data, trained, tmp_path, monkeypatch
 ):
@@ -166,6 +169,7 @@ with RunFolder(sys.argv[1]).only_writer():
 """
 
 
+@pytest.mark.slow
 def test_a_run_folder_has_one_writer(data, tmp_path):
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
     with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as other:
@@ -228,6 +232,7 @@ def taken(monkeypatch):
     return epochs
 
 
+@pytest.mark.slow
 def test_a_setting_and_back_again_trains_nothing(data, trained, tmp_path, monkeypatch, taken):
     folder = tmp_path / "seed-0"
     before = finished_before(trained, folder)
@@ -253,6 +258,7 @@ def test_a_finished_run_is_recognised_where_it_is(data, trained, tmp_path, monke
     assert train(data, folder) == read_json(trained / "run.json")
 
 
+@pytest.mark.slow
 def test_two_runs_are_set_aside_and_more_epochs_go_on(data, trained, tmp_path, taken):
     folder = tmp_path / "seed-0"
     finished_before(trained, folder)
@@ -267,6 +273,7 @@ def test_two_runs_are_set_aside_and_more_epochs_go_on(data, trained, tmp_path, t
     assert len(asides(folder)) == 2
 
 
+@pytest.mark.slow
 def test_the_run_that_got_furthest_comes_back(data, trained, tmp_path, taken):
     """Of one epoch here and two set aside, where two are wanted."""
     folder = tmp_path / "seed-0"
@@ -300,6 +307,7 @@ def test_killed_between_setting_aside_and_bringing_back(
     assert content(folder) == before and taken == [] and len(asides(folder)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damaged", ["weights", "weights and checkpoints", "history"])
 def test_a_damaged_run_is_repaired_as_far_as_needed(
     data, trained, tmp_path, monkeypatch, taken, caplog, damaged
@@ -321,6 +329,7 @@ def test_a_damaged_run_is_repaired_as_far_as_needed(
     assert same(weights(trained), weights(folder)) and len(read_history(folder)) == 2
 
 
+@pytest.mark.slow
 def test_nothing_of_another_run_gets_into_a_new_one(data, trained, tmp_path):
     what = replace(TINY, learning_rate=0.01)
     finished_before(trained, tmp_path / "seed-0")
@@ -330,6 +339,7 @@ def test_nothing_of_another_run_gets_into_a_new_one(data, trained, tmp_path):
     assert len(read_history(tmp_path / "seed-0")) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_nothing_is_fitted_to_held_out_images(data, trained, tmp_path, split):
     other = make_store(tmp_path / "other.h5", changes=[split])

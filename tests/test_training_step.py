@@ -78,6 +78,7 @@ class TestLearnedVariance:
         moved = float(take.model.log_variance.numpy()) - start
         assert moved == pytest.approx(0.05 * towards, rel=1e-3)
 
+    @pytest.mark.slow
     def test_arrives_at_the_mean_squared_error(self):
         take = self.step(
             data_variance=0.9, learning_rate=0.0, dropout=0.0, decoder_variance_learning_rate=0.1
@@ -120,6 +121,7 @@ def test_kl_warmup_rises_linearly_over_its_epochs():
     assert factors == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1], rel=1e-2)
 
 
+@pytest.mark.slow
 def test_a_large_weight_drives_the_kl_to_zero():
     take = make_step(kl_weight=1e5, learning_rate=1e-2, dropout=0.0)
     images, compiled = tf.constant(make_images()), tf.function(take)
@@ -134,6 +136,7 @@ def trained_weights(seed):
     return take.model.get_weights()
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_weights():
     first, again, other = (trained_weights(seed) for seed in (1, 1, 2))
     for a, b in zip(first, again, strict=True):
