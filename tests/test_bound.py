@@ -327,7 +327,7 @@ def test_the_variance_is_the_given_one_or_else_that_of_the_training():
     for part in ("SSE + w KL", "importance_weighted_bound.decoder_variance", "w / 2 = 2.5"):
         assert part in reason
     for wrong in (0, -1.0, math.nan, math.inf):
-        with pytest.raises(UserError, match=r"evaluation\.decoder_variance"):
+        with pytest.raises(UserError, match=r"importance_weighted_bound\.decoder_variance"):
             variance_of(weighted, wrong)
 
 

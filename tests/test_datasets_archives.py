@@ -71,7 +71,7 @@ def test_a_file_above_the_limit_is_refused(tmp_path, kind, limit, refused):
     found = members(path, lambda name: name == "big", LIMIT, member_limit=limit)
     if refused and kind == "folder":
         ((name, problem),) = found
-        assert name == "big" and "100 bytes, more than the 99" in str(problem)
+        assert name == "big" and "100 bytes, more than the limit of 99" in str(problem)
     elif refused:
         with pytest.raises(
             UserError, match=r"data: 'big' has 100 bytes, more than the limit of 99"

@@ -111,11 +111,11 @@ def test_a_damaged_pickle_is_a_user_error(content):
 @pytest.mark.parametrize("operation", [b"r" + (1 << 27).to_bytes(4, "little"), b"p134217728\n"])
 def test_a_place_far_off_in_the_memo_is_refused(operation):
     """C's unpickler would set memory aside for all places before it."""
-    with pytest.raises(UserError, match=r"place 134217728 of the memo"):
+    with pytest.raises(UserError, match=r"memo index 134217728"):
         unpickle_arrays(b"\x80\x02}" + operation + b".", "batch")
 
 
 @pytest.mark.parametrize("array", [np.array([None, {}], object), np.array(["text"])])
 def test_arrays_of_anything_but_numbers_are_refused(array):
-    with pytest.raises(UserError, match=r"arrays of type [OU]\d+ are not read"):
+    with pytest.raises(UserError, match=r"arrays of type [OU]\d+ are not supported"):
         unpickle_arrays(pickle.dumps({"data": array}, 2), "batch")

@@ -660,7 +660,7 @@ def in_format(file_format):
     ids=lambda content: repr(content[:10]),
 )
 def test_what_is_no_image_of_the_three_formats(content):
-    with pytest.raises(BrokenImage, match="no JPEG, PNG or WebP file") as caught:
+    with pytest.raises(BrokenImage, match="not a JPEG, PNG or WebP file") as caught:
         prepare(content, COLOUR)
     assert " at 0x" not in str(caught.value)  # the same message in every run
 

@@ -129,7 +129,7 @@ def test_a_killed_worker_is_an_error_at_once(moment):
     next(blocks)
     time.sleep(moment)
     workers()[1].kill()
-    with pytest.raises(UserError, match=r"signal SIGKILL.*memory.*--cores"):
+    with pytest.raises(UserError, match=r"killed by SIGKILL.*memory.*--cores"):
         for _ in itertools.islice(blocks, 100):  # many more than are under way
             pass
     assert workers() == []

@@ -371,7 +371,7 @@ def test_number_of_threads_takes_effect(computed):
 @pytest.mark.slow
 def test_set_up_refuses_when_it_comes_too_late(computed):
     for output, _ in computed:
-        assert "TensorFlow was started before svae.jobs.devices.set_up" in output[6]
+        assert "TensorFlow was started before set_up" in output[6]
 
 
 def test_set_up_refuses_a_gpu_once_tensorflow_is_imported():
