@@ -65,8 +65,8 @@ def test_the_data_set_of_the_guide_is_converted_and_drawn(workflow):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"<html>no such file</html>", "is no NumPy array"),
-        (b"PK\x05\x06" + bytes(18), "is no NumPy array"),
+        (b"<html>no such file</html>", "is not a NumPy array"),
+        (b"PK\x05\x06" + bytes(18), "is not a NumPy array"),
         (None, "instead of uint8"),
     ],
     ids=["a page", "a zip", "another layout"],
