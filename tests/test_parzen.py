@@ -110,6 +110,7 @@ class SliceOnly:
 
 
 class TestLogLikelihoods:
+    @pytest.mark.slow
     @pytest.mark.parametrize("block", [1000, 128])
     def test_agrees_with_brute_force_on_images(self, images, exact, block):
         result = log_likelihoods(*images, SIGMAS, block=block)

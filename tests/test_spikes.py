@@ -96,6 +96,7 @@ def provoke(monkeypatch, epoch, factor, times=1):
     monkeypatch.setattr(loop.Loop, "_steps", disturbed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [20.0, math.nan], ids=["objective", "not finite"])
 @pytest.mark.parametrize("objective", ["weighted", "elbo"])
 def test_rollback_returns_to_the_epoch_before_with_a_lower_rate(
