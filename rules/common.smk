@@ -166,6 +166,8 @@ def compared(pattern):
     return every(pattern) if CONFIG.figure.seeds == "all" else first(pattern)
 
 
-def shown(path, category, caption=None):
+def shown(path, category, caption=None, variant="all"):
     """An output shown by `snakemake --report`, with the caption of its name or of `caption`."""
-    return report(path, caption=f"captions/{caption or Path(path).stem}.rst", category=category)
+    name = caption or Path(path).stem
+    labels = {"shows": name.replace("_", " "), "variant": variant}
+    return report(path, caption=f"captions/{name}.rst", category=category, labels=labels)

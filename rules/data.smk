@@ -57,7 +57,7 @@ rule contact_sheet:
     input:
         data=f"data/{DATASET}.h5",
     output:
-        report("results/dataset.png", caption="captions/dataset.rst", category="Pictures"),
+        shown("results/dataset.png", "Pictures"),
     log:
         "logs/contact_sheet.log",
     params:

@@ -43,7 +43,8 @@ rule grids:
     output:
         *(shown(f"results/{name}.png", "Pictures") for name in GRIDS),
         samples=[
-            shown(f"results/samples_{name}.png", "Pictures", "samples") for name in CONFIG.variants
+            shown(f"results/samples_{name}.png", "Pictures", "samples", variant=name)
+            for name in CONFIG.variants
         ],
     log:
         "logs/grids.log",

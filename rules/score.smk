@@ -72,7 +72,7 @@ rule result:
             f"{RUN}/scores/parzen.json", seed=CONFIG.seeds, variant=wildcards.variant
         ),
     output:
-        report("results/parzen_{variant}.json", caption="captions/parzen.rst", category="Scores"),
+        shown("results/parzen_{variant}.json", "Scores", "parzen", variant="{variant}"),
     log:
         "logs/result_{variant}.log",
     params:

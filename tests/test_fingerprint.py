@@ -520,7 +520,7 @@ def test_golden_digest_on_every_python(tmp_path):
 
 
 def test_only_the_standard_library_is_needed():
-    script = "import svae.jobs.fingerprint as f; f.fingerprint('svae.files'); print('done')"
+    script = "import svae.jobs.fingerprint as f; f.fingerprint('svae.jobs.files'); print('done')"
     run = subprocess.run(
         [sys.executable, "-S", "-c", script], cwd=REPOSITORY, capture_output=True, text=True
     )

@@ -165,6 +165,8 @@ def test_snakemakes_own_report(finished):
     text = (finished.folder / "snakemake.html").read_text()
     for category in ("Pictures", "Plots", "Scores", "Tables", "Report"):
         assert f'"{category}"' in text
+    for name in VARIANTS:
+        assert re.search(rf'"variant":\s*"{name}"', text)
     (finished.folder / "snakemake.html").unlink()
 
 

@@ -92,7 +92,10 @@ def _unnamed(content: dict[Any, Any], key: str = "") -> Iterator[str]:
 def _messages(error: ValidationError, root: dict[str, Any]) -> Iterator[str]:
     """One line per problem: the key, what is wrong with it, and what to write instead."""
     key = functools.reduce(_join, map(str, error.absolute_path), "")
-    rule, value, schema = error.validator, error.instance, error.schema
+    # All are set, and no schema here is just true or false.
+    value: Any = error.instance
+    schema: Any = error.schema
+    rule = error.validator
     if rule == "additionalProperties":
         for name in value:
             if name not in schema["properties"]:

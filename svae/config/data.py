@@ -7,7 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from svae.config.check import shown
@@ -42,7 +42,7 @@ class Conversion:
     on_broken_image: stop or skip.
     """
 
-    crop: int | str | None
+    crop: int | Literal["square"] | None
     size: int | None
     channels: int
     options: dict[str, str]

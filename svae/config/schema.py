@@ -146,12 +146,12 @@ def _source_schema(dataset: Dataset) -> dict[str, Any]:
         "type": "string",
         "minLength": 1,
     }
-    digest = {
+    digest: dict[str, Any] = {
         "description": "the file's SHA-256, 64 hexadecimal digits in quotes",
         "type": "string",
         "pattern": "^[0-9a-fA-F]{64}$",
     }
-    checksum = digest
+    checksum: dict[str, Any] = digest
     if roles != ["archive"]:
         checksum = {
             "description": f"SHA-256 by role, such as {{{roles[0]}: HEX}}",

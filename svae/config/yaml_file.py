@@ -1,6 +1,7 @@
 """Finding the file config.yaml, and refusing one that holds no configuration."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -22,6 +23,8 @@ def config_file(working: Path, clone: Path) -> Path:
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text; save it as UTF-8") from None
     except yaml.MarkedYAMLError as error:
+        # PyYAML gives both whenever it reads.
+        assert error.problem_mark is not None and error.problem is not None
         line = error.problem_mark.line + 1
         tab = r"\t" in error.problem
         remedy = "indent with spaces" if tab else "correct that line or the one above"
@@ -44,7 +47,7 @@ def config_file(working: Path, clone: Path) -> Path:
 class _Loader(yaml.SafeLoader):
     """Refuses a key that stands twice in a mapping; YAML would take the last in silence."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -52,7 +52,7 @@ class Dataset:
     height: int | None = None
     width: int | None = None
     padding: int = 0
-    crop: int | str | None = None
+    crop: int | Literal["square"] | None = None
     size: int | None = None
     counts: Mapping[str, int] | None = None
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

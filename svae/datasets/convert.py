@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def convert(
     output: Path | str,
     *,
     sha256: Mapping[str, str] | None = None,
-    crop: int | str | None = None,
+    crop: int | Literal["square"] | None = None,
     size: int | None = None,
     channels: int | None = None,
     options: Mapping[str, str] | None = None,

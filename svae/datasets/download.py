@@ -81,7 +81,7 @@ class _Body:
     def __init__(self, part: Part, url: str, limit: int | None, bar: tqdm, etag: str | None = None):
         self.bytes: int = bar.n
         self._part, self._url, self._limit, self._bar, self._etag = part, url, limit, bar, etag
-        self._file = part.path.open("ab") if self.bytes else None
+        self._file: BinaryIO | None = part.path.open("ab") if self.bytes else None
 
     def write(self, chunk: bytes) -> None:
         if not self.bytes and (page := page_title(chunk)):
@@ -252,6 +252,8 @@ def _continues(response: requests.Response, start: int, etag: str, size: int | N
     span = re.fullmatch(pattern, response.headers.get("Content-Range", ""))
     if response.status_code != 206 or response.headers.get("ETag") != etag or not span:
         return False
+    first: Any  # like the next one an int, by the pattern
+    last: Any
     first, last, total = (None if number is None else int(number) for number in span.groups())
     whole = total in (None, last + 1) and size in (None, last + 1)
     return first == start and whole

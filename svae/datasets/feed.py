@@ -15,6 +15,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import h5py
 import numpy as np
@@ -48,7 +49,7 @@ class Feed:
         self._run = min(RUN, max(1, most // RUNS))
         self._runs = -(-len(images) // self._run)
         self._windows = -(-self._runs // (most // self._run))
-        self._loaded = None
+        self._loaded: np.ndarray | Any = None  # Any for None: `batches` asks first
         if len(images) * image_bytes <= memory_bytes:
             self._loaded = self._read(np.arange(self._runs), np.empty(images.shape, np.uint8))
 
@@ -86,7 +87,7 @@ class Feed:
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         largest = -(-self._runs // self._windows) * self._run
         buffers = itertools.cycle(np.empty((2, largest, *self._images.shape[1:]), np.uint8))
-        ahead = collections.deque()
+        ahead: collections.deque[tuple[Any, np.ndarray]] = collections.deque()  # a read, an order
         with ThreadPoolExecutor(1) as reader:
             for runs, order in self._plan(epochs, skip):
                 ahead.append((reader.submit(self._read, runs, next(buffers)), order))

@@ -77,7 +77,7 @@ class Store:
 _REMAKE = "delete it and run the pipeline again, which converts the data set again."
 
 
-def _image_shape(dataset: h5py.Dataset | h5py.Group) -> tuple[int, ...]:
+def _image_shape(dataset: h5py.Dataset | h5py.Group) -> tuple[int, int, int]:
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype != np.uint8 or dataset.ndim != 4:
         raise ValueError(f"{dataset.name} is not uint8 (n, height, width, channel)")
     return dataset.shape[1:]

@@ -35,10 +35,10 @@ class Writer:
 
     def __init__(self, path: Path | str) -> None:
         self.counts = dict.fromkeys(SPLITS, 0)
-        self.shape: tuple[int, ...] | None = None
+        self.shape: tuple[int, ...] | Any = None  # Any for None: `finish` follows an `append`
         self._path = path
         self._datasets: dict[str, h5py.Dataset] = {}
-        self._digests = {split: hashlib.sha256() for split in SPLITS}
+        self._digests: dict[str, Any] = {split: hashlib.sha256() for split in SPLITS}
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -96,7 +96,7 @@ class Writer:
                 dtype=np.uint8,
             )
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, *exception: Any) -> None:
         self._stack.__exit__(*exception)
 
 

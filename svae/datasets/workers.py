@@ -17,7 +17,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -58,7 +58,7 @@ class Prepared(NamedTuple):
 
 def prepared(
     pictures: Iterable[Picture], recipe: Recipe, processes: int
-) -> Iterator[list[Prepared]]:
+) -> Generator[list[Prepared], None, None]:
     """Prepare every picture by `recipe`.
 
     Args:
@@ -98,7 +98,8 @@ def _blocks(pictures: Iterable[Picture], recipe: Recipe) -> Iterator[list[Pictur
     for picture in pictures:
         block.append(picture)
         if not isinstance(picture.content, BrokenImage):
-            size += max(made, memoryview(picture.content).nbytes)
+            # An array is a buffer, which its type says from Python 3.12 on.
+            size += max(made, memoryview(picture.content).nbytes)  # type: ignore[arg-type]
         if len(block) == _BLOCK_PICTURES or size >= _BLOCK_BYTES:
             yield block
             block, size = [], 0
@@ -227,6 +228,7 @@ _FEWER = "free some memory, or use fewer cores (snakemake --cores N), and run th
 def _serve(descriptor: int) -> None:
     """The worker's end: answer blocks until the socket is closed."""
     connection = Connection(descriptor)
+    answer: np.ndarray | list[Image] | str
     with contextlib.suppress(EOFError, OSError):
         while True:
             contents, recipe = _receive(connection)
@@ -237,7 +239,7 @@ def _serve(descriptor: int) -> None:
             _send(connection, answer)
 
 
-def _stacked(images: list[Image]) -> np.ndarray | list[Image]:
+def _stacked(images: list[Any]) -> np.ndarray | list[Image]:
     """The images as one array if possible, which is faster to send."""
     shapes = {None if isinstance(image, BrokenImage) else image.shape for image in images}
     return np.stack(images) if len(shapes) == 1 and None not in shapes else images

@@ -26,8 +26,8 @@ LINE = 42  # from one line of text to the next, in pixels
 KEY = 190  # a sign in the legend and the space next to it, in pixels
 HEIGHT = 900  # default height of the axes, in pixels
 MOST_MARKED = 12  # points of a curve; of more, only some have a marker
-FURTHER = {"linewidth": 0.6, "marker": "none"}  # runs of further seeds
-HOLLOW = {"markerfacecolor": "white", "linestyle": "none", "markersize": 3.5}
+FURTHER: dict[str, Any] = {"linewidth": 0.6, "marker": "none"}  # runs of further seeds
+HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "linestyle": "none", "markersize": 3.5}
 
 ERROR = "mean +- standard error over test images"
 EDGE = "at the grid's edge"
@@ -39,8 +39,14 @@ ROW = 60  # height of a pair whose label has one line, in pixels
 ONE_LINE = 44  # letters of the longest such label
 LONG = 20  # pairs; with more, differences are labelled at the top, too
 
-LINEAR = {"color": "0.35", "marker": "d", "markersize": 5, "markerfacecolor": "white"}
-LINEAR |= {"linestyle": (0, (4, 2)), "linewidth": 1}
+LINEAR: dict[str, Any] = {
+    "color": "0.35",
+    "marker": "d",
+    "markersize": 5,
+    "markerfacecolor": "white",
+    "linestyle": (0, (4, 2)),
+    "linewidth": 1,
+}
 ROWS: dict[str, Any] = {"color": "0.6", "linewidth": 0.8}
 UP, DOWN = "\u2191", "\u2193"
 OFFSET = 9  # points between variants of one w
@@ -84,11 +90,20 @@ class Scored:
 class Pair(Protocol):
     """How much higher the first variant scores than the second; see paired_differences.Pair."""
 
-    first: str
-    second: str
-    difference: float
-    standard_error: float
-    spread_over_seeds: float | None
+    @property
+    def first(self) -> str: ...
+
+    @property
+    def second(self) -> str: ...
+
+    @property
+    def difference(self) -> float: ...
+
+    @property
+    def standard_error(self) -> float: ...
+
+    @property
+    def spread_over_seeds(self) -> float | None: ...
 
 
 def sigma_curves(
@@ -186,8 +201,8 @@ def _paired_differences(pairs: Sequence[Pair], title: str) -> Figure:
     rows = 1 if max(map(len, labels)) <= ONE_LINE else 1.5
     if rows > 1:
         labels = [f"{pair.first}\nminus {pair.second}" for pair in pairs]
-    bar = {"color": "black", "linewidth": 1.2}
-    spread = {"color": "0.72", "linewidth": 6, "solid_capstyle": "butt"}
+    bar: dict[str, Any] = {"color": "black", "linewidth": 1.2}
+    spread: dict[str, Any] = {"color": "0.72", "linewidth": 6, "solid_capstyle": "butt"}
     keys = [Line2D([], [], marker="o", markersize=3, label=ERROR, **bar)]
     if several := pairs[0].spread_over_seeds is not None:
         keys.append(Line2D([], [], label="+- standard deviation over seeds", **spread))
@@ -260,7 +275,7 @@ def _score_keys(runs: Mapping[str, Sequence[Scored]], rows: bool) -> list[Line2D
     """The entries of the legend; rows: whether there are sanity rows."""
     variants, number = list(runs), max(map(len, runs.values()))
     error = f"mean of {number} seeds +- standard deviation over them" if number > 1 else ERROR
-    grey = {"color": "grey", "linestyle": "none"}
+    grey: dict[str, Any] = {"color": "grey", "linestyle": "none"}
     keys = [
         Line2D([], [], label=name, **{**sign(variants, name), "linestyle": "none"})
         for name in variants
@@ -379,7 +394,7 @@ def _framed(
 
     right: the margin at the right of the axes. Sizes in pixels.
     """
-    widest = max(text_width(key.get_label(), 9) for key in keys)
+    widest = max(text_width(str(key.get_label()), 9) for key in keys)
     columns = min(len(keys), max(1, WIDTH // (widest + KEY)))
     figure = blank(WIDTH, TITLE + height + AXIS + -(-len(keys) // columns) * LINE)
     figure.set_layout_engine("constrained", rect=(0, 0, 1 - right / WIDTH, 1))
@@ -412,7 +427,8 @@ def _style(variants: Sequence[str], variant: str, seed: int, count: int) -> dict
 
 def _bars(axes: Axes, x: Any, y: Any, **style: Any) -> ErrorbarContainer:
     """Draw points with error bars."""
-    style = {"marker": "o", "markersize": 4.5, "linewidth": 1.2} | style | {"linestyle": "none"}
+    usual = {"marker": "o", "markersize": 4.5, "linewidth": 1.2}
+    style = {**usual, **style, "linestyle": "none"}
     return axes.errorbar(x, y, capsize=3, elinewidth=style["linewidth"], **style)
 
 

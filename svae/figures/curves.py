@@ -49,9 +49,10 @@ def training_curves(
 
 
 def _curves(panels: Mapping[str, Panel], chosen: Mapping[str, int], title: str) -> Figure:
-    variants = list(max((panel.curves for panel in panels.values()), key=len))
+    most = max((panel.curves for panel in panels.values()), key=len)
+    variants = list(most)
     keys = _keys(variants, ringed=bool(chosen))
-    letters = max(len(key.get_label()) for key in keys)
+    letters = max(len(str(key.get_label())) for key in keys)
     columns = min(len(keys), max(1, CURVES_WIDTH // (LETTER * letters + KEY)))
     rows = -(-len(panels) // 2)
     height = 2 * TITLE + rows * PANEL_HEIGHT + -(-len(keys) // columns) * LINE
@@ -87,13 +88,13 @@ def _kind(kind: str) -> dict[str, Any]:
 
 def _keys(variants: Sequence[str], ringed: bool) -> list[Line2D]:
     keys = [Line2D([], [], label=variant, **sign(variants, variant)) for variant in variants]
-    grey = {"color": "grey", "marker": "o", "markersize": 4.5, "linewidth": 1.2}
+    grey: dict[str, Any] = {"color": "grey", "marker": "o", "markersize": 4.5, "linewidth": 1.2}
     keys += [Line2D([], [], label=kind, **grey, **_kind(kind)) for kind in DASHES]
     return [*keys, Line2D([], [], label="weights used", **RING)] if ringed else keys
 
 
 def _draw_panel(axes: Axes, label: str, panel: Panel, variants: Sequence[str]) -> None:
-    everything = []
+    everything: list[float] = []
     for variant, curves in panel.curves.items():
         for kind, values in curves.items():
             every = -(-len(values) // MOST_MARKED)

@@ -204,7 +204,8 @@ def set_up(gpu: str | None, threads: int, device: str = "auto") -> str:
         name = tf.config.experimental.get_device_details(found[0]).get(
             "device_name", "name unknown"
         )
-        return f"running on {f'GPU {gpu}' if gpu.isdecimal() else gpu} ({name})"
+        # Without `gpu`, none is found.
+        return f"running on {f'GPU {gpu}' if gpu.isdecimal() else gpu} ({name})"  # type: ignore[union-attr]
     if gpu is not None:
         reason = (
             "Either TensorFlow is installed without the CUDA libraries (fix: `pip install -e "

@@ -8,6 +8,7 @@ Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3).
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -68,8 +69,8 @@ def reestimate(
         model.decode(z, batch_statistics=True)
 
     count = 0
-    means = [0.0] * len(norms)
-    squares = [0.0] * len(norms)
+    means: list[Any] = [0.0] * len(norms)
+    squares: list[Any] = [0.0] * len(norms)
     try:
         for index, images in enumerate(batches):
             check()

@@ -7,6 +7,8 @@ With Keras' own a training step takes 1.26 times the CPU time for batch norm and
 transposed convolution (low_rank, 64x64x3, batch 100, 2 cores): `python benchmarks/own_parts.py`.
 """
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
@@ -108,7 +110,9 @@ def _by_rows(
         return tf.tile(values, [width])
 
     @tf.custom_gradient
-    def normalise(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor):
+    def normalise(
+        x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
+    ) -> tuple[tuple[tf.Tensor, ...], Callable[..., tuple[tf.Tensor, ...]]]:
         x = rows(x)
         mean = mean_of(x)
         variance = mean_of(tf.math.squared_difference(x, tile(mean)))

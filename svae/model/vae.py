@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -154,7 +155,7 @@ class SpatialVAE(keras.Model):
             "decoder_variance": self.decoder_variance(),
         }
 
-    def decoder_variance(self) -> float | None:
+    def decoder_variance(self) -> float | Any:
         """The Gaussian decoder's variance on [-1, 1] pixels; None for the weighted objective."""
         if self.settings.objective == "weighted":
             return None

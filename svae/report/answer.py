@@ -12,6 +12,7 @@ from svae.report.numbers import (
     STANDARD_ERROR,
     Code,
     Document,
+    Number,
     Pieces,
     mean,
     number,
@@ -66,7 +67,9 @@ def _averaged(study: Study) -> Pieces:
 def _lead(study: Study, first: str, second: str) -> Pieces:
     """How far `first` lies above `second`, and a word where the choice of images may explain it."""
     pieces = difference(study, first, second, ".1f")
-    if pieces[0].value < LEAST_ERRORS * pieces[-1].value:
+    lead, error = pieces[0], pieces[-1]
+    assert isinstance(lead, Number) and isinstance(error, Number)  # every image has a score
+    if lead.value < LEAST_ERRORS * error.value:
         pieces.append(
             f" (less than {LEAST_ERRORS} standard errors: the choice of test images alone may "
             "explain it)"
@@ -105,6 +108,7 @@ def _kl_weights(study: Study, spatial: str, vector: str) -> Pieces:
     if {record.get("objective") for record in records} != {"weighted"}:
         return []
     first, second = (value(record, "kl_weight", ".3g") for record in records)
+    assert isinstance(first, Number) and isinstance(second, Number)  # run.json has w
     if np.isclose(first.value, second.value, rtol=1e-6):
         return [", both at the KL weight w = ", first]
     unequal = ", but they were trained at different KL weights (w = "
@@ -194,8 +198,8 @@ def warnings(study: Study, attributes: Mapping[str, Any]) -> list[Pieces]:
         if row.get("sigma_at_grid_edge"):
             edge = _edge(study.baselines, f"rows.{index}.sigma")
             found.append([f"sanity row {row['name']}: ", *edge])
-    notes = {run.scores[PRIMARY].get("dataset_source_note") for run in study.everything()}
-    notes = sorted(filter(None, notes | {attributes.get("source_note")}))
+    noted = {run.scores[PRIMARY].get("dataset_source_note") for run in study.everything()}
+    notes = sorted(filter(None, noted | {attributes.get("source_note")}))
     found += [[f"{note}."] for note in notes]
     if attributes.get("source_matches_official") is False and not notes:
         found.append(["The source files are not the official ones."])

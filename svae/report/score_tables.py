@@ -38,11 +38,12 @@ def score_table(study: Study, score: Score) -> Table | None:
     columns = list(_columns(study, score))
     if not columns:
         return None
-    rows = []
+    nothing: Pieces = [NOTHING]
+    rows: list[list[Pieces]] = []
     for name in study.variants:
         files = study.scores(name, score.name)
         if any(file.get("refused") for file in files):
-            cells: list[Pieces] = [["refused, see below"], *([[NOTHING]] * (len(columns) - 1))]
+            cells: list[Pieces] = [["refused, see below"], *([nothing] * (len(columns) - 1))]
         else:
             cells = [cell(column, files) for column in columns]
         rows.append([[Code(name)], *cells])
@@ -78,7 +79,7 @@ def in_csv(study: Study, variant: str) -> dict[str, Piece | bool | None]:
         for column in score.columns[1 if score.name == PRIMARY else 0 :]:
             if column.csv:
                 row[column.csv] = _entry(column, files)
-            if column.error_csv:
+            if column.error and column.error_csv:
                 row[column.error_csv] = mean(files, column.error, ".6g")
     return row
 
@@ -133,7 +134,7 @@ def _columns(study: Study, score: Score) -> Iterator[Column]:
 def _single(column: Column, files: Sequence[Document]) -> list[Column]:
     if column.each is None:
         return [column]
-    names = next((file.get(column.each) for file in files if file.get(column.each)), [])
+    names: list[str] = next((file.get(column.each) for file in files if file.get(column.each)), [])
     if len(names) < 2:  # then it says what the mean says
         return []
     return [column.entry(index, name) for index, name in enumerate(names)]

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
+from typing import TypeVar
 
 from svae.jobs.files import read_json, write_json
 
+T = TypeVar("T")
 
-def by_variant(variants: Sequence[str], paths: Sequence[Path | str]) -> dict[str, list[Path | str]]:
-    """Return variant -> its paths, one per seed, from a list in the order of
+
+def by_variant(variants: Sequence[str], paths: Sequence[T]) -> dict[str, list[T]]:
+    """Return variant -> its paths (or anything else), one per seed, from a list in the order of
 
         for variant in variants: for seed in seeds
 

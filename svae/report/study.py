@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from svae.errors import UserError
-from svae.report.numbers import PAIRED_MEAN, Document, Source, half_width, number
+from svae.report.numbers import PAIRED_MEAN, Document, Number, Source, half_width, number
 from svae.report.seeds import by_variant
 from svae.scores.registry import PRIMARY, scores
 
@@ -144,7 +144,9 @@ class Study:
             return None
         sources = self.per_image(first, second)
         width = number(half_width(len(self.pairs)), sources, ".1f")
-        return abs(number(PAIRED_MEAN, sources, ".1f").value) > width.value
+        lead = number(PAIRED_MEAN, sources, ".1f")
+        assert isinstance(width, Number) and isinstance(lead, Number)  # every image has a score
+        return abs(lead.value) > width.value
 
     def baseline(self, name: str) -> str | None:
         """The key of a sanity row in `baselines`, if there is one of this name."""

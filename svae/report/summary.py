@@ -165,7 +165,8 @@ def _what_errors_cover(study: Study) -> str:
 
 
 def _listed(names: Sequence[str]) -> Pieces:
-    return [piece for name in names for piece in (", ", Code(name))][1:]
+    pieces: Pieces = [piece for name in names for piece in (", ", Code(name))]
+    return pieces[1:]
 
 
 def _text(pieces: Pieces) -> str:

@@ -90,7 +90,7 @@ def each_seed(study: Study) -> Table | None:
         ("reconstruction", "active_entries"),
     ]
     columns = [(name, column_of(name, key)) for name, key in shown]
-    rows = []
+    rows: list[list[Pieces]] = []
     for name, runs in study.runs.items():
         for seed, run in zip(study.seeds, runs, strict=True):
             likelihood = cell(column_of(PRIMARY, "log_likelihood"), [run.scores[PRIMARY]])
@@ -123,13 +123,13 @@ def sanity(study: Study) -> Table:
         )
     for name in study.variants:
         files = study.scores(name, "linear_vae")
-        edge = any(file.get("parzen.sigma_at_grid_edge") for file in files)
+        at_edge = any(file.get("parzen.sigma_at_grid_edge") for file in files)
         rows.append(
             [
                 ["linear VAE at the w of ", Code(name)],
                 ["Draws from probabilistic PCA: what this KL weight gives without a network."],
                 cell(column_of("linear_vae", "parzen.log_likelihood"), files),
-                [*over_seeds(files, "parzen.sigma", ".3f"), " (edge)" if edge else ""],
+                [*over_seeds(files, "parzen.sigma", ".3f"), " (edge)" if at_edge else ""],
                 [mean(files, "parzen.n_samples", ",")],
                 [mean(files, "n_fitted", ",")],
             ]
@@ -226,7 +226,7 @@ def software(study: Study) -> list[tuple[str, str]]:
 def times(study: Study) -> Table:
     columns = ["variant", "training (s)", "epochs trained", "of epochs asked for"]
     columns += ["weights of epoch", "parameters", "threads", "device"]
-    rows = []
+    rows: list[list[Pieces]] = []
     for name in study.variants:
         files = study.records(name)
         devices = dict.fromkeys(str(file.get("device")) for file in files)

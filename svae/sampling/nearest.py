@@ -1,6 +1,7 @@
 """The nearest image of a set to each of others: Euclidean distances, of pixels on [-1, 1]."""
 
 import math
+from typing import TypeAlias
 
 import h5py
 import numpy as np
@@ -9,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from svae.errors import UserError
 from svae.pixels import scale
 
-Images = np.ndarray | h5py.Dataset
+Images: TypeAlias = np.ndarray | h5py.Dataset
 """(n, height, width, channel): uint8, or floats on [-1, 1]; read slice by slice."""
 
 _QUERIES, _REFERENCES = 2000, 1000  # images that are compared at a time
@@ -64,13 +65,13 @@ def _update(x: np.ndarray, r: np.ndarray, first: int, best: np.ndarray, number: 
     number[closer] = first + nearest[closer]
 
 
-def _distance(x: np.ndarray, references: Images, number: int) -> float:
+def _distance(x: np.ndarray, references: Images, number: int | np.integer) -> float:
     """Of the row x (D,) from one reference."""
     difference = x.astype(np.float64) - _rows(references, number, number + 1)[0]
     return math.sqrt(difference @ difference)
 
 
-def _rows(images: Images, start: int, stop: int) -> np.ndarray:
+def _rows(images: Images, start: int | np.integer, stop: int | np.integer) -> np.ndarray:
     """Images start .. stop as float32 rows on [-1, 1], (rows, D)."""
     rows = images[start:stop]
     x = scale(rows) if rows.dtype == np.uint8 else np.asarray(rows, np.float32)

@@ -71,7 +71,8 @@ def shares(
     for name, images in (("samples", samples), ("test_images", control)):
         trained = nearest(images, train, threads)
         others = (nearest(images, each, threads) for each in (held_out, also_held_out))
-        found = share(*trained, *_nearer(*others, held_out.shape[0]), null)
+        # `others` are two, which its type does not say.
+        found = share(*trained, *_nearer(*others, held_out.shape[0]), null)  # type: ignore[call-arg, arg-type]
         result[f"share_of_{name}"], result[f"share_of_{name}_standard_error"] = found
         result["z" if name == "samples" else f"z_of_{name}"] = _z(found[0], null, found[1])
     could_be = _z(1.0, null, result["share_of_samples_standard_error"])

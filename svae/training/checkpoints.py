@@ -60,7 +60,7 @@ class Checkpoints:
         after a spike. UserError if a value is not finite, so that every checkpoint can be resumed,
         or if the disk is full; existing checkpoints then stay.
         """
-        arrays = {f"{i:04}": np.asarray(value) for i, value in enumerate(variables)}
+        arrays: dict[str, Any] = {f"{i:04}": np.asarray(value) for i, value in enumerate(variables)}
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise UserError(f"step {state.step}: a weight is no longer finite; {self.way_back()}")
         target = self.folder / f"step-{state.step:09}.npz"

@@ -15,7 +15,7 @@ import fcntl
 import io
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,11 +43,11 @@ class Entry(Protocol):
 class SetAside(Protocol):
     """Other runs of the same folder; see svae.jobs.set_aside, which affects no result."""
 
-    def entries(self) -> list[Entry]: ...
+    def entries(self) -> Sequence[Any]: ...  # each an Entry
 
     def put(self, identity: dict[str, Any] | None) -> Path: ...
 
-    def bring_back(self, entry: Entry) -> bool: ...
+    def bring_back(self, entry: Any) -> bool: ...  # one of `entries`
 
 
 class RunFolder:
@@ -106,6 +106,7 @@ class RunFolder:
             for entry in aside.entries()
             if (progress := _progress(entry.content, entry.identity, identity))
         ]
+        best: Any  # an Entry, or None
         progress, best = max(found, key=lambda pair: pair[0], default=(None, None))
         takes_best = progress is not None and (here is None or progress > here)
         if (here is None or takes_best) and self.path.exists() and any(self.path.iterdir()):

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from svae.datasets.readers import BrokenImage
 from svae.errors import UserError
@@ -110,10 +110,16 @@ def tar_members(
 ) -> Iterator[tuple[str, bytes]]:
     """Like `members`, for a tar archive only; it is read once, from start to end."""
     _expect(path, "tar archive", "a tar archive", *_COMPRESSED.values())
-    seen = set()
+    seen: set[str] = set()
+    tar: Any  # the types of the standard library do not know `members`
+    member: tarfile.TarInfo | None
     with damaged(path, "tar archive"), _open(path) as file:
         stream = _TarStream(path, file, limit)
-        with tarfile.TarFile(fileobj=stream, encoding="utf-8", errors="surrogateescape") as tar:
+        with tarfile.TarFile(
+            fileobj=stream,  # type: ignore[arg-type]  # without `write`, as it is only read
+            encoding="utf-8",
+            errors="surrogateescape",
+        ) as tar:
             while (member := tar.next()) is not None:
                 tar.members.clear()  # tarfile would keep every member it has met
                 if member.size < 0:  # older versions of Python do not check this
@@ -211,6 +217,8 @@ def _folder_members(
 
 def _folder_files(root: Path) -> dict[str, str]:
     """Name -> path of all files in the folder and its subfolders, each entered once."""
+    files: dict[str, str]
+    links: list[str]
     files, entered = {}, set()
     folders, links = [""], []
     while folders or links:
@@ -308,7 +316,7 @@ class _Xz(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any) -> int:
         content = b""
         while not content and not self.stream.eof:
             packed = self.file.read(_CHUNK) if self.stream.needs_input else b""
@@ -319,7 +327,7 @@ class _Xz(io.RawIOBase):
         return len(content)
 
 
-def _decompressed(file: BinaryIO, nature: str | None) -> BinaryIO:
+def _decompressed(file: BinaryIO, nature: str | None) -> BinaryIO | io.BufferedIOBase:
     if nature == _GZIP:
         return gzip.GzipFile(fileobj=file)
     if nature == _BZIP2:
@@ -328,6 +336,7 @@ def _decompressed(file: BinaryIO, nature: str | None) -> BinaryIO:
 
 
 def _check_zip(archive: zipfile.ZipFile, path: Path | str, limit: int) -> None:
+    seen: set[str]
     seen, total, extents = set(), 0, []
     for info in archive.infolist():
         name = _safe_name(info.orig_filename, path)
@@ -400,7 +409,7 @@ def _check_new(name: str, seen: set[str], path: Path | str) -> None:
         raise UserError(f"{path} contains more than {_MOST_MEMBERS} files: split it up.")
 
 
-def _check_size(name: str, size: int, limit: int, path: Path | str) -> None:
+def _check_size(name: str, size: int, limit: int, path: Path | str | None) -> None:
     if size > limit:
         raise UserError(
             f"{path}: {name!r} has {size} bytes, more than the limit of {limit} for such a file: "

@@ -6,6 +6,7 @@ Image files are untrusted, so every failure of a decoder becomes a BrokenImage.
 import io
 import warnings
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
@@ -21,7 +22,7 @@ _FORMATS = ("JPEG", "PNG", "WEBP")
 # Where Pillow looks for an orientation. Most images have none of these and skip the search.
 _ORIENTED_BY = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 # The inverse of each orientation in EXIF 2.32, section 4.6.4 A; 1 is upright.
-_UPRIGHT = {
+_UPRIGHT: dict[Any, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -44,7 +45,7 @@ class Recipe:
         channels: 1 (grey) or 3 (red, green, blue).
     """
 
-    crop: int | str | None
+    crop: int | Literal["square"] | None
     size: int | None
     channels: int
 
@@ -116,7 +117,8 @@ def _load(content: bytes, rawmode: str | None = None) -> Image.Image:
         image.verify()  # `load` ignores a wrong checksum of the pixels, and a missing end
         image = Image.open(io.BytesIO(content), formats=_FORMATS)
     if rawmode is not None:
-        image.tile = [(*image.tile[0][:3], rawmode)]
+        # Pillow takes a plain tuple, too.
+        image.tile = [(*image.tile[0][:3], rawmode)]  # type: ignore[list-item]
     image.load()
     if _ORIENTED_BY.isdisjoint(image.info):
         return image

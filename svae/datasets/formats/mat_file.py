@@ -27,7 +27,7 @@ class Content:
     def __init__(self, file: BinaryIO, start: int, size: int, order: str) -> None:
         self._file, self._position, self._end = file, start, start + size
         self._order = order
-        self._zlib = None
+        self._zlib: zlib._Decompress | None = None
 
     def inflate(self) -> None:
         """Decompress everything that follows."""

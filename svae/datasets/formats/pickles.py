@@ -46,6 +46,7 @@ def unpickle_arrays(content: bytes, origin: str) -> dict[Any, Any]:
 def _check_memo(content: bytes) -> None:
     """Refuse a memo index that no genuine pickle has: the C unpickler allocates memory for all
     lower indices."""
+    argument: Any
     for operation, argument, _ in pickletools.genops(content):
         if operation.name.endswith("PUT") and int(argument) > len(content):
             raise ValueError(f"memo index {argument}")
@@ -58,7 +59,7 @@ class _Dtype:
         code = _text(code)
         if not re.fullmatch("[biuf][1248]", code):
             raise ValueError(f"arrays of type {code} are not supported")
-        self.dtype = np.dtype(code)
+        self.dtype: Any = np.dtype(code)
 
     def __setstate__(self, state: tuple) -> None:
         self.dtype = self.dtype.newbyteorder(_text(state[1]))

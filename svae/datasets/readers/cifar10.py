@@ -6,6 +6,7 @@ https://www.cs.toronto.edu/~kriz/cifar.html describes both layouts.
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -56,6 +57,7 @@ def read(raw: Raw) -> Iterator[Picture]:
             "Download it again, or give another copy in config.yaml under "
             "`sources.cifar10.archive`."
         )
+    training: Any  # a list of batches, then one array
     *training, test = (found[name] for name in layout)
     training = np.concatenate(training)
     order = shuffled(len(training))

@@ -37,7 +37,7 @@ def read(raw: Raw) -> Iterator[Picture]:
         UserError: if there is no such image, or if the archive is damaged or unsafe.
     """
     archive = raw.files["archive"]
-    others = Counter()
+    others: Counter[str] = Counter()
 
     def wanted(name: str) -> bool:
         suffix = PurePosixPath(name).suffix.lower()

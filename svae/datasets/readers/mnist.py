@@ -67,7 +67,7 @@ def _images(raw: Raw, role: str) -> np.ndarray:
     return np.frombuffer(pixels, np.uint8).reshape(-1, _SIDE, _SIDE, 1)
 
 
-def _pixels(content: BinaryIO, limit: int) -> tuple[bytes, str]:
+def _pixels(content: BinaryIO | gzip.GzipFile, limit: int) -> tuple[bytes, str]:
     """The pixels and the problem with them, which may be empty; reads at most `limit` pixels."""
     header = content.read(_HEADER.size)
     if len(header) < _HEADER.size:

@@ -31,7 +31,8 @@ def measure(run: Run, settings: Settings) -> dict[str, Any]:
         subset(images, count, generator(run.seed, stream))
         for images, stream in ((test, Stream.WASSERSTEIN_TEST), (train, Stream.WASSERSTEIN_TRAIN))
     )
-    return wasserstein.compare(drawn[:count], *chosen, run.seed, run.threads)
+    # `chosen` are two, which its type does not say.
+    return wasserstein.compare(drawn[:count], *chosen, run.seed, run.threads)  # type: ignore[call-arg, arg-type]
 
 
 SCORE = Score(
