@@ -55,6 +55,7 @@ format: env
 lint: env
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/python tests/helpers/lint_workflow.py
 

@@ -5,7 +5,7 @@ Imported by the Snakefile: standard library only.
 
 import ast
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # A name, and the attributes that are read of it: `a.b.c` is ("a", "b", "c").
 Chain = tuple[str, ...]
@@ -50,7 +50,7 @@ class _Writer:
         self.strings: set[str] = set()
         self._fields: dict[type, tuple[str, ...]] = {}
 
-    def write(self, item: object) -> None:
+    def write(self, item: Any) -> None:
         kind = type(item)
         if kind is ast.Name:
             self._name(item.id, type(item.ctx) is ast.Load)
@@ -92,7 +92,7 @@ class _Writer:
             self.write(base)
         self.tokens.append(">")
 
-    def _node(self, node: ast.AST, kind: type) -> None:
+    def _node(self, node: Any, kind: type[ast.AST]) -> None:
         if kind is ast.AugAssign and isinstance(node.target, ast.Name):
             self.used.add((node.target.id,))
         elif kind is ast.Call and not node.args and not node.keywords:
@@ -105,7 +105,7 @@ class _Writer:
             self._fields[kind] = fields
         self.tokens.append(f"{kind.__name__}(")
         for name in fields:
-            value = getattr(node, name, None)
+            value: Any = getattr(node, name, None)
             if kind is ast.JoinedStr:
                 # Python 3.12.1 adds an empty string to the format in f"{x:{width}}".
                 value = [part for part in value if not _is_empty(part)]

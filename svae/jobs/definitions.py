@@ -63,7 +63,8 @@ class Part:
     """A statement at the top level of a module, but for its imports."""
 
     def __init__(self, number: int, node: ast.stmt, package: str):
-        self.number, self.node = number, node
+        self.number = number
+        self.node: Any = node  # is_class and is_function say of which kind
         self.binds = frozenset(_bound(node))
         self.is_class = isinstance(node, ast.ClassDef)
         self.is_function = isinstance(node, _FUNCTIONS)
@@ -110,9 +111,10 @@ class Module:
             else:
                 self.parts[number] = Part(number, item, self._package)
         self.names: dict[str, list[Part | Alias]] = {}
-        for item in (*self.parts.values(), *self.aliases.values()):
-            for bound in item.binds if isinstance(item, Part) else [item.name]:
-                self.names.setdefault(bound, []).append(item)
+        binding: list[Part | Alias] = [*self.parts.values(), *self.aliases.values()]
+        for each in binding:
+            for bound in each.binds if isinstance(each, Part) else [each.name]:
+                self.names.setdefault(bound, []).append(each)
         self.imports = list(self.aliases.values())  # that run when the module is imported
         for part in self.parts.values():
             nested = [alias for alias in part.imports if alias.name in part.binds | part.rebinds]

@@ -120,7 +120,7 @@ class _Folder(ast.NodeTransformer):
         ]
         return self.generic_visit(node)
 
-    def visit_If(self, node: ast.If) -> ast.AST | list[ast.AST] | None:
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt] | None:
         node.test = self._as_test(node.test)
         taken = self._truth(node.test)
         if taken is not None and not _reaches_out(node.orelse if taken else node.body):
@@ -191,7 +191,7 @@ class _Folder(ast.NodeTransformer):
     def _constant(self, node: ast.expr) -> ast.expr | None:
         """Give the value of an expression as a literal, or None likewise."""
         try:
-            literal = ast.parse(repr(self._value(node)), mode="eval").body
+            literal: Any = ast.parse(repr(self._value(node)), mode="eval").body
         except (_Unknown, SyntaxError):
             return None
         if not self._reads(node) or not _is_literal(literal):
@@ -244,14 +244,16 @@ def _is_settings(node: ast.expr) -> bool:
     last = node.attr if isinstance(node, ast.Attribute) else _name(node)
     while isinstance(node, ast.Attribute):
         node = node.value
-    return _name(node) is not None and (last == "settings" or last.endswith("_settings"))
+    if last is None or _name(node) is None:
+        return False
+    return last == "settings" or last.endswith("_settings")
 
 
 def _name(node: ast.expr) -> str | None:
     return node.id if isinstance(node, ast.Name) else None
 
 
-def _is_literal(node: ast.AST | None) -> bool:
+def _is_literal(node: Any) -> bool:
     try:
         ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):

@@ -10,7 +10,7 @@ Imported by the Snakefile: standard library only.
 import ast
 import builtins
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from svae.jobs.canonical import Chain
 from svae.jobs.definitions import Module, Part
@@ -19,7 +19,7 @@ from svae.jobs.definitions import Module, Part
 class Found(NamedTuple):
     """What a chain stands for: a name in the package, or one outside or built in."""
 
-    module: Module | None
+    module: Module | Any  # None: it is outside
     name: str | None  # in the module; None: the module itself
     part: Part | None  # that binds the name; None: not this one alone
     outside: str | None  # full name
@@ -224,7 +224,11 @@ class _Statements:
                     return False
         return True
 
-    def _decorated(self, node: ast.stmt, in_class: frozenset[str] | None) -> bool:
+    def _decorated(
+        self,
+        node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef,
+        in_class: frozenset[str] | None,
+    ) -> bool:
         return any(not self._decorates(each, in_class) for each in node.decorator_list)
 
     def _decorates(self, decorator: ast.expr, in_class: frozenset[str] | None) -> bool:

@@ -75,7 +75,8 @@ class Stripper(ast.NodeVisitor):
         self._loggers: set[str] = set()
         self._errors = errors
         self._in_class = False
-        makers, others = set(), set()
+        makers: set[str] = set()
+        others: set[str] = set()
         for node in statements:
             if isinstance(node, ast.Assign) and _makes_logger(node.value):
                 self._loggers.update(_names(node.targets))
@@ -154,7 +155,8 @@ class Stripper(ast.NodeVisitor):
         if isinstance(node.value, ast.Constant):
             return None
         if self._logs(node.value):
-            arguments = [*node.value.args, *node.value.keywords]
+            call: Any = node.value
+            arguments = [*call.args, *call.keywords]
             kept = [part for each in arguments for part in _acting(each, iterating=True)]
             return [self.generic_visit(ast.Expr(part)) for part in kept]
         return self.generic_visit(node)
@@ -194,12 +196,10 @@ class Stripper(ast.NodeVisitor):
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
         if self._in_class:
-            node = _copied(node, annotation=_field_kinds(node.annotation))
-        elif node.value is None:
+            return self.generic_visit(_copied(node, annotation=_field_kinds(node.annotation)))
+        if node.value is None:
             return None
-        else:
-            node = ast.Assign([node.target], node.value)
-        return self.generic_visit(node)
+        return self.generic_visit(ast.Assign([node.target], node.value))
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
         match node.exc:
@@ -221,8 +221,8 @@ class Stripper(ast.NodeVisitor):
         return self.generic_visit(node)
 
 
-def _copied(node: ast.AST, **changes: object) -> ast.AST:
-    """Give a copy with other fields."""
+def _copied(node: ast.AST, **changes: object) -> Any:
+    """Give a copy with other fields, of the same class."""
     copy = type(node).__new__(type(node))
     vars(copy).update(vars(node), **changes)
     return copy
@@ -259,7 +259,7 @@ def _field_kinds(annotation: ast.expr) -> list[str]:
     return sorted(found)
 
 
-def _with_masked_texts(call: ast.Call) -> ast.AST:
+def _with_masked_texts(call: ast.Call) -> Any:
     """Replace each argument that is a text by an empty f-string, or one of its effects."""
     keywords = [ast.keyword(each.arg, _masked(each.value)) for each in call.keywords]
     return _copied(call, args=[_masked(each) for each in call.args], keywords=keywords)
@@ -282,7 +282,7 @@ def _is_text(node: ast.expr) -> bool:
     return False
 
 
-def _acting(node: ast.AST, iterating: bool = False) -> list[ast.AST]:
+def _acting(node: ast.AST, iterating: bool = False) -> list[Any]:
     """Give the parts of an expression that may have an effect, in order.
 
     iterating  whether exhausting an iterator counts as one.

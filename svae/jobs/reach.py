@@ -67,15 +67,15 @@ class Reach:
             self._leave_out(name)
         for entry in entries:
             module, _, name = entry.partition(":")
-            self._check(entry)
+            found = self._check(entry)
             if {(module, name or None), (module, None)} & self._left_out:
                 raise ValueError(f"cannot fingerprint {entry}: it is left out")
             if name:
                 self._use_member(module, (name,))
             else:
                 self._import(module)
-                for part in self._load(module).parts.values():
-                    self._add(self._load(module), part)
+                for part in found.parts.values():
+                    self._add(found, part)
         self._follow()
 
     def facts(self, module: Module, part: Part) -> Facts:
@@ -105,13 +105,14 @@ class Reach:
                 outside = hasattr(builtins, chain[0]) and "*" not in module.names
                 name = ".".join(("builtins", *chain))
                 return Found(None, None, None, name, ()) if outside else None
-            if len(items) > 1 or isinstance(items[0], Part):
-                part = items[0] if len(items) == 1 else None
-                return Found(module, chain[0], part, None, chain[1:])
-            (alias,) = items
-            name, rest = alias.module, chain[1:]
-            if alias.member is not None:
-                rest = (alias.member, *rest)
+            if len(items) > 1:
+                return Found(module, chain[0], None, None, chain[1:])
+            (item,) = items
+            if isinstance(item, Part):
+                return Found(module, chain[0], item, None, chain[1:])
+            name, rest = item.module, chain[1:]
+            if item.member is not None:
+                rest = (item.member, *rest)
             while rest and (source := self._load(name)) and rest[0] not in source.names:
                 name, rest = f"{name}.{rest[0]}", rest[1:]
             if source := self._load(name):
@@ -136,14 +137,14 @@ class Reach:
         return (name, None) in self._left_out or (name, found.name) in self._left_out
 
     def _leave_out(self, name: str) -> None:
-        self._check(name)
+        source = self._check(name)
         module, _, member = name.partition(":")
         self._left_out.add((module, member or None))
-        found = self.find(self._load(module), (member,)) if member else None
+        found = self.find(source, (member,)) if member else None
         if found and found.module:
             self._left_out.add((found.module.name, found.name))
 
-    def _check(self, name: str) -> None:
+    def _check(self, name: str) -> Module:
         module_name, colon, member = name.partition(":")
         module = self._load(module_name)
         if module is None:
@@ -152,6 +153,7 @@ class Reach:
             )
         if colon and member not in module.names:
             raise AttributeError(f"cannot fingerprint {name}: no such name in {module.path}")
+        return module
 
     def _errors_of(self, module: Module) -> frozenset[str]:
         """Give the names that stand for exceptions in a module, and for nothing else."""
@@ -302,6 +304,7 @@ class Reach:
     def _use_full_name(self, name: str) -> None:
         """Reach what a string names; of a package, as before a name to be computed, nothing but
         what its import does."""
+        rest: Chain
         found, rest = name, ()
         while (module := self._load(found)) is None:
             found, _, last = found.rpartition(".")

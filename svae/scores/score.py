@@ -105,7 +105,7 @@ class Score:
     @property
     def entries(self) -> tuple[str, ...]:
         """What measures it, as svae.jobs.fingerprint takes it."""
-        used = [self.measure] if self.settings is None else [self.measure, self.settings]
+        used: list[Any] = [self.measure] if self.settings is None else [self.measure, self.settings]
         return tuple(f"{each.__module__}:{each.__name__}" for each in used)
 
     @property
