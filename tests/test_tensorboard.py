@@ -279,6 +279,7 @@ print("trained on")
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_events_and_not_the_training(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -361,6 +361,7 @@ def test_the_optimal_variance_is_the_training_sets(data, tmp_path):
         assert terms["elbo_nats_per_image"] == pytest.approx(elbo, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_gradients_that_fit_into_float16_at_no_scale_stop_the_training(data, tmp_path, monkeypatch):
     what = replace(TINY, precision="mixed_float16")
     train(data, tmp_path / "run", what)
@@ -442,6 +443,7 @@ def test_load_model_wants_the_recorded_weights(data, tmp_path):
         load_model(folder)
 
 
+@pytest.mark.slow
 def test_early_stopping_takes_the_weights_of_the_best_epoch(data, tmp_path):
     what = replace(TINY, learning_rate=0.02, epochs=40, early_stopping_patience=1)
     record = train(data, tmp_path / "early", what)
@@ -464,6 +466,7 @@ def test_early_stopping_takes_the_weights_of_the_best_epoch(data, tmp_path):
     assert len(read_history(tmp_path / "early")) == best + 1
 
 
+@pytest.mark.slow
 def test_a_cosine_schedule_depends_on_the_epochs(data, tmp_path, monkeypatch):
     what = replace(TINY, learning_rate_schedule="cosine", epochs=1)
     begin(monkeypatch, data, tmp_path / "run", what)
@@ -474,6 +477,7 @@ def test_a_cosine_schedule_depends_on_the_epochs(data, tmp_path, monkeypatch):
     assert rates == pytest.approx([TINY.learning_rate * share for share in shares], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_dead_run_says_so_once(data, tmp_path, caplog):
     what = replace(TINY, learning_rate=1e-12, kl_warmup_epochs=0, epochs=5, batch_size=2)
     record = train(data, tmp_path / "run", what)
