@@ -62,7 +62,7 @@ def test_changed_settings_and_data_sets(tmp_path):
     there = json.loads((tmp_path / score).read_text())
     assert there["dataset"] == "cifar10" and there["dimension"] == 3072
     assert there["objective"] == "elbo" and there["decoder_variance"] > 0
-    assert "differs by checksum" in there["dataset_source_note"]
+    assert "the checksum of own.tar.gz differs" in there["dataset_source_note"]
     assert workflow.planned(score) == {"result": 1}
     # All the rest is asked for here for the first time, or is of the other data set.
     rest = ("contact_sheet", "comparison", "training_curves", "grids", "charts", "summary")
@@ -256,7 +256,7 @@ def test_a_training_with_a_gpu_that_tensorflow_lacks(small, tmp_path):
     environment = {"TMPDIR": str(tmp_path), **fake_gpus(tmp_path, 2)}
     small.run("--cores", "2", RECORDS[0], **environment)
     log = (small.folder / "logs/train_mnist_5k_vanilla_seed-0.log").read_text()
-    assert "GPU GPU-fake-0 is there, but TensorFlow cannot use it" in log
+    assert "TensorFlow cannot use GPU GPU-fake-0" in log
     assert "waiting for a GPU" not in log
     content = json.loads((small.folder / RECORDS[0]).read_text())
     assert content["device"] == "running on the CPU with 1 thread"
