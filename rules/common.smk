@@ -171,3 +171,55 @@ def shown(path, category, caption=None, variant="all"):
     name = caption or Path(path).stem
     labels = {"shows": name.replace("_", " "), "variant": variant}
     return report(path, caption=f"captions/{name}.rst", category=category, labels=labels)
+
+
+# Scores: what each needs, and by which code and settings it is measured.
+
+
+def measured_from(wildcards):
+    """The files that a score needs besides record and store."""
+    files = {"samples": f"{RUN}/samples.h5", "spectrum": SPECTRUM}
+    needed = SCORES[wildcards.score].needs
+    return {name: path.format(**wildcards) for name, path in files.items() if name in needed}
+
+
+def settings_of_score(wildcards):
+    settings = CONFIG.scores[wildcards.score]
+    return None if settings is None else compared_settings(settings)
+
+
+def settings_it_reads(wildcards):
+    """Those of other sections, by their keys."""
+    found = {key: reduce(getattr, key.split("."), CONFIG) for key in SCORES[wildcards.score].reads}
+    return {key: asdict(value) if is_dataclass(value) else value for key, value in found.items()}
+
+
+def code_of_score(wildcards):
+    """What measures one score, without what opens things that only others need."""
+    score = SCORES[wildcards.score]
+    unneeded = tuple(module for need, module in OPENED_BY.items() if need not in score.needs)
+    started = ["svae.jobs.devices:on_device"] if score.tensorflow else []
+    entries = (*score.entries, "svae.scores.measuring:measure", *started)
+    own = CONFIG.scores[wildcards.score]
+    settings = () if own is None else (own,)
+    if "model" in score.needs:
+        return code_of_variant(*entries, without=unneeded, settings=settings)(wildcards)
+    return code(*entries, without=unneeded, settings=settings)
+
+
+def cores_of_score(wildcards):
+    return cores(wildcards) if SCORES[wildcards.score].tensorflow else threads(wildcards)
+
+
+def gpus_of_score(wildcards):
+    return int(ON_GPU and SCORES[wildcards.score].tensorflow)
+
+
+def study(*names):
+    """The files of all runs from which tables, page and charts are made, with these scores."""
+    return {
+        "records": every(f"{RUN}/run.json"),
+        **{f"score_{name}": every(f"{RUN}/scores/{name}.json") for name in names},
+        "per_image": every(f"{RUN}/scores/parzen_per_image.npz"),
+        "baselines": f"{BASELINES}/baselines.json",
+    }

@@ -1,13 +1,3 @@
-def study(*names):
-    """The files of all runs from which tables, page and charts are made, with these scores."""
-    return {
-        "records": every(f"{RUN}/run.json"),
-        **{f"score_{name}": every(f"{RUN}/scores/{name}.json") for name in names},
-        "per_image": every(f"{RUN}/scores/parzen_per_image.npz"),
-        "baselines": f"{BASELINES}/baselines.json",
-    }
-
-
 STUDY = study(*SCORES)
 # Not covered by the fingerprints of the rules below, whose code goes over all scores.
 COLUMNS = [score.shown for score in SCORES.values()]
