@@ -30,6 +30,7 @@ LEAST_EXPECTED = 8  # active entries of the linear VAE; half of fewer would be o
 # Healthy runs have none; from this share on they are visible in a grid of pictures: one pixel in
 # eight images of 64x64x3.
 SATURATED_SHARE = 1e-5
+SATURATED_EPOCHS = 5  # in a row, before a training warns of them
 
 DATA_INITIALIZATION = "model.initialization data"
 
@@ -45,9 +46,9 @@ def warnings_of(
     if not records:
         return []
     found = _of_history(records, settings, dimension)
-    # A healthy run may have some in one of its first epochs, so all of the last ones must.
-    last = [record["valid_saturated_share"] for record in records[-LEAST_EPOCHS:]]
-    if len(last) == LEAST_EPOCHS and min(last) >= SATURATED_SHARE:
+    # Healthy runs may have some in each of their first three epochs, so all of the last ones must.
+    last = [record["valid_saturated_share"] for record in records[-SATURATED_EPOCHS:]]
+    if len(last) == SATURATED_EPOCHS and min(last) >= SATURATED_SHARE:
         found.append(
             "saturated pixels: in reconstructions of validation images, pixels are black or white "
             f"where the image is grey. {_less_saturation(settings)}"
