@@ -191,7 +191,10 @@ def settings_of_score(wildcards):
 def settings_it_reads(wildcards):
     """Those of other sections, by their keys."""
     found = {key: reduce(getattr, key.split("."), CONFIG) for key in SCORES[wildcards.score].reads}
-    return {key: asdict(value) if is_dataclass(value) else value for key, value in found.items()}
+    return {
+        key: compared_settings(value) if is_dataclass(value) else value
+        for key, value in found.items()
+    }
 
 
 def code_of_score(wildcards):

@@ -2,7 +2,7 @@
 
 from svae.jobs.devices import on_device
 from svae.jobs.logs import log_to
-from svae.jobs.neutral import with_neutral
+from svae.jobs.neutral import restored
 from svae.settings.parzen import ParzenSettings
 
 with log_to(snakemake.log[0]), on_device(snakemake.params.device, snakemake.params.threads):
@@ -10,7 +10,7 @@ with log_to(snakemake.log[0]), on_device(snakemake.params.device, snakemake.para
 
     baselines(
         snakemake.input.data,
-        ParzenSettings(**with_neutral(snakemake.params.settings, ParzenSettings)),
+        restored(ParzenSettings, snakemake.params.settings),
         n_samples=snakemake.params.n_samples,
         seed=snakemake.params.seed,
         target=snakemake.output.scores,

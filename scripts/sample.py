@@ -4,7 +4,7 @@ from pathlib import Path
 
 from svae.jobs import devices
 from svae.jobs.logs import log_to
-from svae.jobs.neutral import with_neutral
+from svae.jobs.neutral import restored
 from svae.settings.sampling import SamplingSettings
 
 with log_to(snakemake.log[0]):
@@ -15,5 +15,5 @@ with log_to(snakemake.log[0]):
     sample(
         Path(snakemake.input.record).parent,
         snakemake.output.samples,
-        SamplingSettings(**with_neutral(snakemake.params.settings, SamplingSettings)),
+        restored(SamplingSettings, snakemake.params.settings),
     )

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from svae.jobs.devices import on_device
 from svae.jobs.logs import log_to
-from svae.jobs.neutral import with_neutral
+from svae.jobs.neutral import restored
 from svae.settings.services import CheckpointSettings, Services, TensorBoardSettings
 from svae.settings.training import TrainingSettings
 from svae.training.stopping import stop_request
 
-settings = TrainingSettings(**with_neutral(snakemake.params.settings, TrainingSettings))
+settings = restored(TrainingSettings, snakemake.params.settings)
 services = Services(
     checkpoints=CheckpointSettings(**snakemake.params.services["checkpoints"]),
     tensorboard=TensorBoardSettings(**snakemake.params.services["tensorboard"]),

@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from svae.jobs.folding import fold
-from svae.jobs.neutral import same, with_neutral, without_neutral
+from svae.jobs.neutral import restored, same, with_neutral, without_neutral
 
 NEUTRAL = {"off": "False", "zero": "0", "none": "None", "mode": "'old'", "on": "True"}
 
@@ -150,6 +150,7 @@ def test_with_neutral_undoes_it():
     for settings in (Small(3, 0.0, None), Small(3, 0.2, None), Small(3, 0.0, "fast"), Small(3)):
         given = dataclasses.asdict(settings)
         assert Small(**with_neutral(without_neutral(given, Small), Small)) == settings
+        assert restored(Small, without_neutral(given, Small)) == settings
 
 
 def test_same():

@@ -12,8 +12,9 @@ Imported by the Snakefile: standard library only.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 NEUTRAL = "neutral"  # the key in a field's metadata
 
 
@@ -41,6 +42,11 @@ def with_neutral(settings: Mapping[str, Any], of: type | Iterable[Field[Any]]) -
     To make the settings' object of these: its own default may be another value.
     """
     return {**_neutral(of), **settings}
+
+
+def restored(of: type[T], settings: Mapping[str, Any]) -> T:
+    """Give an object of the dataclass `of`, from settings that may be without neutral ones."""
+    return of(**with_neutral(settings, of))
 
 
 def _neutral(of: type | Iterable[Field[Any]]) -> dict[str, Any]:

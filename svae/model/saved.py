@@ -5,7 +5,7 @@ from typing import Any
 
 from svae.errors import UserError
 from svae.jobs.files import file_hash, read_json
-from svae.jobs.neutral import with_neutral
+from svae.jobs.neutral import restored
 from svae.model.vae import SpatialVAE
 from svae.settings.training import TrainingSettings
 
@@ -30,8 +30,7 @@ def load_model(folder: Path | str) -> tuple[SpatialVAE, dict[str, Any]]:
         raise UserError(f"{weights} is missing; {remedy}")
     if file_hash(weights) != record["weights_sha256"]:
         raise UserError(f"{weights} is not the file that {RECORD} records; {remedy}")
-    recorded = with_neutral(record["settings"], TrainingSettings)
-    settings = TrainingSettings(**{**recorded, "precision": "float32"})
+    settings = restored(TrainingSettings, {**record["settings"], "precision": "float32"})
     model = SpatialVAE(tuple(record["image_shape"]), record["padding"], settings, record["seed"])
     model.load_weights(weights)
     return model, record

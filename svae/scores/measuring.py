@@ -11,7 +11,7 @@ import numpy as np
 from svae.datasets.store import Store
 from svae.errors import UserError
 from svae.jobs.files import read_json, replacing, write_json
-from svae.jobs.neutral import with_neutral
+from svae.jobs.neutral import restored
 from svae.jobs.provenance import software
 from svae.scores.score import Run, Score
 
@@ -43,9 +43,7 @@ def measure(
     another and of these images.
     """
     content = read_json(record)
-    own = None
-    if score.settings is not None:
-        own = score.settings(**with_neutral(settings or {}, score.settings))
+    own = None if score.settings is None else restored(score.settings, settings or {})
     with contextlib.ExitStack() as opened:
         store = opened.enter_context(Store(data))
         _of_these_images(record, content["dataset_checksum"], store, data)

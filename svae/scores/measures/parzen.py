@@ -40,13 +40,14 @@ def measure(run: Run, settings: Settings) -> dict[str, Any]:
     The whole procedure is repeated with `fresh_draws` further sets of samples. UserError if there
     are fewer images than asked for.
     """
+    from svae.jobs.neutral import restored
     from svae.sampling.prior import redrawn
     from svae.scores.store_score import fields, parzen_of
     from svae.settings.sampling import SamplingSettings
 
     record, samples = run.record, run.samples
     result = parzen_of(samples, run.store, settings, record["variant"])
-    sampling = SamplingSettings(**run.setting("sampling"))
+    sampling = restored(SamplingSettings, run.setting("sampling"))
     fresh = [
         parzen_of(again, run.store, settings, f"{record['variant']}, drawn anew").log_likelihood
         for again in redrawn(run.folder, sampling, settings.fresh_draws)
