@@ -113,16 +113,20 @@ def test_every_term_has_its_chart(tmp_path, model):
 
 
 def test_the_elbo_has_its_own_chart_and_unit(tmp_path, model):
-    record = make_record(1, objective="elbo", decoder_variance=0.25)
+    record = make_record(1, objective="elbo", decoder_variance=0.25, kl_weight=2 * 0.25 * 3)
     callback = TensorBoard(tmp_path, [record], 0, make_images(1))
     callback.set_model(model)
     callback.on_train_begin()
     callback.on_train_end()
-    tag = "loss/negative_elbo_nats_per_image"
-    assert tensors(tmp_path, "validation")[tag][1] == -record["valid_elbo_nats_per_image"]
+    tag = "loss/objective_negative_elbo_with_beta"
+    valid = tensors(tmp_path, "validation")
+    loss = -record["valid_elbo_nats_per_image"]
+    assert valid["loss/negative_elbo_nats_per_image"][1] == loss
+    loss += 2 * record["valid_kl_nats_per_image"]
+    assert valid[tag][1] == pytest.approx(loss, rel=1e-5)
     train = tensors(tmp_path, "train")
     nll = D / 2 * np.log(2 * np.pi * 0.25) + record["train_sse_per_image"] / 0.5
-    assert train[tag][1] == pytest.approx(nll + record["train_kl_nats_per_image"], rel=1e-5)
+    assert train[tag][1] == pytest.approx(nll + 3 * record["train_kl_nats_per_image"], rel=1e-5)
     assert train["training/decoder_variance"][1] == 0.25
     assert "loss/objective_sse_plus_w_kl" not in train
 

@@ -9,7 +9,7 @@ from svae.jobs.files import read_json
 from svae.training.history import objectives, read_history
 
 WEIGHTED = "objective: SSE + w KL\n(squared pixel units per image)"
-ELBO = "objective: negative ELBO\n(nats per image)"
+ELBO = "objective: negative ELBO,\nbeta times KL (nats per image)"
 MSE = "MSE per pixel\n(pixels on [-1, 1])"
 KL = "KL\n(nats per image)"
 MAPS = "active latent maps"

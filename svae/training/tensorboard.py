@@ -102,9 +102,11 @@ class TensorBoard(keras.callbacks.Callback):
         if not self.writers:
             return
         elbo = "valid_elbo_nats_per_image" in record
-        objective = "negative_elbo_nats_per_image" if elbo else "objective_sse_plus_w_kl"
+        objective = "objective_negative_elbo_with_beta" if elbo else "objective_sse_plus_w_kl"
         losses = objectives(record, self.model.dimension)
         variance = {"training/decoder_variance": record["decoder_variance"]} if elbo else {}
+        at_unit_beta = "loss/negative_elbo_nats_per_image"
+        bound = {at_unit_beta: -record["valid_elbo_nats_per_image"]} if elbo else {}
         scalars = {
             "train": {
                 f"loss/{objective}": losses["train"],
@@ -119,6 +121,7 @@ class TensorBoard(keras.callbacks.Callback):
             },
             "validation": {
                 f"loss/{objective}": losses["valid"],
+                **bound,
                 "loss/sse_per_image": record["valid_sse_per_image"],
                 "loss/kl_nats_per_image": record["valid_kl_nats_per_image"],
                 "latent/active_entries": record["valid_active_entries"],
