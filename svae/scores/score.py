@@ -55,6 +55,9 @@ class Column:
     """The key of a list of names: `key` then is a list of as many numbers, each of which has a
     column in tables, whose heading has the name in place of {}."""
 
+    per_image: str | None = None
+    """The array in the score's per-image file that has this number for every test image, float64
+    (n_images,): differences between variants are taken of these."""
     mark: tuple[str, str] | None = None
     """The key of a truth value, and words that stand after the number where it is true."""
 
@@ -107,6 +110,11 @@ class Score:
         """What measures it, as svae.jobs.fingerprint takes it."""
         used: list[Any] = [self.measure] if self.settings is None else [self.measure, self.settings]
         return tuple(f"{each.__module__}:{each.__name__}" for each in used)
+
+    @property
+    def measures(self) -> tuple[Column, ...]:
+        """The columns that have a value for every test image."""
+        return tuple(column for column in self.columns if column.per_image)
 
     @property
     def shown(self) -> dict[str, Any]:
