@@ -223,6 +223,10 @@ def study(*names):
     return {
         "records": every(f"{RUN}/run.json"),
         **{f"score_{name}": every(f"{RUN}/scores/{name}.json") for name in names},
-        "per_image": every(f"{RUN}/scores/parzen_per_image.npz"),
+        **{
+            f"per_image_{name}": every(f"{RUN}/scores/{name}_per_image.npz")
+            for name in names
+            if SCORES[name].measures
+        },
         "baselines": f"{BASELINES}/baselines.json",
     }

@@ -1,7 +1,11 @@
 STUDY = study(*SCORES)
 # Not covered by the fingerprints of the rules below, whose code goes over all scores.
 COLUMNS = [score.shown for score in SCORES.values()]
-VARIANTS_AND_SEEDS = {"variants": list(CONFIG.variants), "seeds": list(CONFIG.seeds)}
+COMPARED = {
+    "variants": list(CONFIG.variants),
+    "seeds": list(CONFIG.seeds),
+    "comparisons": CONFIG.comparisons,
+}
 GRIDS = ["reconstructions", "interpolations", "neighbours"]
 CHARTS = ["sigma_curves", "paired_differences", "score_against_kl_weight", "kl_per_map"]
 
@@ -72,7 +76,7 @@ rule charts:
     log:
         "logs/charts.log",
     params:
-        study=VARIANTS_AND_SEEDS,
+        study=COMPARED,
         code=code("svae.report.draw_charts:draw", "svae.report.study:Files"),
     message:
         "Drawing charts"
@@ -91,7 +95,7 @@ rule summary:
     log:
         "logs/summary.log",
     params:
-        study=VARIANTS_AND_SEEDS,
+        study=COMPARED,
         scores=COLUMNS,
         license=CONFIG.dataset.license,
         code=code(
@@ -119,7 +123,7 @@ rule report:
     log:
         "logs/report.log",
     params:
-        study=VARIANTS_AND_SEEDS,
+        study=COMPARED,
         scores=COLUMNS,
         license=CONFIG.dataset.license,
         figures=["comparison", "training_curves", "dataset", *GRIDS, *CHARTS],

@@ -59,6 +59,7 @@ def test_means_are_those_of_the_training(folder, measured):
     assert value["decoder_variance"] == pytest.approx(record["train"]["mse_per_pixel"], rel=1e-6)
     if record["objective"] == "elbo":  # trained by the same optimal variance
         assert value["test"]["elbo"] == pytest.approx(record["test"]["elbo_nats_per_image"])
+    assert value["encoder_parameters"] + value["decoder_parameters"] == record["parameters"]
     for name in ("j", "elbo", "sse", "kl"):
         assert per_image[name].shape == (12,)
         assert per_image[name].mean() == pytest.approx(value["test"][name])

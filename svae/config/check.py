@@ -211,6 +211,11 @@ def _options(schema: dict[str, Any]) -> list[dict[str, Any]]:
     return [schema, *schema.get("anyOf", [])]
 
 
+def _option(schema: dict[str, Any], kind: str) -> dict[str, Any]:
+    """The alternative of this JSON type; {} if there is none."""
+    return next((option for option in _options(schema) if option.get("type") == kind), {})
+
+
 def _kinds(schema: dict[str, Any]) -> set[str]:
     """The JSON types that a schema allows."""
     return {option["type"] for option in _options(schema) if "type" in option}
@@ -227,7 +232,8 @@ def _typed(value: Any, schema: dict[str, Any]) -> Any:
         known = schema.get("properties", {})
         return {name: _typed(inner, known.get(name, other)) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_typed(inner, schema.get("items", {})) for inner in value]
+        items = _option(schema, "array").get("items", {})
+        return [_typed(inner, items) for inner in value]
     kinds = _kinds(schema)
     if isinstance(value, str) and "null" in kinds and value in ("null", "~", ""):
         return None
@@ -246,7 +252,7 @@ def _complete(value: Any, schema: dict[str, Any], fill: bool = True) -> Any:
     Nothing is filled in inside variants, whose defaults are the values of model and training.
     """
     if isinstance(value, dict):
-        schema = next(option for option in _options(schema) if option.get("type") == "object")
+        schema = _option(schema, "object")
         known, other = schema.get("properties", {}), schema.get("additionalProperties")
         if other:
             return {name: _complete(inner, other, fill=False) for name, inner in value.items()}
@@ -258,7 +264,7 @@ def _complete(value: Any, schema: dict[str, Any], fill: bool = True) -> Any:
             for name, inner in {**defaults, **value}.items()
         }
     if isinstance(value, list):
-        return [_complete(inner, schema["items"], fill) for inner in value]
+        return [_complete(inner, _option(schema, "array")["items"], fill) for inner in value]
     if isinstance(value, int | float) and not isinstance(value, bool):
         return int(value) if "integer" in _kinds(schema) else float(value)
     return value

@@ -14,6 +14,7 @@ from svae.config.schema import config_schema
 from svae.config.variants import (
     check_batch_sizes,
     check_latent_sizes,
+    resolve_comparisons,
     resolve_variants,
     warn_of_twins,
 )
@@ -38,6 +39,9 @@ class Configuration:
     fetch: FetchSettings
     conversion: Conversion
     seeds: tuple[int, ...]
+    comparisons: tuple[tuple[str, str], ...] | None
+    """The pairs of variants whose differences are asked for; None: every variant against the
+    first."""
     device: str  # auto, cpu or gpu
     threads: int  # of TensorFlow, in a job that is of no variant
     services: Services
@@ -76,6 +80,7 @@ def resolve(raw: dict[str, Any], working: Path) -> Configuration:
         fetch=FetchSettings(**config["fetch"]),
         conversion=conversion,
         seeds=tuple(config["seeds"]),
+        comparisons=resolve_comparisons(config),
         device=config["device"],
         threads=config["training"]["threads"],
         services=Services(

@@ -101,6 +101,39 @@ def _kl_weight(
     return _kl_weight(config, rule, merged, dimension, [*seen, name])
 
 
+def resolve_comparisons(config: dict[str, Any]) -> tuple[tuple[str, str], ...] | None:
+    """The pairs under `comparisons`; None for auto.
+
+    UserError for a pair of other than two different variants, and for one that is asked for twice.
+    """
+    names = list(config["variants"])
+    if config["comparisons"] == "auto":
+        return None
+    pairs: list[tuple[str, str]] = []
+    for index, pair in enumerate(config["comparisons"]):
+        where = f"comparisons.{index} is {shown(', '.join(pair))}"
+        if len(pair) != 2 or pair[0] == pair[1]:
+            raise UserError(
+                f"{where}; it must be two different variants, such as [{', '.join(names[:2])}]"
+            )
+        for name in pair:
+            if name not in names:
+                close = closest(name, names)
+                raise UserError(
+                    f"{where}, but there is no variant {name} (there are {', '.join(names)})"
+                    + (
+                        f"; did you mean {close}?"
+                        if close
+                        else "; drop the pair, or add the variant"
+                    )
+                )
+        first, second = pair
+        if (first, second) in pairs or (second, first) in pairs:
+            raise UserError(f"{where}, which is asked for twice; drop one of the two")
+        pairs.append((first, second))
+    return tuple(pairs)
+
+
 def check_latent_sizes(
     config: dict[str, Any], variants: dict[str, TrainingSettings], height: int, width: int
 ) -> None:

@@ -15,7 +15,12 @@ def measure(run: Run, settings: None) -> dict[str, Any]:
     model, weight = run.model, run.record["kl_weight"]
     terms = {split: terms_by_image(model, run.store.split(split)) for split in ("train", "test")}
     variance = float(terms["train"][0].mean() / model.dimension)
+    networks = {"encoder": model.encoder, "decoder": model.decoder}
     found: dict[str, Any] = {
+        **{
+            f"{name}_parameters": sum(math.prod(w.shape) for w in network.trainable_variables)
+            for name, network in networks.items()
+        },
         "kl_weight": weight,
         "decoder_variance": variance,
         "decoder_variance_from": "mean squared error of the training images",
@@ -53,6 +58,7 @@ SCORE = Score(
             csv="test_j",
             error="test.j_standard_error",
             per_image="j",
+            compared_at="kl_weight",
             meaning="SSE + w KL per test image, w being the run's own: compare at equal w only.",
         ),
         Column(
@@ -99,6 +105,20 @@ SCORE = Score(
             format=".4f",
             csv="optimal_decoder_variance",
             meaning="The mean squared error per pixel of the training images.",
+        ),
+        Column(
+            key="encoder_parameters",
+            label="encoder parameters",
+            format=",",
+            csv="encoder_parameters",
+            meaning="They differ between posteriors, as do the encoder's outputs.",
+        ),
+        Column(
+            key="decoder_parameters",
+            label="decoder parameters",
+            format=",",
+            csv="decoder_parameters",
+            meaning="They differ between a vector and feature maps.",
         ),
         Column(
             key="test.sse",
