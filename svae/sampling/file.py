@@ -1,4 +1,4 @@
-"""The h5 file of samples that sampling hands to scoring and figures."""
+"""The h5 file of samples, which scores and figures read."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ NAME = "samples"
 def open_samples(path: Path | str) -> Iterator[h5py.Dataset]:
     """The samples, float32 (n, height, width, channel) in [-1, 1]; provenance in `.file.attrs`.
 
-    UserError if the file holds none.
+    UserError if the file contains none.
     """
     try:
         file = h5py.File(path, "r")
@@ -32,7 +32,7 @@ def open_samples(path: Path | str) -> Iterator[h5py.Dataset]:
 def samples_of(
     path: Path | str, record: dict[str, Any], dataset_checksum: str
 ) -> Iterator[h5py.Dataset]:
-    """`open_samples`; UserError if they are not of the run of this record and of this data set."""
+    """`open_samples`; UserError if the samples are of another run or data set than these."""
     expected = {"weights_sha256": record["weights_sha256"], "dataset_checksum": dataset_checksum}
     with open_samples(path) as samples:
         for key, value in expected.items():
