@@ -34,7 +34,7 @@ class SpatialVAE(keras.Model):
     which only the networks see: reconstructions, samples and sums over pixels are of the image
     without them. `dimension` D = height * width * channel. `prior`: p(z), see svae.model.priors.
 
-    `settings.precision` is that of the networks. `encode` and `decode` return float32, and posterior
+    `settings.precision` is that of the networks. `encode` and `decode` return float32; posterior
     and objective are computed in float32.
     """
 

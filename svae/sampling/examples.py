@@ -10,8 +10,8 @@ samples          the first samples
 neighbours       the training images nearest to the first of these; `neighbour_distances`, float64,
                  has the Euclidean distances, of pixels on [-1, 1]
 
-Posterior means are decoded with batch-norm statistics of means over random training images; the
-samples were decoded with the moving statistics.
+Posterior means are decoded with batch-norm statistics of means over random training images. The
+samples are those of samples.h5.
 """
 
 import logging
