@@ -21,10 +21,10 @@ def open_samples(path: Path | str) -> Iterator[h5py.Dataset]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise UserError(f"{path} cannot be read as h5: {error}; delete it, run snakemake") from None
+        raise UserError(f"{path} cannot be read ({error}); delete it and run snakemake") from None
     with file:
         if NAME not in file:
-            raise UserError(f"{path} holds no data set {NAME!r}; delete it, run snakemake")
+            raise UserError(f"{path} has no data set {NAME!r}; delete it and run snakemake")
         yield file[NAME]
 
 
@@ -37,5 +37,8 @@ def samples_of(
     with open_samples(path) as samples:
         for key, value in expected.items():
             if samples.file.attrs[key] != value:
-                raise UserError(f"{path} was drawn from another run ({key} differs); delete it")
+                raise UserError(
+                    f"{path} was sampled from another run ({key} differs); delete it and run "
+                    f"snakemake"
+                )
         yield samples
