@@ -1,5 +1,5 @@
 STUDY = study(*SCORES)
-# Not covered by the fingerprints of the rules below, whose code goes over all scores.
+# In the params, because the fingerprints of the rules below do not cover the modules of scores.
 COLUMNS = [score.shown for score in SCORES.values()]
 COMPARED = {
     "variants": list(CONFIG.variants),

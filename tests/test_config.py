@@ -136,11 +136,11 @@ WRONG = {
     ),
     "variant with a dash": (
         "variants: {low-rank: {posterior: mvn}}",
-        ["variants.low-rank is no name for a variant", "letters, digits and underscores"],
+        ["variants.low-rank is not a valid variant name", "letters, digits and underscores"],
     ),
     "variant called published": (
         "variants: {published: {posterior: mvn}}",
-        ["variants.published is no name for a variant", "not published"],
+        ["variants.published is not a valid variant name", "not published"],
     ),
     "key of a variant": (
         "variants: {a: {posterior: mvn, epoch: 3}}",
@@ -148,10 +148,10 @@ WRONG = {
     ),
     "variant called on": (
         "variants: {on: {posterior: mvn}}",
-        ["key true under variants is no name", "take another name"],
+        ["key true under variants is not a valid name", "use another name"],
     ),
-    "number as a key": ("1: 2", ["key 1 is no name", "take another name"]),
-    "null as a key": ("null: 3", ["key null is no name"]),
+    "number as a key": ("1: 2", ["key 1 is not a valid name", "use another name"]),
+    "null as a key": ("null: 3", ["key null is not a valid name"]),
     "role of no file": ("sources: {cifar10: {train: /x}}", ["sources.cifar10.train", "archive"]),
     "source without key": ("sources: {cifar10: /x}", ["sources.cifar10 is '/x'", "{archive: "]),
     "source of no data set": ("sources: {cifar: {}}", ["sources.cifar;", "did you mean cifar10?"]),
@@ -162,7 +162,7 @@ WRONG = {
     # beyond the schema
     "latent of vanilla": (
         "variants: {v: {posterior: vanilla, latent_size: 3}}",
-        ["variants.v.latent_size is 3", "a vector", "drop the key"],
+        ["variants.v.latent_size is 3", "a vector", "remove the key"],
     ),
     "weight of no variant": (
         "variants: {a: {posterior: mvn, kl_weight: low_rnk}, low_rank: {posterior: low_rank}}",
@@ -174,7 +174,7 @@ WRONG = {
     ),
     "weight of itself": (
         "variants: {a: {posterior: mvn, kl_weight: a}}",
-        ["variants.a.kl_weight is 'a'", "give variants.a.kl_weight a number or published"],
+        ["variants.a.kl_weight is 'a'", "set variants.a.kl_weight to a number or published"],
     ),
     "weights in a circle": (
         "variants: {a: {posterior: mvn, kl_weight: b}, b: {posterior: mvn, kl_weight: c}, "
@@ -183,7 +183,7 @@ WRONG = {
     ),
     "everyone's weight of one": (
         "training: {kl_weight: mvn}",
-        ["training.kl_weight is 'mvn'", "give variants.mvn.kl_weight a number or published"],
+        ["training.kl_weight is 'mvn'", "set variants.mvn.kl_weight to a number or published"],
     ),
     "weight of an elbo": (
         "variants: {a: {posterior: mvn, kl_weight: b}, b: {posterior: mvn, objective: elbo}}",
@@ -192,7 +192,7 @@ WRONG = {
     "beta without elbo": ("training: {beta: 4}", ["training.beta is 4", "leave beta at 1"]),
     "beta of a variant": (
         "variants: {a: {posterior: mvn, beta: 0.5}}",
-        ["variants.a.beta is 0.5", "take objective elbo"],
+        ["variants.a.beta is 0.5", "use objective elbo"],
     ),
     "crop too large": ("conversion: {crop: 40}", ["conversion.crop is 40", "28x28", "lower it"]),
     "size of no network": (
@@ -280,7 +280,7 @@ def test_batch_statistics_want_equal_batches(batch_norm):
     if batch_norm == "moving":
         assert resolved(text).sampling.n_samples == 250
     else:
-        with pytest.raises(UserError, match=r"n_samples is 250, no multiple of .*100"):
+        with pytest.raises(UserError, match=r"n_samples is 250, not a multiple of .*100"):
             resolved(text)
 
 
@@ -359,13 +359,19 @@ def test_nothing_but_a_short_user_error_whatever_the_value(section):
 BAD_FILES = {
     "empty": (b"", ["config.yaml is empty", "dataset and variants"]),
     "comments": (b"# dataset: mnist_5k\n", ["config.yaml is empty"]),
-    "list": (b"- dataset: mnist_5k\n", ["config.yaml holds a list", "KEY: VALUE"]),
-    "text": (b"dataset=mnist_5k\n", ["config.yaml holds 'dataset=mnist_5k'", "KEY: VALUE"]),
-    "number": (b"5\n", ["config.yaml holds 5", "KEY: VALUE"]),
+    "list": (b"- dataset: mnist_5k\n", ["config.yaml contains a list", "KEY: VALUE"]),
+    "text": (b"dataset=mnist_5k\n", ["config.yaml contains 'dataset=mnist_5k'", "KEY: VALUE"]),
+    "number": (b"5\n", ["config.yaml contains 5", "KEY: VALUE"]),
     "tab": (b"training:\n\tepochs: 5\n", ["config.yaml, line 2", "indent with spaces"]),
     "syntax": (b"dataset: mnist_5k\nmodel: {latent_maps: 4\n", ["config.yaml, line 3", "correct"]),
-    "duplicate": (b"seed: 1\ndataset: mnist_5k\nseed: 2\n", ["line 3: seed", "second time"]),
-    "duplicate within": (b"model:\n  dropout: 0\n  dropout: 0\n", ["line 3: dropout", "keep one"]),
+    "duplicate": (
+        b"seed: 1\ndataset: mnist_5k\nseed: 2\n",
+        ["line 3: duplicate key seed", "remove one"],
+    ),
+    "duplicate within": (
+        b"model:\n  dropout: 0\n  dropout: 0\n",
+        ["line 3: duplicate key dropout"],
+    ),
     "unhashable": (b"[a, b]: 3\n", ["config.yaml, line 1", "unhashable key"]),
     "tag": (b"seed: !!python/name:os.system\n", ["config.yaml, line 1", "could not determine"]),
     "binary": (bytes(range(256)), ["config.yaml is not UTF-8 text", "save it"]),
@@ -537,8 +543,8 @@ def test_kl_weight(text, weights):
 def test_variants_that_are_the_same_training_are_named(caplog):
     resolve({**DEFAULTS, "training": {"objective": "elbo"}}, CLONE)
     assert [record.message for record in caplog.records] == [
-        "variants vanilla and vanilla_matched are the same training (objective elbo); "
-        "leave one out with variants: {vanilla_matched: false}"
+        "variants vanilla and vanilla_matched are identical trainings (objective elbo); "
+        "remove one with variants: {vanilla_matched: false}"
     ]
     caplog.clear()
     resolve(DEFAULTS, CLONE)

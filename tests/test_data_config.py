@@ -185,7 +185,7 @@ WRONG = {
     ),
     "checksum of a file that is not read": (
         f"{{dataset: svhn, sources: {{svhn: {{sha256: {{extra: '{OTHER}'}}}}}}}}",
-        ["sources.svhn.sha256.extra", "not read", "drop it"],
+        ["sources.svhn.sha256.extra", "not read", "remove it"],
     ),
     "crop of images": (
         "{dataset: images, sources: {images: {archive: docs}}, conversion: {crop: null}}",

@@ -31,8 +31,8 @@ _KEPT = "events.out.tfevents.0000000000.kept"
 class TensorBoard(keras.callbacks.Callback):
     """Writes TensorBoard events into `folder`, for `tensorboard --logdir` on it or a parent.
 
-    The step of an event is the epoch, counted from 1. `records`: the history, which has an epoch's
-    record before `on_epoch_end`. `images`: uint8 (n, height, width, channel), validation images.
+    The step of an event is the epoch, counted from 1. `records`: the history, which contains an
+    epoch's record by `on_epoch_end`. `images`: uint8 (n, height, width, channel), from validation.
     Every `picture_epochs` epochs and after the last one (0: never), these are shown above their
     reconstructions from the posterior mean, together with decoder means of prior samples. The z of
     the samples are always the same: those of the first samples that svae.sampling.prior draws with
