@@ -189,6 +189,30 @@ WRONG = {
         "variants: {a: {posterior: mvn, kl_weight: b}, b: {posterior: mvn, objective: elbo}}",
         ["variants.a.kl_weight is 'b'", "elbo", "a number or published"],
     ),
+    "comparison of one": (
+        "comparisons: [[mvn, naive], [mvn]]",
+        ["comparisons.1 is 'mvn'", "two different variants, such as [vanilla, naive]"],
+    ),
+    "comparison with itself": (
+        "comparisons: [[mvn, mvn]]",
+        ["comparisons.0 is 'mvn, mvn'", "two different variants"],
+    ),
+    "comparison of no variant": (
+        "comparisons: [[mvn, nave]]",
+        ["comparisons.0 is 'mvn, nave'", "there is no variant nave", "did you mean naive?"],
+    ),
+    "comparison with a variant left out": (
+        "{comparisons: [[mvn, low_rank]], variants: {low_rank: false, mvn: {posterior: mvn}}}",
+        ["comparisons.0 is 'mvn, low_rank'", "there is no variant low_rank", "drop the pair"],
+    ),
+    "comparison asked for twice": (
+        "comparisons: [[mvn, naive], [naive, mvn]]",
+        ["comparisons.1 is 'naive, mvn'", "asked for twice"],
+    ),
+    "comparisons in a word": (
+        "comparisons: all",
+        ["comparisons is 'all'", "auto or a list", "[[mvn, naive]]"],
+    ),
     "beta without elbo": ("training: {beta: 4}", ["training.beta is 4", "leave beta at 1"]),
     "beta of a variant": (
         "variants: {a: {posterior: mvn, beta: 0.5}}",
