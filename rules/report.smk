@@ -4,6 +4,7 @@ COLUMNS = [score.shown for score in SCORES.values()]
 VARIANTS_AND_SEEDS = {"variants": list(CONFIG.variants), "seeds": list(CONFIG.seeds)}
 GRIDS = ["reconstructions", "interpolations", "neighbours"]
 CHARTS = ["sigma_curves", "paired_differences", "score_against_kl_weight", "kl_per_map"]
+FIGURES = ["comparison", "training_curves", "dataset", *GRIDS, *CHARTS]
 
 
 rule comparison:
@@ -122,10 +123,11 @@ rule report:
         study=VARIANTS_AND_SEEDS,
         scores=COLUMNS,
         license=CONFIG.dataset.license,
-        figures=["comparison", "training_curves", "dataset", *GRIDS, *CHARTS],
+        figures=FIGURES,
         config=dict(config),
         clone=str(CLONE),
         template=file_hash(CLONE / "svae/report/templates/report.html.j2"),
+        captions=[file_hash(CLONE / f"rules/captions/{name}.rst") for name in [*FIGURES, "samples"]],
         code=code(
             "svae.report.page:write",
             "svae.report.page:commit_of",

@@ -19,8 +19,8 @@ RATE = "learning rate"
 def draw(variants: Sequence[str], records: Sequence[Path | str], target: Path | str) -> None:
     """Write the figure as a PNG.
 
-    `records`: the run.json of each variant, with its history in the same folder. Objectives with
-    different units have separate panels.
+    `records`: the run.json of each variant, with its history in the same folder. The panels of
+    SSE + w KL and of the negative ELBO are separate.
     """
     panels: dict[str, Panel] = {
         WEIGHTED: Panel(wide=True),
