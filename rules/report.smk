@@ -74,7 +74,12 @@ rule charts:
         "logs/charts.log",
     params:
         study=VARIANTS_AND_SEEDS,
-        code=code("svae.report.draw_charts:draw", "svae.report.study:Files"),
+        title=DATASET,
+        code=code(
+            "svae.report.draw_charts:draw",
+            "svae.report.study:Files",
+            "svae.report.study:read",
+        ),
     message:
         "Drawing charts"
     script:

@@ -45,8 +45,8 @@ PICTURES = {
     ),
     "paired_differences": Picture(
         "Differences between variants",
-        "Points with error bars: the mean difference in nats per image for every pair of "
-        "{variants}, next to a line at zero.",
+        "One dot with an error bar for each comparison among {variants}: the mean difference in "
+        "nats per image, next to a line at zero.",
         plot=True,
     ),
     "score_against_kl_weight": Picture(
