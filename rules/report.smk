@@ -8,6 +8,7 @@ COMPARED = {
 }
 GRIDS = ["reconstructions", "interpolations", "neighbours"]
 CHARTS = ["sigma_curves", "paired_differences", "score_against_kl_weight", "kl_per_map"]
+FIGURES = ["comparison", "training_curves", "dataset", *GRIDS, *CHARTS]
 
 
 rule comparison:
@@ -70,14 +71,19 @@ rule training_curves:
 
 rule charts:
     input:
-        **study("parzen", "linear_vae"),
+        **study("objective", "parzen", "linear_vae"),
     output:
         *(shown(f"results/{name}.png", "Plots") for name in CHARTS),
     log:
         "logs/charts.log",
     params:
         study=COMPARED,
-        code=code("svae.report.draw_charts:draw", "svae.report.study:Files"),
+        title=DATASET,
+        code=code(
+            "svae.report.draw_charts:draw",
+            "svae.report.study:Files",
+            "svae.report.study:read",
+        ),
     message:
         "Drawing charts"
     script:
@@ -126,10 +132,11 @@ rule report:
         study=COMPARED,
         scores=COLUMNS,
         license=CONFIG.dataset.license,
-        figures=["comparison", "training_curves", "dataset", *GRIDS, *CHARTS],
+        figures=FIGURES,
         config=dict(config),
         clone=str(CLONE),
         template=file_hash(CLONE / "svae/report/templates/report.html.j2"),
+        captions=[file_hash(CLONE / f"rules/captions/{name}.rst") for name in [*FIGURES, "samples"]],
         code=code(
             "svae.report.page:write",
             "svae.report.page:commit_of",

@@ -190,15 +190,15 @@ WRONG = {
         ["variants.a.kl_weight is 'b'", "elbo", "a number or published"],
     ),
     "comparison of one": (
-        "comparisons: [[mvn, naive], [mvn]]",
-        ["comparisons.1 is 'mvn'", "two different variants, such as [vanilla, naive]"],
+        "{comparisons: [[mvn, naive], [mvn]], variants: {naive: {posterior: naive}, mvn: {posterior: mvn}}}",
+        ["comparisons.1 is 'mvn'", "two different variants, such as [naive, mvn]"],
     ),
     "comparison with itself": (
         "comparisons: [[mvn, mvn]]",
         ["comparisons.0 is 'mvn, mvn'", "two different variants"],
     ),
     "comparison of no variant": (
-        "comparisons: [[mvn, nave]]",
+        "{comparisons: [[mvn, nave]], variants: {naive: {posterior: naive}, mvn: {posterior: mvn}}}",
         ["comparisons.0 is 'mvn, nave'", "there is no variant nave", "did you mean naive?"],
     ),
     "comparison with a variant left out": (
@@ -206,7 +206,7 @@ WRONG = {
         ["comparisons.0 is 'mvn, low_rank'", "there is no variant low_rank", "drop the pair"],
     ),
     "comparison asked for twice": (
-        "comparisons: [[mvn, naive], [naive, mvn]]",
+        "{comparisons: [[mvn, naive], [naive, mvn]], variants: {naive: {posterior: naive}, mvn: {posterior: mvn}}}",
         ["comparisons.1 is 'naive, mvn'", "asked for twice"],
     ),
     "comparisons in a word": (

@@ -296,7 +296,7 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
             'values("seconds")',
             {"training_curves"},
         ),
-        ("draw_charts.py", 'score["sigma"]', 'score["grid_sigma"]', {"charts"}),
+        ("draw_charts.py", 'score.get("sigma")', 'score.get("grid_sigma")', {"charts"}),
         ("draw_contact_sheet.py", '"train": 3', '"train": 4', {"contact_sheet"}),
         ("celeba.py", r"\.jpg\s+", r"\.png\s+", {"convert"}),
         # Arguments and decorators.

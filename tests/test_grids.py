@@ -8,7 +8,7 @@ import pytest
 from helpers.pictures import decoded, enlarged, noise, places
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from svae.figures.grids import Row, _labelled_rows, _titled
+from svae.figures.grids import Row, labelled_rows, sheet
 from svae.report.draw_grids import draw
 
 SHAPE = (16, 16, 3)
@@ -87,7 +87,7 @@ def test_what_belongs_together_stands_together():
     rows = [
         Row(str(index), noise(3, SHAPE, index), below) for index, below in enumerate([4, 36, 4, 36])
     ]
-    figure = _labelled_rows(rows, "Title")
+    figure = labelled_rows(rows, "Title")
     extents = [image.get_extent() for image in figure.images]
     gaps = [upper[2] - lower[3] for upper, lower in itertools.pairwise(extents)]
     assert gaps == [4, 36, 4]
@@ -102,7 +102,7 @@ LONG = "a_variant_of_a_name_of_30_letters"
 def test_texts_are_whole_and_can_be_read_at_the_width_of_a_page(side, columns, title):
     images = noise(columns, (side, side, 1))
     rows = [Row(LONG, images, ends_apart=columns > 2), Row("", images), Row("vanilla", images)]
-    for figure in (_labelled_rows(rows, title), _titled(images, title, columns)):
+    for figure in (labelled_rows(rows, title), sheet(images, title, columns)):
         canvas = FigureCanvasAgg(figure)
         wide, high = canvas.get_width_height()
         renderer = canvas.get_renderer()

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 import scipy.stats
+from svae.report.paired_differences import all_pairs, paired_difference, read_scores
 
 from svae.errors import UserError
-from svae.report.paired_differences import all_pairs, paired_difference, read_scores
 from svae.report.seeds import by_variant
 
 NAMES = ["naive", "vanilla", "own"]

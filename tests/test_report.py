@@ -463,7 +463,7 @@ def test_scores_of_other_numbers_of_images(tmp_path):
 def test_pictures_that_are_none(tmp_path):
     arguments = make_arguments(tmp_path)
     arguments["figures"]["dataset"].write_bytes(b"GIF89a")
-    with pytest.raises(UserError, match=r"dataset\.png is no PNG"):
+    with pytest.raises(UserError, match=r"dataset\.png is not a PNG"):
         write(tmp_path / "report.html", **arguments)
     arguments["figures"] = {"unheard_of": arguments["figures"]["dataset"]}
     with pytest.raises(ValueError, match="unheard_of"):

@@ -68,8 +68,8 @@ def undo(finished):
     """Puts the configuration and the code of `finished` back as they were."""
     texts = [
         path
-        for part in ("svae", "scripts")
-        for pattern in ("*.py", "*.j2", "*.yaml")
+        for part in ("svae", "scripts", "rules")
+        for pattern in ("*.py", "*.j2", "*.yaml", "*.rst")
         for path in (finished.folder / part).rglob(pattern)
     ]
     before = {path: path.read_text() for path in (finished.folder / "config.yaml", *texts)}

@@ -32,9 +32,7 @@ NAMES = {
 
 def answer(study: Study) -> Pieces:
     """One paragraph: the best variant, feature maps against a vector, and how sure that is."""
-    groups = study.groups()
-    shared = len(groups) == 1 and len(groups[0]) == len(study.variants)
-    measure = j() if shared else elbo()
+    groups, measure = study.groups(), study.deciding()
     pieces: Pieces = [f"On {study.title}, "]
     if len(study.variants) == 1:
         (only,) = study.variants
@@ -47,7 +45,7 @@ def answer(study: Study) -> Pieces:
         pieces += [*_averaged(study), ". It is the only variant here: nothing is compared."]
     else:
         pieces += [*_best(study, measure, study.variants), *_averaged(study), "."]
-        for group in [] if shared else groups:
+        for group in groups if measure == elbo() else []:
             if len(group) > 1:
                 weight = value(study.records(group[0])[0], "kl_weight", ".3g")
                 pieces += [" Among those trained at w = ", weight, ", "]
@@ -117,7 +115,7 @@ def _maps_or_vector(study: Study, measure: ImageMeasure, groups: Sequence[Sequen
             weight = value(study.records(group[0])[0], "kl_weight", ".3g")
             pieces += [" Feature maps or a vector, at equal w = ", weight, ": "]
             pieces += [*_kind_against_kind(study, j(), group), "."]
-    if measure.name == elbo().name:
+    if measure == elbo():
         pieces += [" Across w: " if shares_w else " Feature maps or a vector: "]
         pieces += [*_kind_against_kind(study, measure, study.variants), "."]
     return pieces
@@ -138,7 +136,7 @@ def _kind_against_kind(study: Study, measure: ImageMeasure, variants: Sequence[s
     }
     better, worse = ranked(study, measure, list(kinds))
     pieces: Pieces = [f"the best {kinds[better]}, ", Code(better), ", has "]
-    pieces += ["the ELBO " if measure.name == elbo().name else "J = "]
+    pieces += ["the ELBO " if measure == elbo() else "J = "]
     pieces += [*score(study, measure, better), f", the best {kinds[worse]}, ", Code(worse), ", is "]
     pieces += _lead(study, measure, better, worse)
     return [*pieces, *_unequal_weights(study, better, worse)]

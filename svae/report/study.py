@@ -11,7 +11,7 @@ from svae.errors import UserError
 from svae.report.intervals import Comparison, compare
 from svae.report.numbers import Document, Source
 from svae.report.seeds import by_variant
-from svae.scores.image_measures import ImageMeasure, image_measures
+from svae.scores.image_measures import ImageMeasure, elbo, image_measures, j
 from svae.scores.registry import scores
 
 # The sanity row of real images in place of samples.
@@ -175,6 +175,11 @@ class Study:
             score.get(key) for name in (first, second) for score in self.scores(name, measure.score)
         ]
         return bool(np.allclose(values, values[0], rtol=1e-6, atol=0))
+
+    def deciding(self) -> ImageMeasure:
+        """J if all variants share w, else the ELBO, which compares any."""
+        groups = self.groups()
+        return j() if groups and groups[0] == self.variants else elbo()
 
     def asked(self, measure: ImageMeasure) -> list[tuple[str, str]]:
         """Of the comparisons asked for, those that are comparable by the measure. If none is named,
