@@ -95,7 +95,7 @@ def test_an_archive_above_the_limit_is_refused_whatever_is_wanted(tmp_path, kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_empty_file_or_folder_is_refused(tmp_path, kind):
+def test_an_archive_or_folder_without_files_is_refused(tmp_path, kind):
     path = pack(tmp_path / "data", {}, kind)
     with pytest.raises(UserError, match=r"data contains no files"):
         read_all(path)

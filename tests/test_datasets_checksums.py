@@ -146,7 +146,7 @@ def test_the_file_is_read_again_if_no_note_can_be_written(path, hashed):
 
 @pytest.fixture
 def published(tmp_path):
-    """An archive in CIFAR-10's layout, and its catalogue entry."""
+    """An archive in CIFAR-10's layout, and its checksum and size."""
     (tmp_path / "server").mkdir()
     content = sources.cifar10(tmp_path / "server")["archive"].read_bytes()
     return content, {"known_hash": f"sha256:{hexadecimal(content)}", "size": len(content)}
