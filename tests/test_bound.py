@@ -1,4 +1,4 @@
-"""The importance-weighted bound against closed forms, scipy and slow loops."""
+"""The importance-weighted bound compared with closed forms, scipy and slow loops."""
 
 import json
 import math
@@ -77,7 +77,7 @@ class LinearGaussian:
 
 
 @pytest.mark.parametrize("k", [1, 7, 64])
-def test_the_exact_posterior_gives_log_p_by_every_weight(k):
+def test_with_the_exact_posterior_every_weight_gives_log_p(k):
     model = LinearGaussian()
     x = model.sample(50)
     bound = model.bound(x, k)
@@ -151,7 +151,7 @@ def test_the_bound_does_not_exceed_log_p(shift, spread, k):
     above = np.concatenate(above)
     error = above.std(ddof=1) / math.sqrt(above.size)
     assert above.mean() <= 3 * error
-    if k == 1:  # by how much it falls short is known
+    if k == 1:  # the gap is known
         assert abs(above.mean() + model.kl()) < 4 * error
 
 
@@ -184,7 +184,7 @@ def test_all_estimates_are_of_the_same_weights():
 
 @pytest.mark.parametrize("batch", [1, 3, 8, 20, 1000])
 @pytest.mark.parametrize("k", [5, 8])
-def test_the_batch_decides_nothing(k, batch):
+def test_the_batch_size_does_not_matter(k, batch):
     model = LinearGaussian(0.4, 1.5)
     x = model.sample(11)
     most = []
@@ -230,7 +230,7 @@ def test_nested_means_never_decrease(power, scale):
 def test_the_mean_weight_and_the_effective_sample_size_are_those_of_their_formulas():
     log_w = np.random.default_rng(3).standard_normal((40, 9)) * 4
     w = np.exp(log_w)
-    for shift in (0.0, -9e4, 9e4):  # whose exponentials no float64 holds
+    for shift in (0.0, -9e4, 9e4):  # whose exponentials overflow float64
         np.testing.assert_allclose(
             log_mean_exp(log_w + shift), np.log(w.mean(axis=1)) + shift, rtol=1e-9
         )
@@ -252,7 +252,7 @@ class TestDequantised:
         assert stats.kstest(noise.ravel(), "uniform", (-0.5, 1)).pvalue > 0.01
         assert np.abs(np.corrcoef(noise.reshape(60, -1)) - np.eye(60)).max() < 0.1
 
-    def test_noise_is_decided_by_seed_and_number(self, tmp_path):
+    def test_noise_depends_on_seed_and_number_only(self, tmp_path):
         images = make_images(7)
         whole = Dequantised(images, seed=1)[0:7]
         with h5py.File(tmp_path / "images.h5", "w") as file:
@@ -264,14 +264,14 @@ class TestDequantised:
 
 
 def trained(*arguments, **changes):
-    """A model whose moving statistics fit its data, with dropout that must stay off."""
+    """A model whose moving statistics fit its data; dropout must stay off."""
     model = make_model(*arguments, dropout=0.5, **changes)
     batch_norm.reestimate(model, [make_images(16, model.image_shape, seed=9)])
     return model
 
 
 def slow_log_weights(model, images, k, variance, seed):
-    """One image and one latent after the other, each density by scipy."""
+    """Image by image and latent by latent, each density from scipy."""
     rows = []
     for i, x in enumerate(Dequantised(images, seed)[0 : len(images)]):
         posterior = model.encode(x[None])
@@ -295,7 +295,7 @@ def slow_log_weights(model, images, k, variance, seed):
     [((32, 32, 3), 0, "low_rank"), ((28, 28, 1), 2, "vanilla")],
     ids=["low_rank", "padded vanilla"],
 )
-def test_the_bound_of_a_model_is_that_of_a_slow_loop(shape, padding, posterior, tmp_path):
+def test_the_bound_of_a_model_equals_a_slow_loop(shape, padding, posterior, tmp_path):
     model = trained(shape, padding, posterior=posterior, **ELBO)
     images, k, variance = make_images(4, shape), 4, 0.3
     weights = model.get_weights()

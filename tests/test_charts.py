@@ -1,4 +1,4 @@
-"""The charts show what the files say, every text whole, for any number of variants and seeds."""
+"""The charts show the values in the files, with all texts complete, for any variants and seeds."""
 
 import itertools
 import json
@@ -38,7 +38,7 @@ OUTLIER = "Gaussian"
 
 
 def made_up(count, seeds, maps=64, edge=False, refined=False):
-    """Arguments of each chart but title and target, for runs that all differ."""
+    """The arguments of each chart except title and target, for runs that all differ."""
     rng = np.random.default_rng(count + seeds)
     choices, runs, kl, scores = {}, {}, {}, {}
     shared = rng.normal(0, 300, 200)
@@ -95,7 +95,7 @@ def legend_of(figure):
 
 
 def assert_whole_and_apart(figure):
-    """All texts within the figure, none on another, none but the axes' own names on the axes."""
+    """All texts are within the figure, none overlap, and only the axes' labels are on the axes."""
     canvas = FigureCanvasAgg(figure)
     figure.draw_without_rendering()
     texts = [figure._suptitle, *figure.texts]
@@ -128,7 +128,7 @@ def assert_whole_and_apart(figure):
 
 @pytest.mark.parametrize("chart", PLOTS)
 @pytest.mark.parametrize(("count", "seeds"), SHAPES)
-def test_texts_are_whole_and_apart(chart, count, seeds):
+def test_texts_are_complete_and_do_not_overlap(chart, count, seeds):
     made = made_up(count, seeds, maps=576 if seeds == 1 else 64, edge=True, refined=seeds == 3)
     assert_whole_and_apart(figure_of(chart, made[chart]))
 
@@ -157,7 +157,7 @@ def test_sigma_curves_show_every_value(count, seeds):
     assert "pixels on [-1, 1]" in axes.get_xlabel()
 
 
-def test_low_scores_do_not_squash_the_maxima():
+def test_low_scores_do_not_compress_the_maxima():
     (choices,) = made_up(5, 1)["sigma_curves"]
     (axes,) = figure_of("sigma_curves", [choices]).axes
     values = [choice.log_likelihood for (choice,) in choices.values()]
@@ -245,7 +245,7 @@ def test_a_difference_that_is_not_finite_is_named():
 
 
 @pytest.mark.parametrize(("count", "seeds"), SOME)
-def test_scores_lie_at_their_weights(count, seeds):
+def test_scores_are_drawn_at_their_weights(count, seeds):
     runs, rows = made_up(count, seeds)["score_against_kl_weight"]
     figure = figure_of("score_against_kl_weight", [runs, rows])
     (axes,) = figure.axes
@@ -267,7 +267,7 @@ def test_scores_lie_at_their_weights(count, seeds):
     drawn = [*(bar for c in axes.containers for bar in bars(c)[0, :, 1]), *(y for _, y in points)]
     assert low < min(drawn) and max(drawn) < high
     assert ("side by side" in axes.get_xlabel()) == (count > 2)
-    # Markers of one w are beside each other.
+    # Markers at the same w are next to each other.
     figure.draw_without_rendering()
     places = []
     for container in axes.containers:
@@ -337,7 +337,7 @@ def test_kl_is_ranked(count, seeds, maps):
     assert ("drawn at 0.001" in axes.get_ylabel()) == (min(map(min, curves)) < 1e-3)
 
 
-def test_latents_without_kl_lie_on_the_floor():
+def test_latents_without_kl_are_drawn_at_the_floor():
     figure = figure_of("kl_per_map", [{"a": [np.zeros(9)], "b": [np.full(9, -1e-9)]}])
     assert all((line.get_ydata() == 1e-3).all() for line in lines_of(figure))
     assert_whole_and_apart(figure)
@@ -345,7 +345,7 @@ def test_latents_without_kl_lie_on_the_floor():
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What each chart is called with."""
+    """The arguments that each chart is called with."""
     calls = {}
     for chart in CHARTS:
         monkeypatch.setattr(
@@ -363,7 +363,7 @@ def study_of(files):
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 4, 7)], ids=str)
 @pytest.mark.parametrize("objective", ["weighted", "elbo"])
-def test_charts_are_called_with_what_the_files_say(tmp_path, drawn, objective, seeds):
+def test_charts_get_the_values_in_the_files(tmp_path, drawn, objective, seeds):
     files = make_arguments(tmp_path, seeds=seeds, objective=objective)["files"]
     draw_charts.draw(study_of(files), PLOTS)
     assert drawn.pop("targets") == list(PLOTS) == list(drawn)
@@ -422,14 +422,14 @@ def test_a_score_that_is_not_finite_leaves_the_others(tmp_path, drawn):
     assert known.mean is not None and known.interval is not None
 
 
-def test_the_title_says_what_chose_sigma(tmp_path, drawn):
+def test_the_title_says_which_images_chose_sigma(tmp_path, drawn):
     changes = {"parzen": {"protocol": "paper"}}
     draw_charts.draw(study_of(make_arguments(tmp_path, ["a", "b"], **changes)["files"]), PLOTS)
     assert "on blocks of test images (protocol paper)" in drawn["sigma_curves"][1]
 
 
 @pytest.mark.parametrize(("names", "seeds"), [(["a"], (0,)), (["a", "b"], (0, 1))], ids=str)
-def test_files_are_pictures_and_the_same_each_time(tmp_path, names, seeds):
+def test_files_are_pictures_and_reproducible(tmp_path, names, seeds):
     files = make_arguments(tmp_path, names, seeds)["files"]
     contents = []
     for again in "ab":

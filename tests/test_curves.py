@@ -1,4 +1,4 @@
-"""The picture of the training curves shows what run.json and history.jsonl say."""
+"""The picture of the training curves shows the values in run.json and history.jsonl."""
 
 import json
 
@@ -30,7 +30,7 @@ def make_run(folder, records, objective="weighted", taken=None):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What the drawing is called with."""
+    """The arguments that the drawing is called with."""
     calls = []
     monkeypatch.setattr(draw_curves, "training_curves", lambda *arguments: calls.append(arguments))
     monkeypatch.setattr(draw_curves, "save", lambda figure, target: calls.append(target))
@@ -38,7 +38,7 @@ def drawn(monkeypatch):
 
 
 def test_values_and_their_axes(tmp_path, drawn):
-    """Runs of different lengths as they are, objectives of different units apart."""
+    """Runs may have different lengths; objectives in different units have separate axes."""
     plain = [make_record(epoch) for epoch in range(1, 6)]
     elbo = [make_record(epoch, "elbo", decoder_variance=0.25) for epoch in range(1, 4)]
     paths = [

@@ -1,4 +1,4 @@
-"""The figures show each image where it belongs, as it is, and every text whole."""
+"""The figures show each image in its place, unchanged, and all texts complete."""
 
 import itertools
 
@@ -11,14 +11,14 @@ from svae.figures.curves import Panel, training_curves
 from svae.figures.grids import Row, contact_sheet, labelled_rows
 from svae.report.png import save
 
-# Shape of an image, and how many pixels of the figure, in each direction, one of its own gets.
+# Shape of an image, and the factor by which the figure enlarges its pixels.
 SHEETS = [((28, 28, 1), 5), ((64, 64, 3), 2), ((218, 178, 3), 1), ((256, 256, 3), 1)]
 TITLE = "CelebA: 64x64x3 (height x width x channels); crop: 148, size: 64, split: paper"
 CAPTION = "Split rule: " + 12 * "the first and some more of the images train, " + "\nThe end."
 
 
 def place(picture, block):
-    """The one place at which the picture holds exactly this block."""
+    """The only place at which the picture contains exactly this block."""
     (only,) = places(picture, block)
     return only
 
@@ -28,8 +28,8 @@ DETAILS = ["seed 2", "w = 21.3, rate 9.8 nats"]
 
 @pytest.mark.parametrize("columns", [1, 10])
 @pytest.mark.parametrize(("shape", "scale"), [*SHEETS[:2], ((32, 32, 3), 5)])
-def test_labelled_rows_show_every_image_where_it_belongs(tmp_path, shape, scale, columns):
-    """Rows in their order, images beside each other with one of their own pixels between, or 5."""
+def test_labelled_rows_show_every_image_in_its_place(tmp_path, shape, scale, columns):
+    """Rows in order, images next to each other with a gap of one of their own pixels, or 5."""
     counts = [columns, max(1, columns - 1), columns]  # a shorter row leaves its end white
     levels = [noise(count, shape, seed) for seed, count in enumerate(counts)]
     rows = [
@@ -59,7 +59,7 @@ def test_labelled_rows_show_every_image_where_it_belongs(tmp_path, shape, scale,
 @pytest.mark.parametrize("columns", [1, 10, 30])
 @pytest.mark.parametrize("shape", [(28, 28, 1), (64, 64, 3), (20, 60, 3)])
 @pytest.mark.parametrize("caption", [CAPTION, "One_long_word_" * 9, ""], ids=["text", "word", ""])
-def test_the_texts_of_labelled_rows_are_whole_and_apart(shape, columns, caption):
+def test_the_texts_of_labelled_rows_are_complete_and_do_not_overlap(shape, columns, caption):
     images = noise(columns, shape)
     rows = [
         Row("training images", images),
@@ -77,12 +77,12 @@ def test_the_texts_of_labelled_rows_are_whole_and_apart(shape, columns, caption)
     assert_apart(boxes)
     label_boxes, line_boxes = np.split(np.array(boxes)[1 : len(texts)], [len(labels)])
     pictures = np.array(boxes)[len(texts) :]
-    # Labels end together, left of all images; the longest one starts at the margin.
+    # Labels are right-aligned, left of all images; the longest one starts at the margin.
     ends = label_boxes[:, 2]
     assert np.ptp(ends) <= 3 and pictures[:, 0].min() - ends.max() >= 8
     margin = pictures[:, 0].min() - ends.max()
     assert label_boxes[:, 0].min() <= 1.06 * margin + 0.04 * ends.max()
-    # Every row has its label at its middle, and small gaps stay small where the labels allow.
+    # Every row has its label at its middle, and small gaps stay small if the labels allow it.
     middles = (pictures[:, 1] + pictures[:, 3]) / 2
     for middle, own in zip(middles, ([0], [1, 2, 3], [4, 5], [6, 7]), strict=True):
         label = (label_boxes[own, 1].min() + label_boxes[own, 3].max()) / 2
@@ -91,7 +91,7 @@ def test_the_texts_of_labelled_rows_are_whole_and_apart(shape, columns, caption)
         assert line_boxes[:, 3].max() < pictures[:, 1].min()
 
 
-def test_a_caption_keeps_together_what_does_not_break(tmp_path):
+def test_a_caption_does_not_break_at_no_break_spaces(tmp_path):
     caption = "the objective SSE\xa0+\xa0w\xa0KL " * 9
     figure = labelled_rows([Row("rows", noise(1, (28, 28, 1)))], "Title", caption)
     lines = [text.get_text() for text in figure.texts[2:]]
@@ -128,7 +128,7 @@ def test_a_contact_sheet_shows_every_image_unchanged(tmp_path, shape, scale):
 
 @pytest.mark.parametrize("columns", [1, 12])
 @pytest.mark.parametrize("shape", [shape for shape, _ in SHEETS])
-def test_the_texts_of_a_contact_sheet_are_whole(shape, columns):
+def test_the_texts_of_a_contact_sheet_are_complete(shape, columns):
     splits = {
         "train": (noise(columns + 1, shape), 162_770),
         "valid": (noise(2, shape), 2),
@@ -165,12 +165,12 @@ def assert_apart(boxes):
 
 
 def curves(epochs, scale=1.0, kinds=("training", "validation")):
-    """A value an epoch that falls from `scale` towards nothing, a little lower in validation."""
+    """One value per epoch, falling from `scale` towards 0, a little lower in validation."""
     return {kind: [scale * (1 - i / 10) / e for e in epochs] for i, kind in enumerate(kinds)}
 
 
 def panels_of(lengths, spread=1.0):
-    """Panels as for runs of these numbers of epochs; the odd ones have another objective."""
+    """Panels for runs of these numbers of epochs; those with odd index have another objective."""
     runs = {f"{'long_' * i}variant_{i}": range(1, n + 1) for i, n in enumerate(lengths)}
     parts = [dict(list(runs.items())[i::2]) for i in range(2)]
     objectives = {
@@ -253,7 +253,7 @@ def test_curves_that_are_equal_show_all_their_markers():
 
 
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
-def test_the_texts_of_the_curves_are_whole_and_apart(lengths):
+def test_the_texts_of_the_curves_are_complete_and_do_not_overlap(lengths):
     names = {name for panel in panels_of(lengths).values() for name in panel.curves}
     figure = training_curves(
         panels_of(lengths, spread=30), dict.fromkeys(names, 1), "A title of the curves"

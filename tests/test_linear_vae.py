@@ -1,4 +1,4 @@
-"""The closed forms of a linear VAE against its objective minimised, its draws, and its files."""
+"""The closed forms of a linear VAE compared with the minimised objective and samples; its files."""
 
 import json
 import math
@@ -27,7 +27,7 @@ SETTINGS = ParzenSettings(sigma_log10_max=0.5, sigma_count=6)
 
 
 def make_spectrum(eigenvalues=EIGENVALUES, dimension=5, kept=None, seed=0):
-    """A spectrum in random directions; of r eigenvalues the first `kept` are known."""
+    """A spectrum in random directions; the first `kept` of r eigenvalues are known."""
     rng = np.random.default_rng(seed)
     directions = np.linalg.qr(rng.standard_normal((dimension, dimension)))[0].T
     return Spectrum(
@@ -65,7 +65,7 @@ def terms(parameters, cov, entries):
 @pytest.mark.parametrize(
     ("w", "entries", "used"), [(1.0, 3, 3), (0.3, 3, 3), (0.3, 1, 1), (3.0, 3, 2), (9.0, 2, 0)]
 )
-def test_against_the_objective_minimised(w, entries, used):
+def test_against_the_minimised_objective(w, entries, used):
     spectrum = make_spectrum()
     cov = covariance(spectrum)
 
@@ -144,7 +144,7 @@ def test_a_spectrum_with_too_few_components():
         linear_vae(spectrum, 1.0, 3)
     with pytest.raises(UserError, match=r"delete spectrum\.npz"):
         sample(spectrum, 1.0, 3, 1, 0)
-    # The third would not be used here, whatever it is; there it is not asked for.
+    # Whatever its value, the third would not be used here, so it is not required.
     assert linear_vae(spectrum, 5.0, 3)["used_entries"] == 1
     assert linear_vae(spectrum, 1.0, 2)["used_entries"] == 2
 
@@ -172,7 +172,7 @@ def test_samples_have_the_model_s_mean_and_covariance():
 
 
 def make_splits(shape=(4, 5, 2), train=60, seed=0):
-    """Correlated random images; the first pixel is constant, at another value in each split."""
+    """Correlated random images; the first pixel is constant, with another value in each split."""
     rng = np.random.default_rng(seed)
     d = math.prod(shape)
     mixing = rng.standard_normal((d, d)) * np.linspace(0.2, 3, d)[:, None]
@@ -185,7 +185,7 @@ def make_splits(shape=(4, 5, 2), train=60, seed=0):
 
 
 def make_store(path, **changes):
-    """A store, and the checksum that it got; `changes`: other images for some of its splits."""
+    """A store and its checksum; `changes`: other images for some of its splits."""
     splits = make_splits() | changes
     return stores.write(path, splits, {"dataset": "noise", "padding": 0})["checksum"]
 
@@ -268,7 +268,7 @@ def test_the_file_of_a_spectrum(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["nothing", "text", "cut", "other", "pickled"])
-def test_a_file_that_is_no_spectrum(tmp_path, content):
+def test_other_files_are_refused(tmp_path, content):
     path = tmp_path / "spectrum.npz"
     make_spectrum().save(path)
     if content == "nothing":
@@ -313,7 +313,7 @@ def scored(folder, **changes):
     return score_of("linear_vae", folder, folder, reads, **vars(SETTINGS))[0]
 
 
-def test_the_file_beside_a_run(files):
+def test_the_file_of_a_run(files):
     content = scored(files)
     spectrum = load(files / "spectrum.npz")
     predicted = linear_vae(spectrum, 0.4, 6)

@@ -1,4 +1,4 @@
-"""The page: every number is one of the files', nothing is fetched, nothing hostile gets through."""
+"""The page: every number is from a file, nothing is fetched, and hostile texts are harmless."""
 
 import json
 import re
@@ -52,7 +52,7 @@ def table(page, caption):
     return found
 
 
-# What the numbers are, told by their sources: scipy and plain numpy.
+# The numbers, computed from their sources with scipy and plain NumPy.
 
 
 def entry(path, key):
@@ -125,7 +125,7 @@ def test_tables_show_no_number_without_a_source(page):
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)], ids=["one seed", "two seeds"])
 @pytest.mark.parametrize(("times", "dominated"), [(1.49, False), (1.51, True)])
-def test_a_mean_that_few_images_dominate_has_its_median(tmp_path, seeds, times, dominated):
+def test_a_mean_dominated_by_few_images_is_shown_with_the_median(tmp_path, seeds, times, dominated):
     arguments = make_arguments(tmp_path, seeds=seeds)
     # One seed of the last variant.
     path = arguments["files"].scores["reconstruction"][-1]
@@ -190,14 +190,14 @@ def test_nothing_is_fetched_and_pictures_are_described(page):
     assert not re.search(r"url\(|@import", next(page.all("style")).text())
 
 
-def test_two_writings_are_equal(tmp_path):
+def test_writing_twice_gives_the_same_page(tmp_path):
     arguments = make_arguments(tmp_path)
     for name in ("a.html", "b.html"):
         write(tmp_path / name, **arguments)
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
-def test_hostile_texts_are_texts(tmp_path):
+def test_hostile_texts_are_escaped(tmp_path):
     attributes = ATTRIBUTES | {"title": HOSTILE, "split_rule": HOSTILE, "source_note": HOSTILE}
     attributes["source_files"] = {HOSTILE: HOSTILE}
     config = {HOSTILE: HOSTILE, "sources": {"waves": {"archive": HOSTILE}}}
@@ -245,7 +245,7 @@ def test_figures_that_are_missing_are_left_out(tmp_path):
     assert (image.attributes["width"], image.attributes["height"]) == ("2000", "900")
 
 
-# What the answer says
+# The answer
 
 
 def set_values(arguments, name, offset, noise, n=400):
@@ -320,7 +320,7 @@ def test_weights_are_named_in_the_order_of_the_variants(tmp_path, vector):
         assert re.search(r"best maps, naive, .* best vector, vanilla, .*w = 5.33 and 48", answer)
 
 
-def test_a_lead_within_the_noise_of_images_is_told(tmp_path):
+def test_a_lead_within_the_noise_of_images_is_reported(tmp_path):
     answer, _ = answered(tmp_path, {"vanilla": -300.0, "naive": -300.1}, noise=0)
     assert "so the choice of test images may explain it" in answer
 
@@ -384,7 +384,7 @@ def test_linear_vaes_above_real_images_are_named(tmp_path, linear, above):
     assert (named in text) == above
 
 
-# Warnings, and what is not there
+# Warnings, and missing entries
 
 
 def warnings_of(page):
@@ -412,7 +412,7 @@ def test_warnings(tmp_path):
     assert "(edge)" in table(page, "Parzen-window log-likelihood").text()
 
 
-def test_warnings_name_the_seed_where_there_are_several(tmp_path):
+def test_warnings_name_the_seed_if_there_are_several(tmp_path):
     page, _ = make(tmp_path, variants=["mvn"], seeds=(0, 4), records={"warnings": ["dead run"]})
     assert warnings_of(page) == ["mvn, seed 0: dead run.", "mvn, seed 4: dead run."]
 
@@ -420,7 +420,7 @@ def test_warnings_name_the_seed_where_there_are_several(tmp_path):
 def test_a_refused_bound_has_its_reason(tmp_path):
     page, _ = make(tmp_path)
     captions = [caption.text() for caption in page.all("caption")]
-    assert "Importance-weighted bound" not in captions  # it would have no number
+    assert "Importance-weighted bound" not in captions  # there would be no number
     assert f"refused for {', '.join(VARIANTS)}: {NO_VARIANCE}." in " ".join(page.text().split())
 
 
@@ -445,7 +445,7 @@ def test_entries_that_no_file_has(tmp_path):
 # Errors
 
 
-def test_files_of_another_number_of_runs(tmp_path):
+def test_the_number_of_files_must_be_that_of_the_runs(tmp_path):
     arguments = make_arguments(tmp_path)
     arguments["files"].scores["parzen"].pop()
     with pytest.raises(UserError, match=r"4 files parzen\.json, but 5 variants with 1 seed"):
@@ -460,7 +460,7 @@ def test_scores_of_other_numbers_of_images(tmp_path):
         write(tmp_path / "report.html", **arguments)
 
 
-def test_pictures_that_are_none(tmp_path):
+def test_files_that_are_not_pictures(tmp_path):
     arguments = make_arguments(tmp_path)
     arguments["figures"]["dataset"].write_bytes(b"GIF89a")
     with pytest.raises(UserError, match=r"dataset\.png is not a PNG"):

@@ -1,4 +1,4 @@
-"""The tables: one row a variant, the numbers of the files, paired differences."""
+"""The tables: one row per variant, the numbers in the files, paired differences."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ def per_image(files, name, measure=PARZEN):
 
 
 def entries(paths, name, key):
-    """A number of every seed of a variant."""
+    """One number for every seed of a variant."""
     found = []
     for path in [path for path in paths if f"/{name}/" in path.as_posix()]:
         value = json.loads(path.read_text())
@@ -43,7 +43,7 @@ def entries(paths, name, key):
 
 
 def line_of(text, name):
-    """The first row of a table that begins with this name."""
+    """The first row of a table that starts with this name."""
     return next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
 
 
@@ -170,7 +170,7 @@ def test_spikes_are_counted(tmp_path):
     assert rows[0]["spikes"] == "4"
 
 
-def test_the_warnings_of_other_variants_than_the_best_are_pointed_to(tmp_path):
+def test_warnings_of_variants_other_than_the_best_are_referenced(tmp_path):
     *_, text, files = write(tmp_path, ["vanilla", "own", "mvn"])
     assert "There are warnings" not in text
     record = json.loads(files.records[0].read_text()) | {"warnings": ["not converged: it falls"]}
@@ -192,7 +192,7 @@ def test_elbo_has_columns_and_a_bound(tmp_path):
     assert float(rows[0]["importance_weighted_bound_nats"]) == pytest.approx(bound)
 
 
-def test_a_bar_in_a_text_divides_no_cell(tmp_path):
+def test_a_bar_in_a_text_does_not_split_a_cell(tmp_path):
     rows = [{"name": "a|b", "meaning": "c|d", "n_fitted": 1, "n_samples": 2}]
     rows[0] |= {"log_likelihood": -1.0, "standard_error": 0.5, "sigma": 0.2}
     _, _, text, _ = write(tmp_path, ["vanilla"], baselines={"rows": rows})

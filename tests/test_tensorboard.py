@@ -1,4 +1,4 @@
-"""The events are read back with TensorBoard's own reader, which also tells doubled steps."""
+"""The events are read with TensorBoard's own reader, which also detects duplicate steps."""
 
 import io
 import sys
@@ -28,7 +28,7 @@ def model():
 
 
 def run(folder, model, records, epochs=(), picture_epochs=0, images=IMAGES, ends=True):
-    """A training of these epochs, from 0, whose earlier ones are in `records`."""
+    """A training of these epochs, from 0; `records` contains the earlier ones."""
     callback = TensorBoard(folder, records, picture_epochs, images)
     callbacks = keras.callbacks.CallbackList([callback], model=model)
     callbacks.on_train_begin()
@@ -62,7 +62,7 @@ def pictures(folder, tag):
 
 
 def grid(images, columns=8):
-    """One image after the other put in its place, with a white pixel around each."""
+    """Each image copied to its place, with a white border of one pixel."""
     n, height, width, channels = images.shape
     rows = -(-n // columns)
     picture = np.full((rows * (height + 2), columns * (width + 2), channels), 255, np.uint8)
@@ -188,7 +188,7 @@ def test_the_model_and_all_random_state_stay_as_they_were(tmp_path):
 
 
 def kept(folder):
-    """What must not change when a training goes on: every event's value by writer, tag and step."""
+    """What must not change when a training resumes: all values, by writer, tag and step."""
     return {
         (name, tag, step): value.tolist()
         for name in ("train", "validation")
@@ -198,10 +198,8 @@ def kept(folder):
 
 
 @pytest.mark.parametrize("stopped_behind", [3, 5])
-def test_a_training_that_goes_on_neither_doubles_nor_loses_an_epoch(
-    tmp_path, model, stopped_behind
-):
-    """It was killed in epoch 6, and goes on behind an earlier one; then the same again."""
+def test_a_resumed_training_neither_duplicates_nor_loses_an_epoch(tmp_path, model, stopped_behind):
+    """It was killed in epoch 6 and resumes after an earlier one; then the same again."""
     run(tmp_path / "whole", model, [], range(8), 2)
     parts, records = tmp_path / "parts", []
     run(parts, model, records, range(5), 2, ends=False)
@@ -215,20 +213,20 @@ def test_a_training_that_goes_on_neither_doubles_nor_loses_an_epoch(
         assert len(list((parts / name).iterdir())) == 2
 
 
-def test_lost_events_are_written_from_the_history(tmp_path, model):
+def test_lost_events_are_rewritten_from_the_history(tmp_path, model):
     run(tmp_path / "whole", model, [], range(4))
     records = []
     run(tmp_path / "parts", model, records, range(3))
     (cut,) = (path for path in (tmp_path / "parts/train").iterdir() if "kept" not in path.name)
-    cut.write_bytes(cut.read_bytes()[:-150])  # as a kill may leave it
+    cut.write_bytes(cut.read_bytes()[:-150])  # as after a kill
     run(tmp_path / "parts", model, records, [3])
     assert kept(tmp_path / "parts") == kept(tmp_path / "whole")
     run(tmp_path / "new", model, records)
     assert kept(tmp_path / "new") == kept(tmp_path / "whole")
 
 
-def test_a_kill_while_events_are_cut_off_doubles_nothing(tmp_path, model):
-    """What was kept is there already, and so are the files that it was taken from."""
+def test_a_kill_while_events_are_dropped_duplicates_nothing(tmp_path, model):
+    """The kept events already exist in a new file, and so do the files that they came from."""
     records = []
     run(tmp_path, model, records, range(3), 1)
     before = {path: path.read_bytes() for path in tmp_path.glob("*/*")}
@@ -237,7 +235,7 @@ def test_a_kill_while_events_are_cut_off_doubles_nothing(tmp_path, model):
     for path, content in before.items():
         if "kept" not in path.name:
             path.write_bytes(content)
-    # TensorBoard reads whatever has tfevents in its name.
+    # TensorBoard reads every file with tfevents in its name.
     name = ".abcdefgh-events.out.tfevents.0000000000.kept"
     (tmp_path / "train" / name).write_bytes(content)
     run(tmp_path, model, records)
@@ -246,7 +244,7 @@ def test_a_kill_while_events_are_cut_off_doubles_nothing(tmp_path, model):
 
 
 def test_the_last_picture_is_drawn_once(tmp_path, model):
-    """Also by a training that was killed between its last epoch and its end."""
+    """Even by a training that was killed between its last epoch and its end."""
     records = []
     run(tmp_path, model, records, range(3), 2, ends=False)
     run(tmp_path, model, records, [], 2)

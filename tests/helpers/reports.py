@@ -1,4 +1,4 @@
-"""The files that a report is made from, with made-up numbers that all differ."""
+"""The files that a report is made from, with artificial numbers that all differ."""
 
 import functools
 import io
@@ -128,7 +128,7 @@ def _record(name, seed, objective, rng):
     }
     test["kl_nats_median"] = 0.9 * test["kl_nats_per_image"]
     test["kl_nats_largest"] = 3.1 * test["kl_nats_per_image"]
-    # Less than the floor of the chart too, as maps that carry nothing.
+    # Some below the floor of the chart, like maps without information.
     shares = rng.dirichlet([3.0, 2.0, 1.0]).tolist()
     test["kl_nats_per_map"] = [*(share * test["kl_nats_per_image"] for share in shares), 1e-5]
     if objective == "elbo":
@@ -257,7 +257,7 @@ def _parzen(scores, rng):
 
 
 def _chosen(scores, rng):
-    """A sigma, and the scores it was chosen by: as of a Gaussian whose width is a little more."""
+    """A sigma and the scores that chose it, like those of a Gaussian that is a little wider."""
     sigmas = np.logspace(-1, 0, 10)
     sigma = float(sigmas[rng.integers(1, 9)])
     logs = np.log(sigma * rng.uniform(1, 1.05) / sigmas)
