@@ -58,6 +58,7 @@ def dry_run(folder, *arguments):
 # What is refused --------------------------------------------------------------------------------
 
 # YAML whose top-level keys replace those of MINIMAL, and what the message must contain.
+TWO = "variants: {naive: {posterior: naive}, mvn: {posterior: mvn}}}"
 WRONG = {
     # of the schema
     "typo of a data set": ("dataset: cifra10", ["dataset is 'cifra10'", "did you mean cifar10?"]),
@@ -190,7 +191,7 @@ WRONG = {
         ["variants.a.kl_weight is 'b'", "elbo", "a number or published"],
     ),
     "comparison of one": (
-        "{comparisons: [[mvn, naive], [mvn]], variants: {naive: {posterior: naive}, mvn: {posterior: mvn}}}",
+        "{comparisons: [[mvn, naive], [mvn]], " + TWO,
         ["comparisons.1 is 'mvn'", "two different variants, such as [naive, mvn]"],
     ),
     "comparison with itself": (
@@ -198,7 +199,7 @@ WRONG = {
         ["comparisons.0 is 'mvn, mvn'", "two different variants"],
     ),
     "comparison of no variant": (
-        "{comparisons: [[mvn, nave]], variants: {naive: {posterior: naive}, mvn: {posterior: mvn}}}",
+        "{comparisons: [[mvn, nave]], " + TWO,
         ["comparisons.0 is 'mvn, nave'", "there is no variant nave", "did you mean naive?"],
     ),
     "comparison with a variant left out": (
@@ -206,7 +207,7 @@ WRONG = {
         ["comparisons.0 is 'mvn, low_rank'", "there is no variant low_rank", "drop the pair"],
     ),
     "comparison asked for twice": (
-        "{comparisons: [[mvn, naive], [naive, mvn]], variants: {naive: {posterior: naive}, mvn: {posterior: mvn}}}",
+        "{comparisons: [[mvn, naive], [naive, mvn]], " + TWO,
         ["comparisons.1 is 'naive, mvn'", "asked for twice"],
     ),
     "comparisons in a word": (
