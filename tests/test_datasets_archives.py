@@ -15,12 +15,9 @@ import pytest
 from helpers import archives
 from helpers.archives import KINDS, TAR_MODES, ZipMember, pack
 
-from svae.datasets.formats.archives import (
-    checked_zip,
-    damaged,
-    members,
-    zip_content,
-)
+from svae.datasets.formats.archives import members
+from svae.datasets.formats.untrusted import damaged
+from svae.datasets.formats.zip_file import checked_zip, zip_content
 from svae.datasets.readers import BrokenImage, Raw, celeba, cifar10, images
 from svae.errors import UserError
 
