@@ -180,5 +180,5 @@ def _lines(reach: Reach, module: Module) -> Iterator[str]:
 def _acts_outside(reach: Reach, module: Module, alias: Alias) -> bool:
     """Whether an import that nothing reads may act by running a module outside the package."""
     return alias.name == "*" or (
-        not reach.holds(alias.loads) and alias.name not in module.read_names
+        not reach.names.holds(alias.loads) and alias.name not in module.read_names
     )

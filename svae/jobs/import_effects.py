@@ -10,83 +10,13 @@ Imported by the Snakefile: standard library only.
 import ast
 import builtins
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
 
+from svae.jobs import harmless
 from svae.jobs.canonical import Chain
 from svae.jobs.definitions import Module, Part
+from svae.jobs.lookup import Found, Lookup
 
-
-class Found(NamedTuple):
-    """What a chain stands for: a name in the package, or one outside or built in."""
-
-    module: Module | Any  # None: it is outside
-    name: str | None  # in the module; None: the module itself
-    part: Part | None  # that binds the name; None: not this one alone
-    outside: str | None  # full name
-    rest: Chain  # attributes that are left
-
-
-class Look(Protocol):
-    """What must be known of other modules; svae.jobs.reach knows it."""
-
-    def find(self, module: Module, chain: Chain) -> Found | None:
-        """Give what a chain stands for at the top level of a module, or None: unknown."""
-
-    def is_left_out(self, module: Module, chain: Chain) -> bool:
-        """Whether the caller says that what a chain stands for decides nothing."""
-
-
-_ACTING_BUILT_INS = {
-    *("__import__", "breakpoint", "compile", "delattr", "eval", "exec", "exit", "globals", "help"),
-    *("input", "locals", "next", "open", "print", "quit", "setattr", "vars"),
-}
-_BUILT_INS = {name for name, value in vars(builtins).items() if callable(value)} - _ACTING_BUILT_INS
-# Modules all of whose functions only give something.
-_HARMLESS_MODULES = (
-    *(
-        "abc.",
-        "collections.",
-        "decimal.",
-        "enum.",
-        "fractions.",
-        "itertools.",
-        "math.",
-        "operator.",
-    ),
-    *("re.", "string.", "struct.", "types.", "typing."),
-)
-_HARMLESS = {
-    *("dataclasses.dataclass", "dataclasses.field", "datetime.date", "datetime.datetime"),
-    *("datetime.timedelta", "functools.cache", "functools.lru_cache", "functools.partial"),
-    *("logging.getLogger", "os.getuid"),
-    *("pathlib.Path", "pathlib.PurePath", "tempfile.gettempdir"),
-    *("numpy.arange", "numpy.array", "numpy.asarray", "numpy.dtype", "numpy.exp", "numpy.eye"),
-    *("numpy.finfo", "numpy.float16", "numpy.float32", "numpy.float64", "numpy.full"),
-    *("numpy.iinfo", "numpy.int32", "numpy.int64", "numpy.linspace", "numpy.log", "numpy.log2"),
-    *("numpy.ones", "numpy.sqrt", "numpy.uint8", "numpy.uint16", "numpy.zeros"),
-    *("tensorflow.TensorSpec", "tensorflow.constant"),
-}
-# Of strings, numbers, paths, arrays and mappings, none of which they change.
-_HARMLESS_METHODS = {
-    *("as_posix", "astype", "copy", "decode", "encode", "expanduser", "format", "fromkeys", "get"),
-    *("group", "items", "join", "joinpath", "keys", "lower", "match", "removeprefix"),
-    *("removesuffix", "reshape", "resolve", "split", "splitlines", "strip", "title", "tolist"),
-    *("upper", "values", "with_name", "with_suffix"),
-}
-_HARMLESS_DECORATORS = {
-    *("abc.abstractmethod", "builtins.classmethod", "builtins.property", "builtins.staticmethod"),
-    *("contextlib.asynccontextmanager", "contextlib.contextmanager", "dataclasses.dataclass"),
-    *("enum.unique", "functools.cache", "functools.cached_property", "functools.lru_cache"),
-    *("functools.singledispatch", "functools.total_ordering", "functools.wraps"),
-    *("keras.saving.register_keras_serializable", "keras.utils.register_keras_serializable"),
-    *("tensorflow.custom_gradient", "tensorflow.function"),
-    *("typing.final", "typing.overload", "typing.override", "typing.runtime_checkable"),
-}
 _PROPERTY_PARTS = {"deleter", "getter", "setter"}
-_HARMLESS_BASES = {
-    *("abc.ABC", "builtins.object", "enum.Enum", "enum.Flag", "enum.IntEnum", "enum.StrEnum"),
-    *("typing.Generic", "typing.NamedTuple", "typing.Protocol"),
-}
 _MAKING = {"__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__"}
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _FRESH = (ast.Constant, ast.Dict, ast.DictComp, ast.List, ast.ListComp, ast.Set, ast.SetComp)
@@ -107,7 +37,7 @@ def chain_of(node: ast.expr) -> Chain | None:
 class Effects:
     """Tells of the parts of all modules whether they act."""
 
-    def __init__(self, look: Look):
+    def __init__(self, look: Lookup):
         self._look = look
         self._known: dict[tuple[str, int], bool] = {}
 
@@ -123,7 +53,7 @@ class _Statements:
     """The statements of one part."""
 
     def __init__(
-        self, look: Look, module: Module, part: Part, within: frozenset[Part] = frozenset()
+        self, look: Lookup, module: Module, part: Part, within: frozenset[Part] = frozenset()
     ):
         self._look, self._module = look, module
         self._within = within | {part}
@@ -247,7 +177,7 @@ class _Statements:
         if len(chain) == 2 and chain[0] in (in_class or ()) and chain[1] in _PROPERTY_PARTS:
             return True
         found = self._look.find(self._module, chain)
-        return found is not None and found.outside in _HARMLESS_DECORATORS
+        return found is not None and found.outside in harmless.DECORATORS
 
     def _calls(self, nodes: Iterable[ast.AST | None]) -> bool:
         """Whether a call among expressions may act."""
@@ -263,7 +193,7 @@ class _Statements:
         chain = chain_of(call.func)
         method = call.func.attr if isinstance(call.func, ast.Attribute) else None
         if chain is None or chain[0] in own:
-            return method in _HARMLESS_METHODS
+            return method in harmless.METHODS
         if self._look.is_left_out(self._module, chain):
             return True
         found = self._look.find(self._module, chain)
@@ -278,17 +208,17 @@ class _Statements:
         inner = _Statements(self._look, found.module, found.part, self._within)
         if found.rest:
             variable = not found.part.is_class and not found.part.is_function
-            return variable and len(found.rest) == 1 and method in _HARMLESS_METHODS
+            return variable and len(found.rest) == 1 and method in harmless.METHODS
         if found.part.is_class:
             return inner._is_made_harmlessly(found.part.node)
         return found.part.is_function and inner._only_gives(found.part.node)
 
     def _is_harmless_outside(self, name: str) -> bool:
-        if name in _HARMLESS or name.startswith(_HARMLESS_MODULES):
+        if name in harmless.FUNCTIONS or name.startswith(harmless.MODULES):
             return True
         first, _, rest = name.removeprefix("builtins.").partition(".")
         if name.startswith("builtins."):
-            return first in _BUILT_INS and (not rest or rest in _HARMLESS_METHODS)
+            return first in harmless.BUILT_INS and (not rest or rest in harmless.METHODS)
         return False
 
     def _gives(self, argument: ast.expr, own: frozenset[str]) -> bool:
@@ -314,7 +244,7 @@ class _Statements:
         for each in (found for inner in node.body for found in ast.walk(inner)):
             match each:
                 case ast.keyword(arg="default_factory", value=ast.Name(id=name)):
-                    if name not in _BUILT_INS:
+                    if name not in harmless.BUILT_INS:
                         return False
                 case ast.keyword(arg="default_factory", value=value):
                     if not isinstance(value, ast.Lambda):
@@ -326,7 +256,7 @@ class _Statements:
         if found is None:
             return False
         if found.outside is not None:
-            return found.outside in _HARMLESS_BASES or _is_exception(found.outside)
+            return found.outside in harmless.BASES or _is_exception(found.outside)
         if found.part is None or found.rest or not found.part.is_class:
             return False
         if found.part in self._within:
