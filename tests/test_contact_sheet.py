@@ -1,4 +1,4 @@
-"""The contact sheet shows a store from end to end, and says how it was made."""
+"""The contact sheet shows images from all of a store, and how they were made."""
 
 import itertools
 
@@ -82,7 +82,7 @@ EVENLY = "\nShown are evenly spaced images from the first to the last of each sp
     ],
 )
 def test_what_a_contact_sheet_says(tmp_path, attributes, title, caption):
-    """Through a file, as the pipeline does it."""
+    """Through a file, as in the pipeline."""
     images = dict.fromkeys(store.SPLITS, noise(1, (8, 6, 3)))
     stores.write(tmp_path / "faces.h5", images, {**REQUIRED, **attributes})
     with store.Store(tmp_path / "faces.h5") as faces:

@@ -1,4 +1,4 @@
-"""What of Python and of the libraries changes nothing when it is called, by full name.
+"""Functions, classes and methods of Python and libraries that have no side effect, by full name.
 
 Imported by the Snakefile: standard library only.
 """
@@ -10,7 +10,7 @@ _ACTING = {
     *("input", "locals", "next", "open", "print", "quit", "setattr", "vars"),
 }
 BUILT_INS = {name for name, value in vars(builtins).items() if callable(value)} - _ACTING
-# Modules all of whose functions only give something.
+# Modules all of whose functions have no side effect.
 MODULES = (
     *("abc.", "collections.", "decimal.", "enum.", "fractions.", "itertools.", "math."),
     *("operator.", "re.", "string.", "struct.", "types.", "typing."),
@@ -26,7 +26,7 @@ FUNCTIONS = {
     *("numpy.ones", "numpy.sqrt", "numpy.uint8", "numpy.uint16", "numpy.zeros"),
     *("tensorflow.TensorSpec", "tensorflow.constant"),
 }
-# Of strings, numbers, paths, arrays and mappings, none of which they change.
+# Methods of strings, numbers, paths, arrays and mappings that do not change their object.
 METHODS = {
     *("as_posix", "astype", "copy", "decode", "encode", "expanduser", "format", "fromkeys", "get"),
     *("group", "items", "join", "joinpath", "keys", "lower", "match", "removeprefix"),

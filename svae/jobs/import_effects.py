@@ -1,8 +1,8 @@
-"""Which statements act when their module is imported, whether or not anything uses what they bind.
+"""Which statements act when their module is imported, even if nothing uses what they bind.
 
-`TABLE["a"] = f`, `TABLE.update(...)`, `register(f)` and a function under an unknown decorator are
+`TABLE["a"] = f`, `TABLE.update(...)`, `register(f)` and a function with an unknown decorator are
 covered wherever their module is imported; a function, a class or a constant only where it is used.
-A statement is taken to act unless it is known not to.
+A statement is assumed to act unless it is known not to.
 
 Imported by the Snakefile: standard library only.
 """
@@ -20,13 +20,13 @@ _PROPERTY_PARTS = {"deleter", "getter", "setter"}
 _MAKING = {"__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__"}
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _FRESH = (ast.Constant, ast.Dict, ast.DictComp, ast.List, ast.ListComp, ast.Set, ast.SetComp)
-# What a function may not hold if it shall be known to only give something.
+# A function without side effects has none of these.
 _CHANGES = (ast.AugAssign, ast.Delete, ast.Global, ast.Nonlocal, ast.Import, ast.ImportFrom)
 _WAITS = (ast.Await, ast.Yield, ast.YieldFrom, ast.With, ast.AsyncWith, ast.AsyncFor)
 
 
 def chain_of(node: ast.expr) -> Chain | None:
-    """Give `a.b.c` as ("a", "b", "c"); None for all that is no name with attributes."""
+    """Return `a.b.c` as ("a", "b", "c"); None for anything but a name with attributes."""
     attributes: list[str] = []
     while isinstance(node, ast.Attribute):
         attributes.append(node.attr)
@@ -35,7 +35,7 @@ def chain_of(node: ast.expr) -> Chain | None:
 
 
 class Effects:
-    """Tells of the parts of all modules whether they act."""
+    """Whether the parts of modules act."""
 
     def __init__(self, look: Lookup):
         self._look = look
@@ -44,7 +44,7 @@ class Effects:
     def acts(self, module: Module, part: Part) -> bool:
         key = module.name, part.number
         if key not in self._known:
-            self._known[key] = False  # where it leads back to itself
+            self._known[key] = False  # if the part depends on itself
             self._known[key] = _Statements(self._look, module, part).act([part.node])
         return self._known[key]
 
@@ -59,7 +59,7 @@ class _Statements:
         self._within = within | {part}
 
     def act(self, statements: Iterable[ast.stmt], in_class: frozenset[str] | None = None) -> bool:
-        """`in_class`: the names that the class around the statements binds; None: there is none."""
+        """in_class: the names bound by the class around the statements; None outside of classes."""
         return any(self._acts(each, in_class) for each in statements)
 
     def _acts(self, node: ast.stmt, in_class: frozenset[str] | None) -> bool:
@@ -102,7 +102,7 @@ class _Statements:
         return type(node).__name__ != "TypeAlias"
 
     def _is_hooked(self, node: ast.ClassDef) -> bool:
-        """Whether a base or a metaclass in the package may note that there is a new class."""
+        """Whether a base or a metaclass in the package may run code for a new class."""
         for keyword in node.keywords:
             if keyword.arg == "metaclass" and not self._is_outside(keyword.value):
                 return True
@@ -122,7 +122,7 @@ class _Statements:
         return False
 
     def _found(self, base: ast.expr) -> Found | None:
-        """What a base stands for, whose type parameters do not count."""
+        """Return what a base stands for, without its type parameters."""
         if isinstance(base, ast.Subscript):
             base = base.value
         chain = chain_of(base)
@@ -142,7 +142,7 @@ class _Statements:
         return self._look.is_left_out(self._module, chain)
 
     def _is_fresh(self, name: str) -> bool:
-        """Whether nothing but this module can hold the object behind a name."""
+        """Whether only this module can hold the object of a name."""
         for item in self._module.names.get(name, ()):
             match getattr(item, "node", None):
                 case ast.Assign(value=value) | ast.AnnAssign(value=value):
@@ -162,7 +162,7 @@ class _Statements:
         return any(not self._decorates(each, in_class) for each in node.decorator_list)
 
     def _decorates(self, decorator: ast.expr, in_class: frozenset[str] | None) -> bool:
-        """Whether a decorator does nothing else."""
+        """Whether a decorator has no side effect."""
         function = decorator.func if isinstance(decorator, ast.Call) else decorator
         chain = chain_of(function)
         if chain is None:
@@ -189,7 +189,7 @@ class _Statements:
         return False
 
     def _is_harmless(self, call: ast.Call, own: frozenset[str] = frozenset()) -> bool:
-        """`own`: names of the function around it, of which nothing is known."""
+        """Whether a call has no side effect. own: names of the function around it, all unknown."""
         chain = chain_of(call.func)
         method = call.func.attr if isinstance(call.func, ast.Attribute) else None
         if chain is None or chain[0] in own:
@@ -222,7 +222,7 @@ class _Statements:
         return False
 
     def _gives(self, argument: ast.expr, own: frozenset[str]) -> bool:
-        """Whether an argument does nothing even if it is called, as by `map`."""
+        """Whether an argument has no side effect even if it is called, as by `map`."""
         if isinstance(argument, ast.Lambda):
             own |= frozenset(_own_names(argument))
             calls = [each for each in _evaluated(argument.body) if isinstance(each, ast.Call)]
@@ -238,7 +238,7 @@ class _Statements:
         return True
 
     def _is_made_harmlessly(self, node: ast.ClassDef) -> bool:
-        """Whether an object of a class is made without further ado: a dataclass, a NamedTuple."""
+        """Whether creating an object of a class runs no code of ours, as with a dataclass."""
         if node.keywords or any(getattr(each, "name", None) in _MAKING for each in node.body):
             return False
         for each in (found for inner in node.body for found in ast.walk(inner)):
@@ -265,7 +265,7 @@ class _Statements:
         return inner._is_made_harmlessly(found.part.node)
 
     def _only_gives(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-        """Whether a function changes nothing outside itself, as far as can be told."""
+        """Whether a function is known to have no side effect."""
         own = frozenset(_own_names(node))
         if node.decorator_list:
             return False
@@ -283,7 +283,7 @@ class _Statements:
 
 
 def _evaluated(root: ast.AST) -> Iterator[ast.AST]:
-    """Give the nodes of an expression, but for the bodies of lambdas."""
+    """Yield the nodes of an expression, without the bodies of lambdas."""
     waiting = [root]
     while waiting:
         node = waiting.pop()
@@ -307,7 +307,7 @@ def _is_exception(name: str) -> bool:
 
 
 def _binds_only(target: ast.expr) -> bool:
-    """Whether a target of an assignment is names, and changes no object."""
+    """Whether the target of an assignment is only names, so that no object changes."""
     match target:
         case ast.Name():
             return True

@@ -1,4 +1,4 @@
-"""What the names in a package stand for, by its source, which is read and not run.
+"""What the names in a package stand for, according to its source, which is read and not run.
 
 Imported by the Snakefile: standard library only.
 """
@@ -15,13 +15,13 @@ from svae.jobs.meaning import BUILT_IN_ERRORS
 
 
 class Found(NamedTuple):
-    """What a chain stands for: a name in the package, or one outside or built in."""
+    """What a chain of attributes stands for: a name in the package, outside of it, or built in."""
 
-    module: Module | Any  # None: it is outside
+    module: Module | Any  # None: outside of the package
     name: str | None  # in the module; None: the module itself
-    part: Part | None  # that binds the name; None: not this one alone
-    outside: str | None  # full name
-    rest: Chain  # attributes that are left
+    part: Part | None  # the one that binds the name; None: several do
+    outside: str | None  # its full name, if it is outside of the package
+    rest: Chain  # the remaining attributes
 
 
 class Lookup:
@@ -37,7 +37,7 @@ class Lookup:
         self._left_out: set[tuple[str, str | None]] = set()
 
     def find(self, module: Module, chain: Chain) -> Found | None:
-        """Give what a chain stands for at the top level of a module, or None: unknown."""
+        """Return what a chain stands for at the top level of a module; None if that is unknown."""
         seen = set()
         while (module.name, chain) not in seen:
             seen.add((module.name, chain))
@@ -80,7 +80,7 @@ class Lookup:
         return (module, name) in self._left_out
 
     def leave_out(self, name: str) -> None:
-        """Leave out "module" or "module:name", by this name and by that of where it is defined."""
+        """Leave out "module" or "module:name", under this name and where it is defined."""
         source = self.check(name)
         module, _, member = name.partition(":")
         self._left_out.add((module, member or None))
@@ -89,7 +89,7 @@ class Lookup:
             self._left_out.add((found.module.name, found.name))
 
     def check(self, name: str) -> Module:
-        """Return the module of "module" or "module:name"; an error if there is no such thing."""
+        """Return the module of "module" or "module:name"; an error if it does not exist."""
         module_name, colon, member = name.partition(":")
         module = self.load(module_name)
         if module is None:
@@ -101,7 +101,7 @@ class Lookup:
         return module
 
     def errors_of(self, module: Module) -> frozenset[str]:
-        """Give the names that stand for exceptions in a module, and for nothing else."""
+        """Return the names that stand for exceptions in a module, and for nothing else."""
         if module.name not in self._errors:
             bound = {*module.names, *module.classes, *module.nested}
             own = {name for name in bound if self._is_error(module, name, frozenset())}
@@ -128,11 +128,11 @@ class Lookup:
         return all(any(self._is_error(module, base, within) for base in own) for own in bases)
 
     def holds(self, name: str) -> bool:
-        """Whether a module of that full name would be one of the package."""
+        """Whether a module of that full name would belong to the package."""
         return name.partition(".")[0] == self._root.name
 
     def load(self, name: str) -> Module | None:
-        """Return a module of the package by its full name, or None: there is none."""
+        """Return the module of this full name; None if the package has no such module."""
         if name not in self._loaded:
             path = file_of(self._root, name)
             self._loaded[name] = None if path is None else self._read(name, path)
@@ -146,7 +146,7 @@ class Lookup:
 
 
 def file_of(root: Path, name: str) -> Path | None:
-    """Give the file of a module, or None: not of this package, or not a module at all."""
+    """Return the file of a module; None if the package has no such module."""
     top, *parts = name.split(".")
     if top != root.name:
         return None

@@ -1,20 +1,20 @@
-"""Which parts of a package a stage reaches: its entries, and all that these use, at any distance.
+"""Which parts of a package a stage reaches: its entries, and all that they use, directly or not.
 
 A part is a statement at the top level of a module. Names are followed through the source, which is
 read, not run:
 
-- a name that a reached part reads reaches what binds it in its module. `x.f` of an imported module
-  x, and `from x import f`, reach f in x, or what x has it from; x that is used in another way, as
-  in `getattr(x, name)`, reaches all of x. Imports within functions count like others.
-- a string that holds the full name of a module, as in code for another process or for importlib,
-  reaches all of it; one that holds that of a definition reaches this.
-- a class is reached whole. A function that binds a reached name by `global` is reached too.
-- an import runs its module, and the packages around it: those statements of it that act (see
+- A name that a reached part reads reaches what binds it in its module. With an imported module x,
+  `x.f` reaches f in x, or the module from which x imports f; so does `from x import f`. Any other
+  use of x, as in `getattr(x, name)`, reaches all of x. Imports within functions count like others.
+- A string that contains the full name of a module, as in code for another process or for importlib,
+  reaches all of it; one that contains the full name of a definition reaches that definition.
+- A class is reached as a whole. A function that binds a reached name by `global` is reached too.
+- An import runs its module, and the packages around it: those of their statements that act (see
   svae.jobs.import_effects) are reached, and so on for what these modules import.
 
-Where the source does not tell, more is reached: a name of a function counts as that of the module
-though the function has a variable of the name; `globals()` reaches the whole module; a name that a
-module seems not to have reaches the whole module. A module whose name is computed, as in
+Where the source is ambiguous, more is reached: a name in a function counts as the module's even if
+the function has a variable of that name; `globals()`, and a name that a module does not seem to
+have, reach the whole module. A module whose name is computed, as in
 `import_module(f"svae.datasets.{name}")`, is not seen; a caller names it.
 
 Imported by the Snakefile: standard library only.
@@ -29,21 +29,21 @@ from svae.jobs.folding import Declaration, Idle, declarations
 from svae.jobs.import_effects import Effects
 from svae.jobs.lookup import Lookup
 
-# What every module has without binding it; the version decides no result.
+# What every module has without binding it, and the version, which affects no result.
 _OF_EVERY_MODULE = {
     *("__doc__", "__file__", "__name__", "__package__", "__path__", "__spec__", "__version__"),
 }
-# What reads names that are not written there.
+# Built-ins that read names which are not in the source.
 _BY_COMPUTED_NAME = {("eval",), ("exec",), ("globals",), ("locals",)}
 
 
 class Reach:
     """What is reached in the package of folder `root`.
 
-    without  "module" or "module:name", which are not reached, nor what only they use.
+    without  "module" or "module:name": these are not reached, nor is what only they use.
     idle     the settings that are left out of the code, see svae.jobs.folding.
 
-    ModuleNotFoundError or AttributeError for an entry, or a name in `without`, that there is not.
+    ModuleNotFoundError or AttributeError for an entry, or a name in `without`, that does not exist.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Reach:
         self._whole: set[str] = set()
         self._waiting: list[tuple[Module, Part | None]] = []
         self._all_subclasses = False
-        self.modules: dict[str, Module] = {}  # that are imported
+        self.modules: dict[str, Module] = {}  # those that are imported
         self.parts: dict[str, dict[int, Part]] = {}
         self.aliases: dict[str, dict[int, Alias]] = {}
         for name in without:
@@ -74,7 +74,7 @@ class Reach:
         self._follow()
 
     def facts(self, module: Module, part: Part) -> Facts:
-        """What a part does."""
+        """Return what a part does."""
         return module.facts(part, self.names.errors_of(module))
 
     def acts(self, module: Module, part: Part) -> bool:
@@ -82,7 +82,7 @@ class Reach:
         return self._effects.acts(module, part)
 
     def fields(self) -> Iterator[Declaration]:
-        """Give the fields of all classes of the imported modules."""
+        """Yield the fields of all classes of the imported modules."""
         for module in self.modules.values():
             for owners in module.classes.values():
                 for owner in owners:
@@ -96,10 +96,10 @@ class Reach:
             else:
                 self._read_by(module, part)
             if not self._waiting:
-                self._add_what_hangs_on()
+                self._add_dependents()
 
     def _run(self, module: Module) -> None:
-        """What an import of a module does."""
+        """Reach what an import of a module runs."""
         for alias in module.imports:
             self._import_for(alias)
         for part in module.parts.values():
@@ -107,7 +107,7 @@ class Reach:
                 self._add(module, part)
 
     def _read_by(self, module: Module, part: Part) -> None:
-        """What a part reads."""
+        """Reach what a part reads."""
         local: dict[str, list[Alias]] = {}
         for alias in part.imports:
             self._import_for(alias)
@@ -149,7 +149,7 @@ class Reach:
         return module is not None and module.is_package
 
     def _use_name(self, module: Module, chain: Chain) -> None:
-        """Reach what a chain is at the top level of a module that binds its name."""
+        """Reach what a chain stands for at the top level of a module that binds its first name."""
         if (module.name, chain) in self._seen or self.names.is_out(module.name, chain[0]):
             return
         self._seen.add((module.name, chain))
@@ -169,7 +169,7 @@ class Reach:
             self._use_member(alias.module, (alias.member, *rest))
 
     def _use_module(self, name: str, rest: Chain) -> None:
-        """Reach what attributes are of a module; without attributes, all of it."""
+        """Reach the attributes `rest` of a module; without attributes, all of it."""
         if rest:
             self._use_member(name, rest)
         else:
@@ -190,8 +190,8 @@ class Reach:
             self._add_whole(name)
 
     def _use_full_name(self, name: str) -> None:
-        """Reach what a string names; of a package, as before a name to be computed, nothing but
-        what its import does."""
+        """Reach what a string names; of a package, whose name may start a computed name, only what
+        its import runs."""
         rest: Chain
         found, rest = name, ()
         while (module := self.names.load(found)) is None:
@@ -212,7 +212,7 @@ class Reach:
             self._waiting.append((module, part))
 
     def _add_whole(self, name: str) -> None:
-        """Reach all that a module has, since any of it may be read."""
+        """Reach everything in a module, since any of it may be read."""
         module = self.names.load(name)
         if name in self._whole or module is None or self.names.is_out(name):
             return
@@ -223,8 +223,8 @@ class Reach:
         for bound in module.names:
             self._use_name(module, (bound,))
 
-    def _add_what_hangs_on(self) -> None:
-        """Reach what depends on which modules are imported."""
+    def _add_dependents(self) -> None:
+        """Reach what depends on the set of imported modules."""
         for name, module in list(self.modules.items()):
             if name.rpartition(".")[0] in self._whole:
                 self._add_whole(name)
