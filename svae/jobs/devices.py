@@ -75,7 +75,7 @@ def no_gpu() -> str:
 def visible_gpus(device_folder: Path = Path("/dev")) -> list[str]:
     """Return the NVIDIA GPUs that this process may use, as entries for CUDA_VISIBLE_DEVICES.
 
-    The entries are UUIDs if nvidia-smi is available: if a scheduler gives two jobs one card each, an
+    The entries are UUIDs if nvidia-smi is available: if a scheduler gives two jobs a card each, an
     index means different cards to them, and CUDA may number cards differently from nvidia-smi.
     Without nvidia-smi the entries are indices, one for each device file in `device_folder`.
 
