@@ -99,7 +99,7 @@ WRONG = {
     "equal seeds": ("seeds: [4, 4]", ["seeds is [4, 4]", "different seeds"]),
     "refined without one set": (
         "parzen: {refine: true, protocol: paper}",
-        ["parzen.refine is true", "protocol paper", "set it to false"],
+        ["parzen.refine is true", "protocol paper", "set it to auto"],
     ),
     "variance of no decoder": (
         "importance_weighted_bound: {decoder_variance: 0}",

@@ -107,10 +107,10 @@ def _checked_parzen(parzen: ParzenSettings, dataset: Dataset) -> ParzenSettings:
             f"parzen.sigma_log10_min is {low:g}, above parzen.sigma_log10_max, which is {high:g}; "
             f"swap them"
         )
-    if parzen.refine and parzen.protocol == "paper":
+    if parzen.refine is True and parzen.protocol == "paper":
         raise UserError(
             "parzen.refine is true, but under protocol paper each sigma has images of its own, so "
-            "that nothing can be searched between them; set it to false, or take protocol disjoint"
+            "that nothing can be searched between them; set it to auto, or take protocol disjoint"
         )
     return parzen
 

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 # The field's protocol (Goodfellow et al. 2014), as far as the data set has the images.
 MOST_VALID, MOST_TEST = 1000, 10_000
 
+# Arrays in the per-image file -> those of a result.
+PER_IMAGE = {"log_likelihood": "per_image", "grid_log_likelihood": "grid_per_image"}
+
 
 def parzen_of(
     samples: np.ndarray | h5py.Dataset, store: Store, settings: ParzenSettings, name: str
@@ -44,7 +47,7 @@ def parzen_of(
         settings.protocol,
         n_valid,
         n_test,
-        refine=settings.refine,
+        refine=refines(settings),
     )
     if result.sigma_at_grid_edge:
         log.warning(
@@ -69,12 +72,25 @@ def parzen_of(
 def fields(result: parzen_window.ParzenResult) -> dict[str, Any]:
     """A score as JSON has it, with its unit; without the scores of single images."""
     content = asdict(result)
-    del content["per_image"]
+    for name in PER_IMAGE.values():
+        del content[name]
     return {
         **content,
         "unit": "nats per image, for a density of pixels on [-1, 1]",
         "pixel_range": list(PIXEL_RANGE),
     }
+
+
+def per_image(result: parzen_window.ParzenResult) -> dict[str, np.ndarray]:
+    """The scores of single images, float64 (n_test,) each, as the per-image file has them."""
+    return {name: getattr(result, attribute) for name, attribute in PER_IMAGE.items()}
+
+
+def refines(settings: ParzenSettings) -> bool:
+    """Whether sigma is searched for between the widths of the grid; auto: where that can be."""
+    if settings.refine == "auto":
+        return settings.protocol != "paper"
+    return settings.refine
 
 
 def _counts(settings: ParzenSettings, store: Store) -> tuple[int, int]:

@@ -220,6 +220,8 @@ def _chosen(scores, rng):
         "sigma": sigma,
         "refined": False,
         "grid_sigma": sigma,
+        "grid_log_likelihood": float(scores.mean()),
+        "grid_standard_error": float(scipy.stats.sem(scores)),
         "sigma_grid": sigmas.tolist(),
         "validation_log_likelihood": means.tolist(),
         "sigma_at_grid_edge": False,

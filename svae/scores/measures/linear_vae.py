@@ -72,6 +72,16 @@ SCORE = Score(
             meaning="What this KL weight gives without a network.",
         ),
         Column(
+            key="parzen.grid_log_likelihood",
+            label="Parzen score of its samples at the grid's sigma",
+            unit="nats",
+            format=".1f",
+            csv="linear_vae_grid_log_likelihood_nats",
+            error="parzen.grid_standard_error",
+            shown=False,
+            meaning="The same with the best sigma of the grid.",
+        ),
+        Column(
             key="kl_nats_per_image",
             label="KL predicted",
             unit="nats",
