@@ -82,6 +82,10 @@ class Stream(enum.IntEnum):
     GAUSSIAN = 22
     """Samples of the Gaussian."""
 
+    # Scores of runs and of data sets.
+    SCORED_IMAGES = 23
+    """Images of a split that a score is measured on, the same for every run [split]."""
+
 
 def generator(seed: int, stream: Stream, *indices: int) -> "np.random.Generator":
     """A NumPy generator at its start. ValueError if seed or indices are not from 0 to 2^32 - 1, or

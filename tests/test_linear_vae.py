@@ -332,6 +332,7 @@ def test_the_file_beside_a_run(files):
     parzen = content["parzen"]
     assert parzen["log_likelihood"] == pytest.approx(expected.log_likelihood)
     assert parzen["standard_error"] == pytest.approx(expected.standard_error)
+    assert parzen["grid_log_likelihood"] == pytest.approx(expected.grid_log_likelihood)
     assert (parzen["n_samples"], parzen["n_valid"], parzen["n_test"]) == (50, 12, 30)
     assert len(parzen["sigma_grid"]) == len(parzen["validation_log_likelihood"]) == 6
     assert parzen["protocol"] == "disjoint" and parzen["pixel_range"] == [-1, 1]

@@ -15,6 +15,7 @@ from svae.sampling import prior
 from svae.scores.measures.parzen import CONTEXT
 from svae.scores.measuring import CONTEXT as ORIGIN
 from svae.scores.parzen_window import sigma_grid
+from svae.scores.scored_images import scored_images
 from svae.settings.sampling import SamplingSettings
 
 SETTINGS = {"sigma_log10_max": 0.5, "sigma_count": 6}
@@ -71,9 +72,12 @@ def test_score_against_brute_force(files, protocol, asked, n_valid, n_test):
     with Store(files / "data.h5") as data, h5py.File(files / "samples.h5") as file:
         samples = file["samples"][:]
         valid, test = scale(data.images("valid")), scale(data.images("test"))
+        if protocol == "disjoint":
+            valid = scale(scored_images(data, "valid", n_valid))
+            test = scale(scored_images(data, "test", n_test))
     sigmas = np.logspace(-1, 0.5, 6)
     if protocol == "disjoint":
-        tried = [brute_force(valid[:n_valid], samples, sigma).mean() for sigma in sigmas]
+        tried = [brute_force(valid, samples, sigma).mean() for sigma in sigmas]
     else:
         tried = [
             brute_force(block, samples, sigma).mean()
@@ -89,9 +93,7 @@ def test_score_against_brute_force(files, protocol, asked, n_valid, n_test):
     sigma = sigmas[best]
     if protocol == "disjoint":
         between = np.geomspace(sigmas[best - 1], sigmas[best + 1], 201)
-        sigma = between[
-            np.argmax([brute_force(valid[:n_valid], samples, s).mean() for s in between])
-        ]
+        sigma = between[np.argmax([brute_force(valid, samples, s).mean() for s in between])]
     assert result["sigma"] == pytest.approx(sigma, rel=0.01)
     expected = brute_force(test[:n_test], samples, result["sigma"])
     assert result["validation_log_likelihood"] == pytest.approx(tried, abs=1e-3)

@@ -11,10 +11,9 @@ bytes u are dequantised, each with uniform noise of the width of a step (Theis, 
 2016): x = (u + U - 0.5) / 127.5 - 1, U ~ Uniform[0, 1), drawn once an image.
 
 The networks compute in float32, all else in float64: q(z | x) is made of the encoder's outputs in
-float64. An image's noise, of its pixels and of
-its latents, is a function of the seed and the image's number alone: neither the number of images
-nor how many are computed at once decides it, and the first weights of a larger k are those of a
-smaller one.
+float64. The noise of an image, of its pixels and of its latents, depends on the seed and on the
+image's place among the images only: neither on their number nor on how many are computed at once.
+The first weights for a larger k are those for a smaller one.
 """
 
 import math

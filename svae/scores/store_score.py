@@ -13,6 +13,7 @@ import numpy as np
 from svae.datasets.store import Store
 from svae.pixels import PIXEL_RANGE
 from svae.scores import parzen_window
+from svae.scores.scored_images import scored_images
 from svae.settings.parzen import ParzenSettings
 
 log = logging.getLogger(__name__)
@@ -36,13 +37,11 @@ def parzen_of(
         settings.sigma_log10_min, settings.sigma_log10_max, settings.sigma_count
     )
     n_valid, n_test = _counts(settings, store)
-    read = n_test
-    if settings.protocol == "paper":
-        read = max(n_test, n_valid * settings.sigma_count)
+    valid, test = _images(store, settings, n_valid, n_test)
     result = parzen_window.score(
         samples,
-        store.images("valid", n_valid),
-        store.images("test", read),
+        valid,
+        test,
         sigmas,
         settings.protocol,
         n_valid,
@@ -91,6 +90,17 @@ def refines(settings: ParzenSettings) -> bool:
     if settings.refine == "auto":
         return settings.protocol != "paper"
     return settings.refine
+
+
+def _images(
+    store: Store, settings: ParzenSettings, n_valid: int, n_test: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Validation and test images. Those of protocol paper are the blocks of the published code,
+    from the start of the test images, and no validation images."""
+    if settings.protocol == "paper":
+        blocks = n_valid * settings.sigma_count
+        return store.images("valid", 0), store.images("test", max(n_test, blocks))
+    return scored_images(store, "valid", n_valid), scored_images(store, "test", n_test)
 
 
 def _counts(settings: ParzenSettings, store: Store) -> tuple[int, int]:

@@ -30,12 +30,14 @@ class Settings:
 def measure(run: Run, settings: Settings) -> dict[str, Any]:
     """The bound, or the reason why there is none."""
     from svae.scores import bound
+    from svae.scores.scored_images import scored_images
 
     model = run.model
     variance, source = bound.variance_of(model, settings.decoder_variance)
     if variance is None:
         return {"refused": source}
-    images = run.store.images("test", IMAGES if settings.images == "auto" else settings.images)
+    most = IMAGES if settings.images == "auto" else settings.images
+    images = scored_images(run.store, "test", most)
     found = bound.importance_weighted_bound(
         model, images, settings.importance_samples, math.log(variance), NOISE_SEED, LATENTS
     )
