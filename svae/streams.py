@@ -85,6 +85,8 @@ class Stream(enum.IntEnum):
     # Scores of runs and of data sets.
     SCORED_IMAGES = 23
     """Images of a split that a score is measured on, the same for every run [split]."""
+    WASSERSTEIN_PARTS = 24
+    """The parts that images are divided into for the standard error of the distance."""
 
 
 def generator(seed: int, stream: Stream, *indices: int) -> "np.random.Generator":

@@ -68,6 +68,12 @@ def parzen_of(
     return result
 
 
+def images_scored(store: Store, settings: ParzenSettings) -> np.ndarray:
+    """The test images of `parzen_of`: uint8 (n_test, height, width, channel)."""
+    n_valid, n_test = _counts(settings, store)
+    return _images(store, settings, n_valid, n_test)[1][:n_test]
+
+
 def fields(result: parzen_window.ParzenResult) -> dict[str, Any]:
     """A score as JSON has it, with its unit; without the scores of single images."""
     content = asdict(result)

@@ -37,7 +37,7 @@ class TrainingSection:
         0.0, "epochs over which the learning rate rises linearly from 0", minimum=0
     )
     gradient_clip_norm: float | None = setting(
-        None, "largest norm of all gradients together", exclusive_minimum=0
+        None, "largest norm of the gradient of loss / D over all weights", exclusive_minimum=0
     )
     saturation_penalty: float = setting(
         1.0, "weight of the penalty on pre-tanh activations beyond 3", minimum=0, maximum=1000

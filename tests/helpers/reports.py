@@ -250,7 +250,11 @@ def _distances(rng):
         "distance": list(_numbers(rng, "a", "b").values()),
         "floor": list(_numbers(rng, "a", "b", low=0.1, high=1).values()),
         **_numbers(rng, "distance_mean", "floor_mean"),
+        **_numbers(
+            rng, "distance_mean_standard_error", "floor_mean_standard_error", low=0.1, high=1
+        ),
         "n_images": 40,
+        "n_parts": 8,
         "unit": "pixel values on [-1, 1], normalised patches",
     }
 

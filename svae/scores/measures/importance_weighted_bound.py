@@ -70,6 +70,17 @@ SCORE = Score(
             meaning="The mean over the test images, in nats per image, for pixels on [-1, 1].",
         ),
         Column(
+            key="bits_per_dim",
+            label="bits per dimension",
+            format=".3f",
+            higher_is_better=False,
+            csv="importance_weighted_bound_bits_per_dim",
+            meaning=(
+                "-bound / (D ln 2) + log2 127.5: since the bytes are dequantised, an upper bound of "
+                "the length of a code for them, to be compared with those of discrete models."
+            ),
+        ),
+        Column(
             key="effective_sample_size",
             label="effective sample size",
             format=".1f",

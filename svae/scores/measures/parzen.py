@@ -105,8 +105,8 @@ SCORE = Score(
             higher_is_better=False,
             csv="bits_per_dim",
             meaning=(
-                "-LL / (D ln 2) + log2 127.5: the same on the scale of byte values, which does not "
-                "compare with likelihoods of discrete distributions."
+                "-LL / (D ln 2) + log2 127.5: the same on the scale of byte values. It bounds the "
+                "length of no code, since the density is taken at the bytes without dequantisation."
             ),
         ),
         Column(
