@@ -76,8 +76,8 @@ SCORE = Score(
             higher_is_better=False,
             csv="importance_weighted_bound_bits_per_dim",
             meaning=(
-                "-bound / (D ln 2) + log2 127.5: since the bytes are dequantised, an upper bound of "
-                "the length of a code for them, to be compared with those of discrete models."
+                "-bound / (D ln 2) + log2 127.5: since the bytes are dequantised, an upper bound on "
+                "the length of a code for them, comparable with those of discrete models."
             ),
         ),
         Column(
