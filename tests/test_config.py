@@ -103,7 +103,10 @@ WRONG = {
     ),
     "variance of no decoder": (
         "importance_weighted_bound: {decoder_variance: 0}",
-        ["importance_weighted_bound.decoder_variance is 0", "above 0 or null"],
+        [
+            "importance_weighted_bound.decoder_variance is 0",
+            "from_weight, trained, a number above 0",
+        ],
     ),
     "a key of an earlier version": (
         "evaluation: {decoder_variance: 0.5}",

@@ -157,7 +157,10 @@ def test_the_page_has_everything(finished):
         assert len(score["fresh_draws"]["log_likelihood"]) == 2
         distances = json.loads((run / "scores/sliced_wasserstein.json").read_text())
         assert distances["n_images"] == 50
-    assert "importance_weighted_bound.decoder_variance" in text  # why there is no bound
+        bound = json.loads((run / "scores/importance_weighted_bound.json").read_text())
+        record = json.loads((run / "run.json").read_text())
+        assert bound["decoder_variance"] == record["train"]["mse_per_pixel"]
+        assert f"{bound['log_likelihood']:.1f}" in text
 
 
 def test_snakemakes_own_report(finished):
