@@ -101,6 +101,15 @@ WRONG = {
         "parzen: {refine: true, protocol: paper}",
         ["parzen.refine is true", "protocol paper", "set it to auto"],
     ),
+    "one fresh draw has no spread": (
+        "parzen: {fresh_draws: 1}",
+        ["parzen.fresh_draws is 1", "none, or at least 2"],
+    ),
+    "one sample": ("sampling: {n_samples: 1}", ["sampling.n_samples is 1", "from 2 to 10000000"]),
+    "statistics of one sample": (
+        "sampling: {batch_size: 1, batch_norm: batch}",
+        ["sampling.batch_size is 1", "batch_norm batch", "2 or more"],
+    ),
     "variance of no decoder": (
         "importance_weighted_bound: {decoder_variance: 0}",
         [

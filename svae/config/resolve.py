@@ -91,6 +91,11 @@ def resolve(raw: dict[str, Any], working: Path) -> Configuration:
 
 
 def _checked_sampling(sampling: SamplingSettings) -> SamplingSettings:
+    if sampling.batch_norm == "batch" and sampling.batch_size == 1:
+        raise UserError(
+            "sampling.batch_size is 1, but with batch_norm batch the statistics would be those of "
+            "one sample; set it to 2 or more"
+        )
     if sampling.batch_norm == "batch" and sampling.n_samples % sampling.batch_size:
         raise UserError(
             f"sampling.n_samples is {sampling.n_samples}, no multiple of sampling.batch_size, "

@@ -28,9 +28,11 @@ class Settings(ParzenSettings):
 
     fresh_draws: int = setting(
         3,
-        "further sets of samples, each scored anew, for the spread between draws",
+        "further sets of samples, each scored in the same way, for the spread between draws: none, "
+        "or at least 2",
         minimum=0,
         maximum=1000,
+        also={"not": {"const": 1}},
     )
 
 
