@@ -36,7 +36,9 @@ def to_bytes(x: np.ndarray) -> np.ndarray:
 def bits_per_dim(log_likelihood: float, dimension: int) -> float:
     """Bits per dimension, on the scale of byte values, of a density of pixels on [-1, 1].
 
-    -LL / (D ln 2) + log2(127.5), for LL in nats per image. Not comparable with the likelihood of a
-    discrete distribution over bytes.
+    -LL / (D ln 2) + log2(127.5), for LL in nats per image. If LL is an expectation over uniform
+    noise that dequantises the bytes, or a lower bound of it, this is an upper bound of the code
+    length of a discrete distribution over bytes (Theis, van den Oord, Bethge 2016). Without such
+    noise it is not comparable with any code length.
     """
     return -log_likelihood / (dimension * math.log(2)) + math.log2(HALF_RANGE)

@@ -82,6 +82,12 @@ class Stream(enum.IntEnum):
     GAUSSIAN = 22
     """Samples of the Gaussian."""
 
+    # Scores of runs and of data sets.
+    SCORED_IMAGES = 23
+    """Images of a split that a score is measured on, the same for every run [split]."""
+    WASSERSTEIN_PARTS = 24
+    """The parts that images are divided into for the standard error of the distance."""
+
 
 def generator(seed: int, stream: Stream, *indices: int) -> "np.random.Generator":
     """Return a new NumPy generator. ValueError if seed or indices are not from 0 to 2^32 - 1, or if

@@ -100,11 +100,23 @@ WRONG = {
     "equal seeds": ("seeds: [4, 4]", ["seeds is [4, 4]", "different seeds"]),
     "refined without one set": (
         "parzen: {refine: true, protocol: paper}",
-        ["parzen.refine is true", "protocol paper", "set it to false"],
+        ["parzen.refine is true", "protocol paper", "set it to auto"],
+    ),
+    "one fresh draw has no spread": (
+        "parzen: {fresh_draws: 1}",
+        ["parzen.fresh_draws is 1", "none, or at least 2"],
+    ),
+    "one sample": ("sampling: {n_samples: 1}", ["sampling.n_samples is 1", "from 2 to 10000000"]),
+    "statistics of one sample": (
+        "sampling: {batch_size: 1, batch_norm: batch}",
+        ["sampling.batch_size is 1", "batch_norm batch", "2 or more"],
     ),
     "variance of no decoder": (
         "importance_weighted_bound: {decoder_variance: 0}",
-        ["importance_weighted_bound.decoder_variance is 0", "above 0 or null"],
+        [
+            "importance_weighted_bound.decoder_variance is 0",
+            "from_weight, trained, a number above 0",
+        ],
     ),
     "a key of an earlier version": (
         "evaluation: {decoder_variance: 0.5}",

@@ -15,6 +15,7 @@ from svae.sampling import prior
 from svae.scores.measures.parzen import CONTEXT
 from svae.scores.measuring import CONTEXT as ORIGIN
 from svae.scores.parzen_window import sigma_grid
+from svae.scores.scored_images import scored_images
 from svae.settings.sampling import SamplingSettings
 
 SETTINGS = {"sigma_log10_max": 0.5, "sigma_count": 6}
@@ -71,17 +72,30 @@ def test_score_against_brute_force(files, protocol, asked, n_valid, n_test):
     with Store(files / "data.h5") as data, h5py.File(files / "samples.h5") as file:
         samples = file["samples"][:]
         valid, test = scale(data.images("valid")), scale(data.images("test"))
+        if protocol == "disjoint":
+            valid = scale(scored_images(data, "valid", n_valid))
+            test = scale(scored_images(data, "test", n_test))
     sigmas = np.logspace(-1, 0.5, 6)
     if protocol == "disjoint":
-        tried = [brute_force(valid[:n_valid], samples, sigma).mean() for sigma in sigmas]
+        tried = [brute_force(valid, samples, sigma).mean() for sigma in sigmas]
     else:
         tried = [
             brute_force(block, samples, sigma).mean()
             for block, sigma in zip(np.split(test[: 6 * n_valid], 6), sigmas, strict=True)
         ]
-    sigma = sigmas[np.argmax(tried)]
-    expected = brute_force(test[:n_test], samples, sigma)
-    assert result["sigma"] == pytest.approx(sigma)
+    best = np.argmax(tried)
+    on_grid = brute_force(test[:n_test], samples, sigmas[best])
+    assert result["grid_sigma"] == pytest.approx(sigmas[best])
+    assert result["grid_log_likelihood"] == pytest.approx(on_grid.mean(), abs=1e-3)
+    assert result["grid_standard_error"] == pytest.approx(on_grid.std(ddof=1) / np.sqrt(n_test))
+    np.testing.assert_allclose(per_image["grid_log_likelihood"], on_grid, atol=1e-3)
+    assert result["refined"] is (protocol == "disjoint")
+    sigma = sigmas[best]
+    if protocol == "disjoint":
+        between = np.geomspace(sigmas[best - 1], sigmas[best + 1], 201)
+        sigma = between[np.argmax([brute_force(valid, samples, s).mean() for s in between])]
+    assert result["sigma"] == pytest.approx(sigma, rel=0.01)
+    expected = brute_force(test[:n_test], samples, result["sigma"])
     assert result["validation_log_likelihood"] == pytest.approx(tried, abs=1e-3)
     assert result["log_likelihood"] == pytest.approx(expected.mean(), abs=1e-3)
     assert result["standard_error"] == pytest.approx(

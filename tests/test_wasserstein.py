@@ -279,6 +279,62 @@ class TestDistance:
         assert (found["n_images"], found["neighbourhoods_per_image"]) == (20, 20)
         assert found["directions"] == 50 and "1000" in found["unit"]
 
+    def test_standard_errors_are_of_the_distances_of_disjoint_parts(self, monkeypatch):
+        """A part has the neighbourhoods of its images, normalised by its own mean and deviation."""
+        monkeypatch.setattr(wasserstein, "PARTS", 3)
+
+        def own(cloud):
+            cloud = cloud.reshape(120, 3, 49)
+            cloud = cloud - cloud.mean(axis=(0, 2), keepdims=True)
+            return (cloud / cloud.std(axis=(0, 2), keepdims=True)).reshape(120, 147)
+
+        sets = [textures(20, seed) for seed in (1, 2, 3)]
+        found = compare(*sets, seed=6)
+        order = generator(6, Stream.WASSERSTEIN_PARTS).permutation(20)
+        parts = [set(order[start : start + 6]) for start in (0, 6, 12)]
+        samples, test, train = (
+            [wasserstein._points(images, level, 6).reshape(20, 20, -1) for level in (0, 1)]
+            for images in sets
+        )
+        for name, other in (("distance", samples), ("floor", train)):
+            by_part = np.empty((2, 3))
+            for level, place in np.ndindex(2, 3):
+                rng = generator(6, Stream.WASSERSTEIN_DIRECTIONS, level)
+                axes = directions(147, 50, rng)
+                numbers = sorted(parts[place])
+                a, b = (own(cloud[level][numbers]) @ axes for cloud in (test, other))
+                each = [stats.wasserstein_distance(a[:, k], b[:, k]) for k in range(50)]
+                by_part[level, place] = 1000 * np.mean(each)
+            expected = stats.sem(by_part, axis=1)
+            assert found[f"{name}_standard_error"] == pytest.approx(expected, rel=1e-3)
+            of_mean = stats.sem(by_part.mean(axis=0))
+            assert found[f"{name}_mean_standard_error"] == pytest.approx(of_mean, rel=1e-3)
+        assert found["n_parts"] == 3
+
+    @pytest.mark.slow
+    def test_the_standard_error_is_the_spread_over_other_images(self):
+        """Of samples that differ from the images, and of the floor, which does not."""
+        results = [
+            compare(
+                ndimage.gaussian_filter(scale(textures(48, seed)), (0, 0.7, 0.7, 0)),
+                textures(48, 1000 + seed),
+                textures(48, 2000 + seed),
+                seed=6,
+            )
+            for seed in range(40)
+        ]
+        for name in ("distance_mean", "floor_mean"):
+            spread = np.std([result[name] for result in results], ddof=1)
+            errors = [result[f"{name}_standard_error"] for result in results]
+            assert 0.7 < np.sqrt(np.mean(np.square(errors))) / spread < 1.4
+
+    @pytest.mark.parametrize(("n", "parts"), [(1, 1), (2, 2), (9, 8)])
+    def test_few_images_make_fewer_parts(self, n, parts):
+        found = compare(*(textures(n, seed) for seed in (1, 2, 3)), seed=6)
+        assert found["n_parts"] == parts
+        assert (found["distance_mean_standard_error"] is None) is (n == 1)
+        assert (found["floor_standard_error"] == [None, None]) is (n == 1)
+
 
 class TestRefusals:
     @pytest.mark.parametrize(

@@ -96,6 +96,11 @@ def resolve(raw: dict[str, Any], working: Path) -> Configuration:
 
 
 def _checked_sampling(sampling: SamplingSettings) -> SamplingSettings:
+    if sampling.batch_norm == "batch" and sampling.batch_size == 1:
+        raise UserError(
+            "sampling.batch_size is 1, but with batch_norm batch the statistics would be those of "
+            "one sample; set it to 2 or more"
+        )
     if sampling.batch_norm == "batch" and sampling.n_samples % sampling.batch_size:
         raise UserError(
             f"sampling.n_samples is {sampling.n_samples}, not a multiple of sampling.batch_size, "
@@ -113,10 +118,10 @@ def _checked_parzen(parzen: ParzenSettings, dataset: Dataset) -> ParzenSettings:
             f"parzen.sigma_log10_min is {low:g}, above parzen.sigma_log10_max, which is {high:g}; "
             f"swap them"
         )
-    if parzen.refine and parzen.protocol == "paper":
+    if parzen.refine is True and parzen.protocol == "paper":
         raise UserError(
             "parzen.refine is true, but with protocol paper each sigma has its own images, and no "
-            "search between sigmas is possible; set it to false, or use protocol disjoint"
+            "search between sigmas is possible; set it to auto, or use protocol disjoint"
         )
     return parzen
 

@@ -11,10 +11,9 @@ bytes u are dequantised, each with uniform noise of the width of a step (Theis, 
 2016): x = (u + U - 0.5) / 127.5 - 1, U ~ Uniform[0, 1), drawn once an image.
 
 The networks compute in float32, all else in float64: q(z | x) is made of the encoder's outputs in
-float64. An image's noise, of its pixels and of
-its latents, is a function of the seed and the image's number alone: neither the number of images
-nor how many are computed at once decides it, and the first weights of a larger k are those of a
-smaller one.
+float64. The noise of an image, of its pixels and of its latents, depends on the seed and on the
+image's place among the images only: neither on their number nor on how many are computed at once.
+The first weights for a larger k are those for a smaller one.
 """
 
 import math
@@ -37,8 +36,6 @@ Encode = Callable[[np.ndarray], Posterior]
 """x (n, ...) -> q(z | x), in float64."""
 Decode = Callable[[np.ndarray], np.ndarray]
 """z (n, d, d, N) -> means of p(x | z), (n, ...)."""
-
-SETTING = "importance_weighted_bound.decoder_variance"
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +65,7 @@ def importance_weighted_bound(
     """The bound of a model, with moving batch-norm statistics and without dropout.
 
     images: uint8 (n, height, width, channel), read slice by slice; log_variance: of the decoder, on
-    [-1, 1] pixels, see `variance_of`; batch: latents decoded at once, more or fewer than k.
+    [-1, 1] pixels; batch: latents decoded at once, more or fewer than k.
 
     UserError for fewer than 2 images, which have no standard error, and as `estimate`.
     """
@@ -224,34 +221,13 @@ class Dequantised:
         return to_x(self._images[rows] + np.stack(noise) - 0.5).astype(np.float32)
 
 
-def variance_of(model: SpatialVAE, given: float | None) -> tuple[float | None, str]:
-    """The decoder's variance on [-1, 1] pixels and where it is from, or None and why there is none.
-
-    given: the setting, which comes first; None: that of the training, which an ELBO has. UserError
-    if the given one is no variance.
-    """
-    if given is not None:
-        if not (math.isfinite(given) and given > 0):
-            raise UserError(f"{SETTING}: is {given}; give a number above 0")
-        return float(given), SETTING
-    variance = model.decoder_variance()
-    if variance is not None:
-        return variance, "training"
-    w = model.settings.kl_weight
-    return None, (
-        f"SSE + w KL has no decoder variance of its own, so that log p(x) is not defined; set "
-        f"{SETTING} to a number, such as w / 2 = {w / 2:.4g}, which makes SSE + w KL proportional "
-        f"to the ELBO"
-    )
-
-
 def summary(
     bound: Bound, dimension: int, variance: float, variance_from: str, seed: int
 ) -> dict[str, Any]:
     """The bound as JSON takes it; its terms are means over the images, in nats per image.
 
-    dimension: D of an image; variance, variance_from: as from `variance_of`. The standard error is
-    over images alone.
+    dimension: D of an image; variance_from: what the variance is, in words. The standard error is
+    over images only.
     """
     n = bound.per_image.size
     mean = float(bound.per_image.mean())

@@ -25,11 +25,10 @@ from svae.scores.kernel_density import log_likelihoods
 
 PROTOCOLS = ("disjoint", "paper")
 
-# `refine` looks at REFINE_COUNT widths between the neighbours of the best one, and again between
-# that one's neighbours: for the usual grid, the last are 0.2 % apart. Every look is one pass over
-# the distances, in which further widths cost next to nothing.
-REFINE_COUNT = 11
-REFINE_PASSES = 3
+# Widths that `refine_sigma` tries between the neighbours of the grid's best, 2.6 % apart for the
+# usual grid. All are tried in one pass over the distances, in which further widths cost next to
+# nothing. An odd number, so that the grid's best is among them.
+REFINE_COUNT = 21
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,17 +48,24 @@ class ParzenResult:
     """True where sigma was searched for between the widths of the grid."""
     grid_sigma: float
     """The best of the grid; `sigma` itself unless refined."""
+    grid_log_likelihood: float
+    """The mean over the same test images at `grid_sigma`: the score by the field's protocol."""
+    grid_standard_error: float
+    """Of that mean, as `standard_error`."""
     sigma_grid: tuple[float, ...]
     validation_log_likelihood: tuple[float, ...]
     """The mean by which the grid's was chosen, one per sigma (`paper`: each on other images)."""
     sigma_at_grid_edge: bool
-    """True where the grid does not enclose its best sigma; always so for a grid of one."""
+    """True where `sigma` is the smallest or largest of the grid, so that a sigma outside of it may
+    be better; always so for a grid of one."""
     n_samples: int
     n_valid: int
     n_test: int
     dimension: int
     per_image: np.ndarray
     """float64 (n_test,): log-likelihood of each test image."""
+    grid_per_image: np.ndarray
+    """float64 (n_test,): that at `grid_sigma`."""
 
 
 def sigma_grid(
@@ -71,13 +77,14 @@ def sigma_grid(
 
 def choose_sigma(
     validation_log_likelihood: Sequence[float] | np.ndarray, sigmas: Sequence[float] | np.ndarray
-) -> tuple[float, bool]:
-    """The sigma of the largest mean, and whether it lies at an edge of the grid.
+) -> float:
+    """The sigma of the largest mean."""
+    return float(sigmas[int(np.argmax(validation_log_likelihood))])
 
-    At an edge the best width may lie outside the grid; a grid of one sigma is all edge.
-    """
-    sigma = float(sigmas[int(np.argmax(validation_log_likelihood))])
-    return sigma, not min(sigmas) < sigma < max(sigmas)
+
+def at_edge(sigma: float, sigmas: Sequence[float] | np.ndarray) -> bool:
+    """Whether the best sigma may lie outside the grid; a grid of one sigma is all edge."""
+    return not min(sigmas) < sigma < max(sigmas)
 
 
 def refine_sigma(
@@ -87,24 +94,31 @@ def refine_sigma(
 ) -> float:
     """The best sigma between the neighbours, in the grid, of the grid's best.
 
-    means: gives the mean log-likelihood for each of several sigmas, (count,) -> (count,).
-    sigmas, validation_log_likelihood: the grid and its means. At an edge of the grid the search
-    stays inside.
+    means: gives the mean log-likelihood for each of several sigmas, (count,) -> (count,); called
+    at most once. sigmas, validation_log_likelihood: the grid and its means.
+
+    Against ln sigma, the mean of D-dimensional images is nearly a parabola of curvature -2 D. So
+    the result is the vertex of the parabola through the best of the widths tried and its
+    neighbours. At an edge of the grid the search stays inside.
     """
-    best = int(np.argmax(validation_log_likelihood))
-    sigma, highest = float(sigmas[best]), validation_log_likelihood[best]
+    best = choose_sigma(validation_log_likelihood, sigmas)
     tried = np.unique(sigmas)
-    middle = int(np.searchsorted(tried, sigma))
-    for _ in range(REFINE_PASSES):
-        low, high = tried[max(middle - 1, 0)], tried[min(middle + 1, len(tried) - 1)]
-        if low == high:
-            break
-        tried = np.geomspace(low, high, REFINE_COUNT)
-        found = means(tried)
-        middle = int(np.argmax(found))
-        if found[middle] > highest:
-            sigma, highest = float(tried[middle]), found[middle]
-    return sigma
+    middle = int(np.searchsorted(tried, best))
+    low, high = tried[max(middle - 1, 0)], tried[min(middle + 1, len(tried) - 1)]
+    if low == high:
+        return best
+    tried = np.geomspace(low, high, REFINE_COUNT)
+    found = means(tried)
+    middle = int(np.argmax(found))
+    if not 0 < middle < REFINE_COUNT - 1:
+        return float(tried[middle])
+    before, highest, after = found[middle - 1 : middle + 2]
+    bend = before - 2 * highest + after
+    if not bend < 0:  # three equal means, or some that are not finite
+        return float(tried[middle])
+    step = math.log(high / low) / (REFINE_COUNT - 1)
+    # At most half a step, since `highest` is the largest of the three.
+    return float(tried[middle] * math.exp(0.5 * step * (before - after) / bend))
 
 
 def score(
@@ -117,16 +131,16 @@ def score(
     n_test: int,
     refine: bool = False,
 ) -> ParzenResult:
-    """Choose sigma from the grid, then score the first `n_test` test images.
+    """Choose sigma on validation images, then score the first `n_test` test images.
 
     samples, valid, test: (count, ...), as `log_likelihoods` takes them: samples are floats, images
     floats or bytes.
     protocol:
-        `disjoint`  sigma is the best on the first `n_valid` validation images;
+        `disjoint`  sigma is the best of the grid on the first `n_valid` validation images;
         `paper`     what the code published with arXiv 1705.06821 does, for comparison only: its
                     reader is never reset, so that the k-th sigma is judged on the k-th block of
                     `n_valid` *test* images, which are then scored as well. `valid` is not read.
-    refine: search on between the widths of the grid (`refine_sigma`), on the same validation
+    refine: then search between the widths of the grid (`refine_sigma`), on the same validation
         images; protocol `disjoint` only.
 
     Raises UserError for an unknown protocol, for `paper` with refine, for fewer images than asked,
@@ -150,8 +164,8 @@ def score(
     elif protocol == "paper":
         if refine:
             raise UserError(
-                "parzen.refine: needs validation images, on which protocol paper chooses nothing; "
-                "set parzen.refine: false, or parzen.protocol: disjoint"
+                "parzen.refine: needs validation images, which protocol paper does not have; "
+                "set parzen.refine: auto, or parzen.protocol: disjoint"
             )
         _check_count(test, n_valid, "test", "parzen.n_valid", blocks=sigmas.size)
         validation = [
@@ -161,28 +175,38 @@ def score(
     else:
         raise UserError(f"parzen.protocol: {protocol!r} is unknown; use {' or '.join(PROTOCOLS)}")
 
-    grid_sigma, at_edge = choose_sigma(validation, sigmas)
+    grid_sigma = choose_sigma(validation, sigmas)
     sigma = refine_sigma(means, sigmas, validation) if refine else grid_sigma
-    per_image = log_likelihoods(test[:n_test], samples, [sigma])[0]
+    # Both in one pass over the distances.
+    both = [sigma, grid_sigma] if refine else [sigma]
+    found = log_likelihoods(test[:n_test], samples, both)
+    per_image, grid_per_image = found[0], found[-1]
     mean = float(per_image.mean())
     dimension = math.prod(test.shape[1:])
     return ParzenResult(
         protocol=protocol,
         log_likelihood=mean,
-        standard_error=float(per_image.std(ddof=1) / math.sqrt(n_test)),
+        standard_error=_standard_error(per_image),
         bits_per_dim=bits_per_dim(mean, dimension),
         sigma=sigma,
         refined=refine,
         grid_sigma=grid_sigma,
+        grid_log_likelihood=float(grid_per_image.mean()),
+        grid_standard_error=_standard_error(grid_per_image),
         sigma_grid=tuple(sigmas.tolist()),
         validation_log_likelihood=tuple(float(value) for value in validation),
-        sigma_at_grid_edge=at_edge,
+        sigma_at_grid_edge=at_edge(sigma, sigmas),
         n_samples=samples.shape[0],
         n_valid=n_valid,
         n_test=n_test,
         dimension=dimension,
         per_image=per_image,
+        grid_per_image=grid_per_image,
     )
+
+
+def _standard_error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / math.sqrt(len(values)))
 
 
 def _check_count(images: np.ndarray, count: int, split: str, key: str, blocks: int = 1) -> None:

@@ -13,12 +13,16 @@ import numpy as np
 from svae.datasets.store import Store
 from svae.pixels import PIXEL_RANGE
 from svae.scores import parzen_window
+from svae.scores.scored_images import scored_images
 from svae.settings.parzen import ParzenSettings
 
 log = logging.getLogger(__name__)
 
 # The field's protocol (Goodfellow et al. 2014), as far as the data set has the images.
 MOST_VALID, MOST_TEST = 1000, 10_000
+
+# Arrays in the per-image file -> those of a result.
+PER_IMAGE = {"log_likelihood": "per_image", "grid_log_likelihood": "grid_per_image"}
 
 
 def parzen_of(
@@ -33,18 +37,16 @@ def parzen_of(
         settings.sigma_log10_min, settings.sigma_log10_max, settings.sigma_count
     )
     n_valid, n_test = _counts(settings, store)
-    read = n_test
-    if settings.protocol == "paper":
-        read = max(n_test, n_valid * settings.sigma_count)
+    valid, test = _images(store, settings, n_valid, n_test)
     result = parzen_window.score(
         samples,
-        store.images("valid", n_valid),
-        store.images("test", read),
+        valid,
+        test,
         sigmas,
         settings.protocol,
         n_valid,
         n_test,
-        refine=settings.refine,
+        refine=refines(settings),
     )
     if result.sigma_at_grid_edge:
         log.warning(
@@ -66,15 +68,45 @@ def parzen_of(
     return result
 
 
+def images_scored(store: Store, settings: ParzenSettings) -> np.ndarray:
+    """The test images of `parzen_of`: uint8 (n_test, height, width, channel)."""
+    n_valid, n_test = _counts(settings, store)
+    return _images(store, settings, n_valid, n_test)[1][:n_test]
+
+
 def fields(result: parzen_window.ParzenResult) -> dict[str, Any]:
     """A score as JSON has it, with its unit; without the scores of single images."""
     content = asdict(result)
-    del content["per_image"]
+    for name in PER_IMAGE.values():
+        del content[name]
     return {
         **content,
         "unit": "nats per image, for a density of pixels on [-1, 1]",
         "pixel_range": list(PIXEL_RANGE),
     }
+
+
+def per_image(result: parzen_window.ParzenResult) -> dict[str, np.ndarray]:
+    """The scores of single images, float64 (n_test,) each, as the per-image file has them."""
+    return {name: getattr(result, attribute) for name, attribute in PER_IMAGE.items()}
+
+
+def refines(settings: ParzenSettings) -> bool:
+    """Whether sigma is searched for between the widths of the grid; auto: where that can be."""
+    if settings.refine == "auto":
+        return settings.protocol != "paper"
+    return settings.refine
+
+
+def _images(
+    store: Store, settings: ParzenSettings, n_valid: int, n_test: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Validation and test images. Those of protocol paper are the blocks of the published code,
+    from the start of the test images, and no validation images."""
+    if settings.protocol == "paper":
+        blocks = n_valid * settings.sigma_count
+        return store.images("valid", 0), store.images("test", max(n_test, blocks))
+    return scored_images(store, "valid", n_valid), scored_images(store, "test", n_test)
 
 
 def _counts(settings: ParzenSettings, store: Store) -> tuple[int, int]:

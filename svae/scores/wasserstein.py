@@ -12,11 +12,20 @@ deviation, colour channel by colour channel: the distance compares structure, an
 that a level of one set has less contrast than that of the other. Distances are in those standard
 deviations, times 1000.
 
-A distance of finite sets is above 0 even if both are of one source. So it stands beside the floor,
-the distance of real images from other real images, as many of them: it grows as the number falls.
+A distance of finite sets is above 0 even if both are of one source. So the floor is shown next to
+it: the distance of real images from other real images, as many of them. It grows as the number
+falls.
+
+Both have a standard error over images, of the samples and of the test images together. Each set is
+divided at random into PARTS parts, the distance is measured for each pair of parts, and the
+standard deviation of these distances is divided by the square root of their number. A smaller set
+has a larger distance, but the variance of a distance is about inversely proportional to the number
+of images, so that the spread over parts tells that of the whole. Places and directions are those
+of the seed for all parts and runs: their choice is not part of the error.
 """
 
 import math
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias
 
@@ -38,6 +47,7 @@ PER_IMAGE = 128  # neighbourhoods of an image, at each level
 # each gives fewer.
 MOST_NEIGHBOURHOODS = 2**19
 DIRECTIONS = 512
+PARTS = 8  # whose distances give the standard error
 SMALLEST_LEVEL = 14  # pixels a side; the source ends at 16, where 32x32 images end, too
 UNIT = "standard deviations of the pixels of a level, times 1000"
 
@@ -59,25 +69,42 @@ def compare(
     """
     _check({"samples": samples, "test images": test, "training images": train})
     n, height, width = test.shape[:3]
-    found, floor = zip(
-        *(
-            _distances(level, test, (samples, train), seed, threads)
-            for level in range(len(level_sides(min(height, width))))
-        ),
-        strict=True,
-    )
-    return {
-        "levels": level_sides(height)[: len(found)],
-        "distance": list(found),
-        "floor": list(floor),
-        "distance_mean": float(np.mean(found)),
-        "floor_mean": float(np.mean(floor)),
+    parts = _parts(n, seed)
+    levels = range(len(level_sides(min(height, width))))
+    each = [_distances(level, test, (samples, train), seed, threads, parts) for level in levels]
+    result: dict[str, Any] = {"levels": level_sides(height)[: len(each)]}
+    for place, name in enumerate(("distance", "floor")):
+        found = np.array([level[place] for level in each])  # (levels, 1 + parts)
+        mean = found.mean(axis=0)
+        result |= {
+            name: found[:, 0].tolist(),
+            f"{name}_standard_error": [_standard_error(level[1:]) for level in found],
+            f"{name}_mean": float(mean[0]),
+            f"{name}_mean_standard_error": _standard_error(mean[1:]),
+        }
+    return result | {
         "n_images": n,
+        "n_parts": len(parts),
         "neighbourhoods_per_image": _per_image(n),
         "directions": DIRECTIONS,
         "seed": seed,
         "unit": UNIT,
     }
+
+
+def _parts(n: int, seed: int) -> np.ndarray:
+    """Numbers of images, (parts, images in each): PARTS random parts of equal size, or as many as
+    there are images. Up to PARTS - 1 images are in none."""
+    parts = min(PARTS, n)
+    order = generator(seed, Stream.WASSERSTEIN_PARTS).permutation(n)
+    return order[: n // parts * parts].reshape(parts, -1)
+
+
+def _standard_error(of_parts: np.ndarray) -> float | None:
+    """Of the distance of the whole sets, from those of the parts (n,); None for fewer than two."""
+    if len(of_parts) < 2:
+        return None
+    return float(of_parts.std(ddof=1) / math.sqrt(len(of_parts)))
 
 
 def distance(x: Images, y: Images, seed: int, threads: int = 1) -> list[float]:
@@ -89,21 +116,39 @@ def distance(x: Images, y: Images, seed: int, threads: int = 1) -> list[float]:
     """
     _check({"the first set": x, "the second set": y})
     levels = len(level_sides(min(x.shape[1:3])))
-    return [_distances(level, x, (y,), seed, threads)[0] for level in range(levels)]
+    return [_distances(level, x, (y,), seed, threads)[0][0] for level in range(levels)]
 
 
 def _distances(
-    level: int, reference: Images, others: tuple[Images, ...], seed: int, threads: int
-) -> list[float]:
-    """Distance of each of the others from the reference at one level, one after the other."""
+    level: int,
+    reference: Images,
+    others: tuple[Images, ...],
+    seed: int,
+    threads: int,
+    parts: Iterable[np.ndarray] = (),
+) -> list[list[float]]:
+    """For each of the others its distance from the reference at one level, and after it that of
+    each part, of which `parts` has the numbers of the images."""
+    n = reference.shape[0]
     points = _points(reference, level, seed)
     rng = generator(seed, Stream.WASSERSTEIN_DIRECTIONS, level)
     axes = directions(points.shape[1], DIRECTIONS, rng)
-    # One other set at a time is held beside the reference.
-    return [
-        1000.0 * sliced_wasserstein(points, _points(other, level, seed), axes, threads)
-        for other in others
-    ]
+
+    def between(*clouds: np.ndarray) -> float:
+        return 1000.0 * sliced_wasserstein(*clouds, axes, threads)
+
+    def of_part(cloud: np.ndarray, images: np.ndarray) -> np.ndarray:
+        shape = (n, -1, reference.shape[3], NEIGHBOURHOOD, NEIGHBOURHOOD)
+        return normalised(cloud.reshape(shape)[images]).reshape(-1, cloud.shape[1])
+
+    found = []
+    for images in others:
+        # One other set at a time is held next to the reference.
+        other = _points(images, level, seed)
+        of_parts = (between(of_part(points, part), of_part(other, part)) for part in parts)
+        found.append([between(points, other), *of_parts])
+        del other
+    return found
 
 
 def level_sides(side: int) -> list[int]:

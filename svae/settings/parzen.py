@@ -20,4 +20,7 @@ class ParzenSettings:
     sigma_count: int = setting(
         10, "number of sigmas, evenly spaced in log sigma", minimum=1, maximum=1000
     )
-    refine: bool = setting(False, "whether a search between the grid's sigmas follows")
+    refine: Literal["auto"] | bool = setting(
+        "auto",
+        "whether sigma is also searched for between those of the grid; auto: yes, if disjoint",
+    )

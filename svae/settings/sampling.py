@@ -11,7 +11,7 @@ class SamplingSettings:
     """The section `sampling`: how many samples, and how they are decoded."""
 
     n_samples: int = setting(
-        10_000, "samples drawn from the prior, and used by the score", minimum=1, maximum=10_000_000
+        10_000, "samples drawn from the prior, and used by the score", minimum=2, maximum=10_000_000
     )
     # Affects the result only with batch statistics.
     batch_size: int = setting(100, "samples decoded at once", minimum=1, maximum=1_000_000)

@@ -266,6 +266,8 @@ def _chosen(scores, rng):
         "sigma": sigma,
         "refined": False,
         "grid_sigma": sigma,
+        "grid_log_likelihood": float(scores.mean()),
+        "grid_standard_error": float(scipy.stats.sem(scores)),
         "sigma_grid": sigmas.tolist(),
         "validation_log_likelihood": means.tolist(),
         "sigma_at_grid_edge": False,
@@ -297,7 +299,11 @@ def _distances(rng):
         "distance": list(_numbers(rng, "a", "b").values()),
         "floor": list(_numbers(rng, "a", "b", low=0.1, high=1).values()),
         **_numbers(rng, "distance_mean", "floor_mean"),
+        **_numbers(
+            rng, "distance_mean_standard_error", "floor_mean_standard_error", low=0.1, high=1
+        ),
         "n_images": 40,
+        "n_parts": 8,
         "unit": "pixel values on [-1, 1], normalised patches",
     }
 

@@ -27,6 +27,7 @@ SMALL = {
     "sampling": {"n_samples": 200},
     "parzen": {"fresh_draws": 2},
     "sliced_wasserstein": {"images": 50},
+    "importance_weighted_bound": {"importance_samples": 4, "images": 20},
     "variants": VARIANTS,
 }
 

@@ -1,6 +1,7 @@
 """The importance-weighted bound on log p(x) of test images (svae.scores.bound)."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ from svae.settings.fields import setting
 IMAGES = 500  # test images under `auto`
 LATENTS = 100  # decoded at once
 NOISE_SEED = 0  # the same noise for every run
+SETTING = "importance_weighted_bound.decoder_variance"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,20 +24,22 @@ class Settings:
     images: Literal["auto"] | int = setting(
         "auto", "test images on which the bound is taken", minimum=2
     )
-    decoder_variance: float | None = setting(
-        None, "variance of the decoder, or null for the trained one", exclusive_minimum=0
+    decoder_variance: Literal["optimal", "from_weight", "trained"] | float | None = setting(
+        "optimal", "variance of the decoder; null is the same as trained", exclusive_minimum=0
     )
 
 
 def measure(run: Run, settings: Settings) -> dict[str, Any]:
     """The bound, or the reason why there is none."""
     from svae.scores import bound
+    from svae.scores.scored_images import scored_images
 
-    model = run.model
-    variance, source = bound.variance_of(model, settings.decoder_variance)
+    variance, source = variance_of(run.record, settings.decoder_variance)
     if variance is None:
         return {"refused": source}
-    images = run.store.images("test", IMAGES if settings.images == "auto" else settings.images)
+    model = run.model
+    most = IMAGES if settings.images == "auto" else settings.images
+    images = scored_images(run.store, "test", most)
     found = bound.importance_weighted_bound(
         model, images, settings.importance_samples, math.log(variance), NOISE_SEED, LATENTS
     )
@@ -48,12 +52,38 @@ def measure(run: Run, settings: Settings) -> dict[str, Any]:
     }
 
 
+def variance_of(record: Mapping[str, Any], given: str | float | None) -> tuple[float | None, str]:
+    """The decoder's variance on [-1, 1] pixels and what it is, or None and why there is none.
+
+    record: run.json; given: the setting.
+    """
+    w, trained = record["kl_weight"], record["decoder_variance"]
+    if given == "optimal":
+        found = record["train"]["mse_per_pixel"]
+        source = "the mean squared error of the training images, which is optimal for them"
+    elif given == "from_weight":
+        found, source = w / 2, "w / 2, at which SSE + w KL is proportional to the ELBO"
+    elif given == "trained" or given is None:
+        found, source = trained, "that of the training"
+    else:
+        found, source = float(given), f"{SETTING} in config.yaml"
+    if found is None:
+        return None, (
+            f"SSE + w KL has no decoder variance of its own, and {SETTING} asks for that of the "
+            f"training; set it to optimal, or to from_weight, which is w / 2 = {w / 2:.4g} here"
+        )
+    if not found > 0:
+        return None, f"the decoder variance is {found:g} ({source}); set {SETTING} to another one"
+    return found, source
+
+
 SCORE = Score(
     name="importance_weighted_bound",
     title="Importance-weighted bound",
     meaning=(
         "A lower bound on log p(x) of test images, from k posterior samples each. It needs the "
-        "variance of the decoder, which training by SSE + w KL does not give."
+        "variance of the decoder, which training by SSE + w KL does not give: by default it is the "
+        "mean squared error of the training images, the best one for them."
     ),
     reference=("Burda, Grosse, Salakhutdinov 2016", "https://arxiv.org/abs/1509.00519"),
     columns=(
@@ -69,6 +99,24 @@ SCORE = Score(
             meaning="The mean over the test images, in nats per image, for pixels on [-1, 1].",
         ),
         Column(
+            key="decoder_variance",
+            label="decoder variance",
+            format=".4g",
+            csv="importance_weighted_bound_decoder_variance",
+            meaning="The variance that the bound is computed with, of pixels on [-1, 1].",
+        ),
+        Column(
+            key="bits_per_dim",
+            label="bits per dimension",
+            format=".3f",
+            higher_is_better=False,
+            csv="importance_weighted_bound_bits_per_dim",
+            meaning=(
+                "-bound / (D ln 2) + log2 127.5: since the bytes are dequantised, an upper bound "
+                "on the length of a code for them, comparable with those of discrete models."
+            ),
+        ),
+        Column(
             key="effective_sample_size",
             label="effective sample size",
             format=".1f",
@@ -82,7 +130,7 @@ SCORE = Score(
     ),
     method=(
         "k = {k} posterior samples per image on {n_images} test images, dequantised with uniform "
-        "noise; the variance of the decoder comes from: {variance_from}."
+        "noise. The variance of the decoder is {variance_from}."
     ),
     measure=measure,
     settings=Settings,

@@ -1,5 +1,5 @@
 """What a linear VAE gives at a run's KL weight: its optimum, which is known in closed form
-(svae.scores.spectrum), and the Parzen score of its samples."""
+(svae.scores.spectrum), its log density of test images, and the Parzen score of its samples."""
 
 import math
 from typing import Any
@@ -17,13 +17,14 @@ MEASURED = (
 def measure(run: Run, settings: ParzenSettings) -> dict[str, Any]:
     """The linear VAE at the run's w and number of latent entries.
 
-    Scored are as many draws as there are samples of a run, or fewer, as many as
-    svae.scores.principal_components.MOST_BYTES holds. A KL that is infinite (w = 0) is null.
+    As many draws are scored as a run has samples, or as many as
+    svae.scores.principal_components.MOST_BYTES holds. A KL that is infinite (w = 0) is null, and so
+    is a log density for which there is no variance.
     """
     from svae.scores.linear_vae_samples import sample
     from svae.scores.principal_components import most_images
     from svae.scores.spectrum import linear_vae
-    from svae.scores.store_score import fields, parzen_of
+    from svae.scores.store_score import fields, images_scored, parzen_of
 
     record, store, spectrum = run.record, run.store, run.spectrum
     w, latent_entries = record["kl_weight"], record["test"]["latent_entries"]
@@ -34,6 +35,7 @@ def measure(run: Run, settings: ParzenSettings) -> dict[str, Any]:
     samples = sample(spectrum, w, latent_entries, count, run.seed)
     name = f"linear VAE at the w of {record['variant']}"
     result = parzen_of(samples.reshape(-1, *store.shape), store, settings, name)
+    densities, per_image = _log_densities(run, images_scored(store, settings))
     return {
         "objective": record["objective"],
         "kl_weight": w,
@@ -42,8 +44,37 @@ def measure(run: Run, settings: ParzenSettings) -> dict[str, Any]:
         **predictions,
         "terms_of": "the training images that were fitted, in expectation",
         "parzen": fields(result),
+        **densities,
         "measured": {key: record["test"][key] for key in MEASURED},
+        "per_image": per_image,
     }
+
+
+def _log_densities(run: Run, images: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The log density at the variance of the run and at the optimal one: means with standard
+    errors, and the values of single images, float64 (n,) each."""
+    from svae.scores.linear_vae_density import log_density, optimal_variance
+
+    record, spectrum = run.record, run.spectrum
+    latent_entries = record["test"]["latent_entries"]
+    own = record["decoder_variance"]
+    variances = {
+        "": record["kl_weight"] / 2 if own is None else own,
+        "optimal_": optimal_variance(spectrum, latent_entries),
+    }
+    found, per_image = {}, {}
+    for name, variance in variances.items():
+        mean = error = None
+        if variance:
+            values = log_density(spectrum, variance, latent_entries, images)
+            per_image[f"{name}log_density"] = values
+            mean, error = float(values.mean()), float(values.std(ddof=1) / math.sqrt(len(values)))
+        found |= {
+            f"{name}variance": variance or None,
+            f"{name}log_density": mean,
+            f"{name}log_density_standard_error": error,
+        }
+    return found | {"n_test": len(images)}, per_image
 
 
 SCORE = Score(
@@ -70,6 +101,49 @@ SCORE = Score(
             error="parzen.standard_error",
             shown=False,
             meaning="What this KL weight gives without a network.",
+        ),
+        Column(
+            key="parzen.grid_log_likelihood",
+            label="Parzen score of its samples at the grid's sigma",
+            unit="nats",
+            format=".1f",
+            csv="linear_vae_grid_log_likelihood_nats",
+            error="parzen.grid_standard_error",
+            shown=False,
+            meaning="The same with the best sigma of the grid.",
+        ),
+        Column(
+            key="log_density",
+            label="log p(x)",
+            unit="nats",
+            format=".1f",
+            higher_is_better=True,
+            csv="linear_vae_log_density_nats",
+            error="log_density_standard_error",
+            meaning=(
+                "Its exact log density of test images, dequantised as for the importance-weighted "
+                "bound, at the decoder variance of the run; w / 2 where the run has none."
+            ),
+        ),
+        Column(
+            key="optimal_log_density",
+            label="log p(x) at its optimal variance",
+            unit="nats",
+            format=".1f",
+            higher_is_better=True,
+            csv="linear_vae_optimal_log_density_nats",
+            error="optimal_log_density_standard_error",
+            meaning=(
+                "The same at the variance that maximises the likelihood of the training images for "
+                "this number of latent entries."
+            ),
+        ),
+        Column(
+            key="optimal_variance",
+            label="its optimal variance",
+            format=".4g",
+            csv="linear_vae_optimal_variance",
+            meaning="That variance, of pixels on [-1, 1].",
         ),
         Column(
             key="kl_nats_per_image",

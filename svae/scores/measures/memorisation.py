@@ -9,10 +9,11 @@ JUDGED = 10_000  # samples, and test images, at most, whose nearest images are l
 
 def measure(run: Run, settings: None) -> dict[str, Any]:
     from svae.scores.copies import shares
+    from svae.scores.scored_images import scored_images
 
     return shares(
         run.samples[:JUDGED],
-        run.store.images("test", JUDGED),
+        scored_images(run.store, "test", JUDGED),
         run.store.split("train"),
         run.store.split("valid"),
         run.seed,

@@ -28,9 +28,11 @@ class Settings(ParzenSettings):
 
     fresh_draws: int = setting(
         3,
-        "further sets of samples, each scored anew, for the spread between draws",
+        "further sets of samples, each scored in the same way, for the spread between draws: none, "
+        "or at least 2",
         minimum=0,
         maximum=1000,
+        also={"not": {"const": 1}},
     )
 
 
@@ -42,7 +44,7 @@ def measure(run: Run, settings: Settings) -> dict[str, Any]:
     """
     from svae.jobs.neutral import restored
     from svae.sampling.prior import redrawn
-    from svae.scores.store_score import fields, parzen_of
+    from svae.scores.store_score import fields, parzen_of, per_image
     from svae.settings.sampling import SamplingSettings
 
     record, samples = run.record, run.samples
@@ -64,7 +66,7 @@ def measure(run: Run, settings: Settings) -> dict[str, Any]:
         },
         "batch_norm": samples.file.attrs["batch_norm"],
         "dataset_source_note": run.store.attributes.get("source_note", ""),
-        "per_image": {"log_likelihood": result.per_image},
+        "per_image": per_image(result),
     }
 
 
@@ -106,8 +108,8 @@ SCORE = Score(
             higher_is_better=False,
             csv="bits_per_dim",
             meaning=(
-                "-LL / (D ln 2) + log2 127.5: the same on the scale of byte values, which does not "
-                "compare with likelihoods of discrete distributions."
+                "-LL / (D ln 2) + log2 127.5: the same on the scale of byte values. It bounds the "
+                "length of no code, since the density is taken at the bytes without dequantisation."
             ),
         ),
         Column(
@@ -118,6 +120,28 @@ SCORE = Score(
             csv="sigma",
             mark=("sigma_at_grid_edge", "(edge)"),
             meaning="The width of the Gaussians; at the edge of its grid, the score is a bound.",
+        ),
+        Column(
+            key="grid_log_likelihood",
+            label="at the grid's sigma",
+            unit="nats",
+            format=".1f",
+            higher_is_better=True,
+            csv="grid_log_likelihood_nats",
+            error="grid_standard_error",
+            meaning=(
+                "The log-likelihood with the best sigma of the grid, as usually reported: lower "
+                "by about D delta^2 for an offset delta of ln sigma."
+            ),
+        ),
+        Column(
+            key="grid_sigma",
+            label="sigma of the grid",
+            unit="pixel units",
+            format=".3f",
+            csv="grid_sigma",
+            shown=False,
+            meaning="The best sigma of the grid.",
         ),
         Column(
             key="sigma_at_grid_edge",

@@ -50,14 +50,19 @@ SCORE = Score(
             label="distance, mean of levels",
             higher_is_better=False,
             csv="sliced_wasserstein",
-            meaning="The distance of samples from test images: smaller is closer.",
+            error="distance_mean_standard_error",
+            meaning=(
+                "The distance of samples from test images; its standard error is over the choice "
+                "of both, from the distances of disjoint parts."
+            ),
         ),
         Column(
             key="floor_mean",
             label="floor, mean of levels",
             csv="sliced_wasserstein_floor",
+            error="floor_mean_standard_error",
             meaning=(
-                "The distance of as many training images from the test images: below it nothing "
+                "The distance of as many training images from the test images: nothing below it "
                 "can be distinguished."
             ),
         ),
@@ -75,7 +80,10 @@ SCORE = Score(
             meaning="The floor at that level.",
         ),
     ),
-    method="{n_images} images of each kind. Unit: {unit}.",
+    method=(
+        "{n_images} images of each kind; standard errors from {n_parts} disjoint parts of them. "
+        "Unit: {unit}."
+    ),
     measure=measure,
     settings=Settings,
     needs=("samples",),

@@ -47,15 +47,21 @@ def parts(folder):
         yield model, {name: store.images(name) for name in ("train", "valid", "test")}, file
 
 
-def test_bound(folder, tmp_path, parts):
+@pytest.mark.parametrize("given", ["optimal", "trained"])
+def test_bound(folder, tmp_path, parts, given):
     model, images, _ = parts
-    value, per_image = measured("importance_weighted_bound", folder, tmp_path, importance_samples=4)
-    if model.settings.objective == "weighted":
+    name = "importance_weighted_bound"
+    value, per_image = measured(
+        name, folder, tmp_path, importance_samples=4, decoder_variance=given
+    )
+    if given == "trained" and model.settings.objective == "weighted":
         assert "importance_weighted_bound.decoder_variance" in value["refused"]
         assert "log_likelihood" not in value and not per_image.files
         return
     assert "refused" not in value and value["k"] == 4 and value["n_images"] == 12
-    variance = model.decoder_variance()
+    variance = read_json(folder / "run/run.json")["train"]["mse_per_pixel"]
+    if given == "trained":
+        assert variance == pytest.approx(model.decoder_variance())
     expected = bound.importance_weighted_bound(
         model, images["test"], 4, np.log(variance), seed=0, batch=7
     )
@@ -66,13 +72,19 @@ def test_bound(folder, tmp_path, parts):
     assert per_image["effective_sample_size"].shape == (12,)
 
 
-def test_a_variance_that_is_given_is_taken(folder, tmp_path):
-    name = "importance_weighted_bound"
-    value, _ = measured(
-        name, folder, tmp_path, importance_samples=4, decoder_variance=0.5, images=5
-    )
+def test_the_bound_of_some_images_at_a_given_variance(folder, tmp_path, parts):
+    """They are random ones, not the first."""
+    model, images, _ = parts
+    settings = {"importance_samples": 4, "decoder_variance": 0.5, "images": 5}
+    value, _ = measured("importance_weighted_bound", folder, tmp_path, **settings)
     assert (value["decoder_variance"], value["n_images"]) == (0.5, 5)
-    assert value["variance_from"] == f"{name}.decoder_variance"
+    chosen = subset(images["test"], 5, generator(0, Stream.SCORED_IMAGES, 2))
+    found, first = (
+        bound.importance_weighted_bound(model, some, 4, np.log(0.5), seed=0, batch=7)
+        for some in (chosen, images["test"][:5])
+    )
+    assert value["log_likelihood"] == pytest.approx(found.per_image.mean())
+    assert value["log_likelihood"] != pytest.approx(first.per_image.mean())
 
 
 def test_distance_of_equal_numbers(folder, tmp_path, parts):
@@ -85,6 +97,7 @@ def test_distance_of_equal_numbers(folder, tmp_path, parts):
     }
     test, train = (subset(images[name], 8, rng[name]) for name in ("test", "train"))
     assert value["distance"] == wasserstein.distance(samples["samples"][:8], test, 0)
+    assert value["n_parts"] == 8 and value["distance_mean_standard_error"] > 0
     assert value["floor"] == wasserstein.distance(test, train, 0)
 
 

@@ -1,14 +1,12 @@
-"""The Parzen-window estimator compared with slow references, closed forms and scikit-learn."""
-
-import dataclasses
+"""Kernel densities against slow references, closed forms and scikit-learn."""
 
 import h5py
 import numpy as np
 import pytest
 import scipy.integrate
-import scipy.special
 import scipy.stats
 import tensorflow as tf
+from helpers.densities import brute_force, log_mean_kernel, replaced
 from sklearn.datasets import load_sample_images
 from sklearn.neighbors import KernelDensity
 
@@ -16,35 +14,11 @@ from svae.errors import UserError
 from svae.pixels import scale
 from svae.scores import kernel_density
 from svae.scores.kernel_density import log_likelihoods
-from svae.scores.parzen_window import ParzenResult, bits_per_dim, choose_sigma, score, sigma_grid
+from svae.scores.parzen_window import sigma_grid
 from svae.scores.squared_distances import Samples, by_products
 
 TOLERANCE = 0.01  # nats per image
 SIGMAS = sigma_grid()
-
-
-def log_mean_kernel(squared_distances, sigmas, dimension):
-    """(n_sigmas,): log of the mean Gaussian kernel over one image's distances to all samples."""
-    return np.array(
-        [
-            scipy.special.logsumexp(-squared_distances / (2 * sigma**2))
-            - np.log(len(squared_distances))
-            - dimension * np.log(sigma * np.sqrt(2 * np.pi))
-            for sigma in sigmas
-        ]
-    )
-
-
-def brute_force(images, samples, sigmas):
-    """The definition, image by image, from explicit float64 differences: (n_sigmas, n)."""
-    images = np.asarray(images, np.float64).reshape(len(images), -1)
-    samples = np.asarray(samples, np.float64).reshape(len(samples), -1)
-    columns = []
-    for image in images:
-        difference = samples - image
-        squared_distances = np.einsum("ij,ij->i", difference, difference)
-        columns.append(log_mean_kernel(squared_distances, sigmas, images.shape[1]))
-    return np.array(columns).T
 
 
 def float32_expansion(images, samples, sigmas):
@@ -87,13 +61,6 @@ def small():
     return rng.uniform(-1, 1, (37, 4, 4, 3)), rng.uniform(-1, 1, (53, 4, 4, 3))
 
 
-def replaced(array, row, value):
-    """A copy of `array` with one pixel of one row set to `value`."""
-    array = array.copy()
-    array[row, 1, 0, 0] = value
-    return array
-
-
 class SliceOnly:
     """Rows that can be read as `[a:b]` only, a few at a time."""
 
@@ -131,7 +98,7 @@ class TestLogLikelihoods:
 
     @pytest.mark.parametrize("offset", [0.0, 0.5, 50.0])
     def test_one_sample_is_a_normal_distribution(self, offset):
-        """Even if every kernel underflows: 50 is 500 standard deviations away."""
+        """Also where every kernel underflows: 50 is 500 standard deviations away."""
         x = np.random.default_rng(2).uniform(-1, 1, (5, 784))
         result = log_likelihoods(x, np.full((1, 784), offset), [0.1, 1.0])
         for row, sigma in zip(result, [0.1, 1.0], strict=True):
@@ -216,7 +183,7 @@ class TestLogLikelihoods:
             log_likelihoods(np.ones(images.shape, dtype), samples, SIGMAS)
 
     @pytest.mark.parametrize("tolerance", [1e-2, 1e-6, 1e-9])
-    def test_meets_any_tolerance(self, images, exact, tolerance):
+    def test_keeps_to_any_tolerance(self, images, exact, tolerance):
         result = log_likelihoods(images[0][:40], images[1], SIGMAS, tolerance=tolerance)
         np.testing.assert_allclose(result, exact[:, :40], atol=tolerance, rtol=0)
 
@@ -326,8 +293,8 @@ class TestAdversaries:
         exact = x2[:, None] - closeness.numpy()
         assert (np.abs(d2 - exact).max(axis=1) < bound / 5).all()
 
-    def test_images_are_computed_as_exactly_as_necessary(self, monkeypatch):
-        """In a cloud of equal kernels, all are recomputed in float64; elsewhere none."""
+    def test_images_are_computed_as_exactly_as_they_need(self, monkeypatch):
+        """In a cloud of equal kernels all are computed again in float64, elsewhere none."""
         kinds = []
 
         def watched(x, samples, dtype):
@@ -352,8 +319,8 @@ class TestAdversaries:
         error = log_likelihoods(images, samples, [sigma]) - brute_force(images, samples, [sigma])
         assert np.abs(error).max() < 1e-14 * DIMENSION / sigma**2
 
-    def test_products_worse_than_the_bound_are_detected(self, images, exact, monkeypatch):
-        """As with TensorFloat-32, if it could not be switched off."""
+    def test_products_worse_than_the_bound_are_found_out(self, images, exact, monkeypatch):
+        """As TensorFloat-32 would be, if it could not be switched off."""
         product = tf.matmul
 
         def rough(a, b, **options):
@@ -364,220 +331,3 @@ class TestAdversaries:
         monkeypatch.setattr(tf, "matmul", rough)
         result = log_likelihoods(images[0][:40], images[1], SIGMAS)
         assert np.abs(result - exact[:, :40]).max() < TOLERANCE
-
-
-def test_sigma_grid_is_that_of_the_field():
-    assert SIGMAS[[0, 4, 9]] == pytest.approx([0.1, 0.27825594, 1.0])
-    assert sigma_grid(-2, 1, 4) == pytest.approx([0.01, 0.1, 1, 10])
-
-
-def test_bits_per_dim_of_the_uniform_density():
-    """Uniform on the range of 0 .. 255: log2(255) bits for each byte, whatever the dimension."""
-    for dimension in (1, 3072):
-        uniform = dimension * np.log(1 / 2)
-        assert bits_per_dim(uniform, dimension) == pytest.approx(np.log2(255))
-
-
-@pytest.mark.parametrize(
-    "means, sigmas, chosen",
-    [
-        ([1, 3, 2], [0.1, 0.2, 0.3], (0.2, False)),
-        ([-9, -3, -1], [0.1, 0.2, 0.3], (0.3, True)),
-        ([4, 3, 2], [0.1, 0.2, 0.3], (0.1, True)),
-        ([4, 3, 2], [0.2, 0.1, 0.3], (0.2, False)),
-        ([5], [0.2], (0.2, True)),
-    ],
-)
-def test_choose_sigma(means, sigmas, chosen):
-    assert choose_sigma(means, sigmas) == chosen
-
-
-@pytest.fixture
-def splits():
-    """Samples near zero; validation images like them; test images ten times as wide."""
-    rng = np.random.default_rng(6)
-    samples = rng.normal(0, 0.1, (60, 3, 2, 1))
-    valid = rng.normal(0, 0.1, (45, 3, 2, 1))
-    test = rng.normal(0, 1.0, (210, 3, 2, 1))
-    return samples, valid, test
-
-
-def scored(splits, protocol="disjoint", sigmas=SIGMAS, n_valid=20, n_test=50, refine=False):
-    return score(*splits, sigmas, protocol, n_valid, n_test, refine=refine)
-
-
-def same(a: ParzenResult, b: ParzenResult):
-    a, b = dataclasses.asdict(a), dataclasses.asdict(b)
-    return np.array_equal(a.pop("per_image"), b.pop("per_image")) and a == b
-
-
-class TestScore:
-    def test_fields(self, splits):
-        samples, _, test = splits
-        result = scored(splits)
-        assert result.protocol == "disjoint"
-        assert (result.n_samples, result.n_valid, result.n_test) == (60, 20, 50)
-        assert result.dimension == 6
-        assert result.sigma_grid == tuple(SIGMAS)
-        per_image = brute_force(test[:50], samples, [result.sigma])[0]
-        assert result.per_image.dtype == np.float64
-        np.testing.assert_allclose(result.per_image, per_image, atol=1e-9, rtol=0)
-        assert result.log_likelihood == pytest.approx(per_image.mean())
-        assert result.standard_error == pytest.approx(scipy.stats.sem(per_image))
-        assert result.bits_per_dim == bits_per_dim(result.log_likelihood, 6)
-
-    def test_disjoint_chooses_on_the_validation_images(self, splits):
-        samples, valid, test = splits
-        result = scored(splits)
-        means = brute_force(valid[:20], samples, SIGMAS).mean(axis=1)
-        np.testing.assert_allclose(result.validation_log_likelihood, means, atol=1e-9, rtol=0)
-        assert result.sigma == SIGMAS[means.argmax()]
-        on_test = SIGMAS[brute_force(test[:50], samples, SIGMAS).mean(axis=1).argmax()]
-        assert on_test > 3 * result.sigma
-
-    def test_disjoint_sigma_does_not_depend_on_test_images(self, splits):
-        samples, valid, test = splits
-        result = scored(splits)
-        for other in (test[::-1], test * 0.1, test + 5):
-            changed = scored((samples, valid, other))
-            assert changed.sigma == result.sigma
-            assert changed.validation_log_likelihood == result.validation_log_likelihood
-            assert changed.log_likelihood != result.log_likelihood
-
-    def test_paper_scores_the_kth_sigma_on_the_kth_block_of_test_images(self, splits):
-        samples, _, test = splits
-        result = scored(splits, "paper")
-        means, position = [], 0
-        for sigma in SIGMAS:
-            batch = test[position : position + 20]
-            position += 20
-            means.append(brute_force(batch, samples, [sigma]).mean())
-        np.testing.assert_allclose(result.validation_log_likelihood, means, atol=1e-9, rtol=0)
-        assert result.sigma == SIGMAS[np.argmax(means)]
-        final = brute_force(test[:50], samples, [result.sigma])
-        assert result.log_likelihood == pytest.approx(final.mean())
-        assert result.sigma != scored(splits).sigma
-
-    def test_paper_does_not_use_the_validation_split(self, splits):
-        samples, valid, test = splits
-        assert same(scored(splits, "paper"), scored((samples, valid[:0], test), "paper"))
-
-    @pytest.mark.parametrize("protocol, used", [("disjoint", 50), ("paper", 200)])
-    def test_only_the_first_images_count(self, splits, protocol, used):
-        samples, valid, test = splits
-        cut = scored((samples, valid[:20], test[:used]), protocol)
-        assert same(scored(splits, protocol), cut)
-
-    def test_paper_may_score_more_images_than_the_blocks_hold(self, splits):
-        result = scored(splits, "paper", n_valid=2, n_test=210)
-        assert result.per_image.shape == (210,)
-
-    @pytest.mark.parametrize("protocol", ["disjoint", "paper"])
-    def test_h5_datasets(self, splits, protocol, tmp_path):
-        with h5py.File(tmp_path / "all.h5", "w") as file:
-            stored = [file.create_dataset(str(i), data=array) for i, array in enumerate(splits)]
-            assert same(scored(stored, protocol), scored(splits, protocol))
-
-    @pytest.mark.parametrize(
-        "sigmas, edge",
-        [([0.01, 0.1, 1.0], False), ([0.01, 0.1], True), ([0.1, 1.0], True), ([0.1], True)],
-    )
-    def test_sigma_at_grid_edge(self, splits, sigmas, edge):
-        result = scored(splits, sigmas=sigmas)
-        assert result.sigma == 0.1
-        assert result.sigma_at_grid_edge is edge
-
-    def test_grid_alone_is_not_refined(self, splits):
-        result = scored(splits)
-        assert result.refined is False and result.grid_sigma == result.sigma
-
-    @pytest.mark.parametrize("order", [1, -1])
-    def test_refine_finds_the_best_between_the_neighbours(self, splits, order):
-        samples, valid, test = splits
-        sigmas = np.logspace(-2, 0, 11)
-        plain = scored(splits, sigmas=sigmas)
-        result = scored(splits, sigmas=sigmas[::order], refine=True)
-        place = list(sigmas).index(plain.sigma)
-        dense = np.geomspace(sigmas[place - 1], sigmas[place + 1], 801)
-        means = brute_force(valid[:20], samples, dense).mean(axis=1)
-        assert result.sigma == pytest.approx(dense[means.argmax()], rel=3e-3)
-        assert result.refined and result.grid_sigma == plain.sigma != result.sigma
-        expected = plain.validation_log_likelihood[::order]
-        assert result.validation_log_likelihood == pytest.approx(expected, abs=1e-9)
-        np.testing.assert_allclose(
-            result.per_image, brute_force(test[:50], samples, [result.sigma])[0], atol=1e-9
-        )
-
-    @pytest.mark.parametrize(
-        "sigmas, low, high",
-        [([0.01, 0.1], 0.01, 0.1), ([0.2, 0.4, 0.8], 0.2, 0.4), ([0.01, 0.03, 0.05], 0.03, 0.05)],
-    )
-    def test_refine_stays_inside_the_grid(self, splits, sigmas, low, high):
-        result = scored(splits, sigmas=sigmas, refine=True)
-        assert low <= result.sigma <= high and result.sigma_at_grid_edge
-
-    def test_nothing_to_refine_in_a_grid_of_one(self, splits):
-        result = scored(splits, sigmas=[0.1], refine=True)
-        assert result.sigma == result.grid_sigma == 0.1 and result.sigma_at_grid_edge
-
-    def test_refine_never_scores_worse_on_the_validation_images(self, splits):
-        samples, valid, _ = splits
-        for sigmas in (SIGMAS, [0.03, 0.3, 3.0]):
-            result = scored(splits, sigmas=sigmas, refine=True)
-            found = brute_force(valid[:20], samples, [result.sigma]).mean()
-            assert found >= max(result.validation_log_likelihood) - 1e-9
-
-    def test_paper_refuses_to_refine(self, splits):
-        with pytest.raises(UserError, match=r"parzen\.refine"):
-            scored(splits, "paper", refine=True)
-
-    def test_bytes_score_as_their_scaled_floats(self, splits):
-        rng = np.random.default_rng(9)
-        valid, test = (rng.integers(0, 256, (n, 3, 2, 1), np.uint8) for n in (20, 50))
-        bytes_, floats = (
-            scored((splits[0], *images)) for images in ((valid, test), (scale(valid), scale(test)))
-        )
-        assert same(bytes_, floats)
-
-    @pytest.mark.parametrize(
-        "protocol, n_valid, n_test, words",
-        [
-            ("disjoint", 46, 50, ["parzen.n_valid", "`valid`", "46", "45", "at most 45,"]),
-            ("disjoint", 20, 211, ["parzen.n_test", "`test`", "211", "210", "at most 210,"]),
-            ("paper", 20, 211, ["parzen.n_test", "`test`", "211", "at most 210,"]),
-            ("paper", 22, 50, ["parzen.n_valid", "`test`", "10 blocks of 22", "at most 21,"]),
-            ("disjoint", 0, 50, ["parzen.n_valid", "at least 1"]),
-            ("disjoint", 20, 1, ["parzen.n_test", "at least 2"]),
-            ("papers", 20, 50, ["parzen.protocol", "papers", "disjoint", "paper"]),
-        ],
-    )
-    def test_refuses_settings(self, splits, protocol, n_valid, n_test, words):
-        with pytest.raises(UserError) as error:
-            scored(splits, protocol, n_valid=n_valid, n_test=n_test)
-        assert all(word in str(error.value) for word in words), error.value
-
-    @pytest.mark.parametrize("protocol", ["disjoint", "paper"])
-    @pytest.mark.parametrize(
-        "spoil, words",
-        [
-            (lambda samples: samples[:0], ["there are none"]),
-            (lambda samples: samples[:, :2], ["(2, 2, 1)", "(3, 2, 1)"]),
-            (lambda samples: samples.reshape(-1, 6), ["(6,)", "(3, 2, 1)"]),
-            (np.uint8, ["uint8", "127.5"]),
-            (lambda samples: replaced(samples, 59, np.nan), ["number 59", "NaN"]),
-            (lambda samples: replaced(samples, 3, -np.inf), ["number 3", "infinite"]),
-        ],
-        ids=["none", "shape", "flat", "bytes", "nan", "inf"],
-    )
-    def test_refuses_samples(self, splits, protocol, spoil, words):
-        samples, valid, test = splits
-        with pytest.raises(UserError) as error:
-            scored((spoil(samples), valid, test), protocol)
-        message = str(error.value)
-        assert message.startswith("samples") and all(word in message for word in words), message
-
-    @pytest.mark.parametrize("row", [0, 7])
-    def test_refuses_images_that_are_not_finite(self, splits, row):
-        samples, valid, test = splits
-        with pytest.raises(UserError, match=f"images: number {row}"):
-            scored((samples, valid, replaced(test, row, np.nan)))

@@ -184,12 +184,15 @@ def test_the_file(tmp_path):
         assert row["log_likelihood"] == pytest.approx(result.log_likelihood)
         assert row["standard_error"] == pytest.approx(result.standard_error)
         assert row["bits_per_dim"] == pytest.approx(result.bits_per_dim)
-        assert row["sigma"] == result.sigma and row["sigma"] in row["sigma_grid"]
+        assert row["sigma"] == result.sigma and row["refined"]
+        assert row["grid_sigma"] == result.grid_sigma and row["grid_sigma"] in row["sigma_grid"]
+        assert row["grid_log_likelihood"] == pytest.approx(result.grid_log_likelihood)
+        assert row["grid_standard_error"] == pytest.approx(result.grid_standard_error)
         assert row["sigma_at_grid_edge"] == result.sigma_at_grid_edge
         assert row["validation_log_likelihood"] == pytest.approx(result.validation_log_likelihood)
         assert row["n_samples"] == result.n_samples
         assert (row["n_valid"], row["n_test"], row["protocol"]) == (12, 30, "disjoint")
-        assert row["meaning"].endswith(".") and "per_image" not in row
+        assert row["meaning"].endswith(".") and not {"per_image", "grid_per_image"} & set(row)
     assert [row["n_samples"] for row in content["rows"]][::2] == [14, 14]
     first = (tmp_path / "baselines.json").read_bytes()
     run(tmp_path)
