@@ -456,7 +456,7 @@ def test_the_number_of_files_must_be_that_of_the_runs(tmp_path):
 def test_scores_of_other_numbers_of_images(tmp_path):
     arguments = make_arguments(tmp_path)
     np.savez(arguments["files"].per_image["parzen"][1], log_likelihood=np.zeros(39))
-    with pytest.raises(UserError, match="different numbers of seeds or images"):
+    with pytest.raises(UserError, match=r"different numbers of test images \(39, 40\)"):
         write(tmp_path / "report.html", **arguments)
 
 

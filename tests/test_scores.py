@@ -9,7 +9,8 @@ from types import ModuleType
 import pytest
 
 from svae.scores import registry
-from svae.scores.registry import PRIMARY, scores
+from svae.scores.image_measures import image_measures
+from svae.scores.registry import FIRST, scores
 from svae.scores.score import OPENED_BY, Column, Run, Score
 
 
@@ -18,9 +19,17 @@ def score(**changes):
     return Score(**(given | changes))
 
 
-def test_the_primary_score_is_first_and_the_others_are_in_order():
-    first, *others = scores()
-    assert first == PRIMARY and others == sorted(others)
+def test_what_decides_is_first_and_parzen_second():
+    first, second, *others = scores()
+    assert (first, second) == FIRST and others == sorted(others)
+
+
+def test_image_measures_have_unique_names_and_a_unit_or_none():
+    found = image_measures()
+    assert list(found)[:2] == ["objective.j", "objective.elbo"]
+    assert {"parzen.log_likelihood", "importance_weighted_bound.log_likelihood"} < set(found)
+    count = sum(len(score.measures) for score in scores().values())
+    assert len(found) == count and found["objective.elbo"].label == "ELBO, test images (nats)"
 
 
 def test_columns_of_the_summary_have_unique_names():
