@@ -1,4 +1,4 @@
-"""Shared by the training benchmarks: settings, stores, and a training in single steps."""
+"""Shared by the training benchmarks: settings, stores, and single training steps."""
 
 import contextlib
 import dataclasses
@@ -19,7 +19,7 @@ from svae.settings.training import TrainingSettings
 SHAPE = (64, 64, 3)
 IMAGE = math.prod(SHAPE)  # bytes
 ENDLESS = 10**6  # epochs
-SETTINGS = TrainingSettings(  # else the defaults
+SETTINGS = TrainingSettings(  # otherwise the defaults
     posterior="low_rank",
     low_rank_start="published",
     kl_weight=5.3,

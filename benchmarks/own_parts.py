@@ -1,4 +1,4 @@
-"""What do Adam and the layers of our own gain over Keras'?
+"""Compares our own Adam and layers with Keras'.
 
     python benchmarks/own_parts.py [--rounds 5] [--steps 10]
 
@@ -6,8 +6,8 @@ Takes the training step of low_rank (N = 64, d = 3) on 64x64x3 noise, batch 100,
 as it is and with one of these taken from Keras: Adam, the transposed convolutions, batch norm; and
 with all three. They take turns of --steps steps in one process. Prints medians over --rounds: per
 step, milliseconds and milliseconds of CPU time of all threads, and the ratios of both to those of
-the step as it is in the same round. On a machine that does other work only the CPU time means
-something. The last line is one JSON object.
+the unchanged step in the same round. On a busy machine, only the CPU time is meaningful. The last
+line is one JSON object.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from turns import BATCH
 
 
 def steps_by_way() -> dict[str, Callable[[], Any]]:
-    """A training step, traced, for each choice of what is Keras'."""
+    """A traced training step for each choice of the parts that are Keras'."""
     import keras
     import tensorflow as tf
 
@@ -57,7 +57,7 @@ def steps_by_way() -> dict[str, Callable[[], Any]]:
 
 
 def clocks() -> np.ndarray:
-    """Seconds of the clock, and of CPU time of all threads of this process."""
+    """Wall-clock seconds, and CPU seconds of all threads of this process."""
     return np.array([time.perf_counter(), time.process_time()])
 
 

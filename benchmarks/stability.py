@@ -30,7 +30,7 @@ from svae.training.run_folder import RunFolder
 from svae.training.terms import Evaluator
 
 IMAGES = 500  # validation images, and prior samples
-# Settings of runs that were trained before these settings existed.
+# The values in effect for runs that were trained before these settings existed.
 PUBLISHED = {
     "low_rank_start": None,
     "log_var_limit": None,

@@ -1,4 +1,4 @@
-"""Compares the speed of training with PyTorch and Keras, and from a store with from memory.
+"""Compares the speed of training with PyTorch and Keras, and from a store and from memory.
 
     python benchmarks/train.py [--torch-python PATH] [--images 10000] [--memory-mb 50]
                                [--rounds 8] [--steps 10]
@@ -9,8 +9,8 @@ store with a feed limited to --memory-mb, and from one batch in memory; PyTorch,
 channels_last, from one batch in memory; and Keras layers with `fit`, from one batch in memory. Then
 it measures every variant of config.yaml, one after the other, as the workflow runs them: the time
 for an equal number of steps, this project's from the store, PyTorch's in the faster of its two
-modes. Start-up, tracing and compilation do not count on either side. All take turns, each in its
-own process, which waits in between. First of all, both sides train 100 steps from the same weights
+modes. Start-up, tracing and compilation do not count for either. All take turns, each in its
+own process, which waits in between. Before that, both train 100 steps from the same weights
 on the same images and noise, without dropout, and the difference of their final losses is reported.
 
 At full size: --images 202599 --memory-mb 500 --steps 220 (2.5 GB of temporary space).
@@ -113,7 +113,7 @@ def prepare(connection: Connection, path: Path, settings: TrainingSettings) -> N
 
 
 def keras_fit(connection: Connection, steps: int) -> None:
-    """Train the same low_rank model with Keras layers and `fit`, in TensorFlow's defaults."""
+    """Train the same low_rank model with Keras layers and `fit`, with TensorFlow's defaults."""
     import keras
     import tensorflow as tf
     from keras import layers

@@ -91,7 +91,7 @@ def to_verify(wildcards, threads):
 
 
 def compared_settings(settings):
-    """Settings as `params` have them: without those at the value by which nothing changes."""
+    """Settings for `params`, without those at their neutral values (svae.jobs.neutral)."""
     return without_neutral(asdict(settings), type(settings))
 
 
@@ -99,20 +99,20 @@ def training(wildcards):
     return compared_settings(CONFIG.variants[wildcards.variant])
 
 
-# What is only looked up in: a rule names the posterior that it uses, and code names its streams.
+# Tables that are only looked up in: rules name their posterior, and code names its streams.
 LOOKED_UP = ("svae.model.posteriors:POSTERIORS", "svae.streams:Stream")
 
 
 @cache
 def code(*entries, without=(), settings=()):
-    """The fingerprint of what a script calls, and of the classes of what it passes on. `settings`:
-    those of the stage, as dataclasses."""
+    """The fingerprint of the functions that a script calls and of the classes of their arguments.
+    `settings`: those of the stage, as dataclasses."""
     values = {name: value for each in settings for name, value in asdict(each).items()}
     return fingerprint(*entries, without=(*without, *LOOKED_UP), settings=values)
 
 
 def code_of_variant(*entries, without=(), settings=()):
-    """The same where the model of a variant is used: with its posterior and no other."""
+    """The same for code that uses the model of a variant: covers only that variant's posterior."""
 
     def fingerprint_of(wildcards):
         variant = CONFIG.variants[wildcards.variant]
@@ -142,7 +142,7 @@ def services(wildcards, threads):
 
 
 def threads_of_spectrum(wildcards, threads):
-    """Never makes an output stale: it affects only last digits of what runs are compared with."""
+    """Never makes an output stale: it affects only the last digits of the linear VAE's terms."""
     return CONFIG.threads
 
 
@@ -173,11 +173,11 @@ def shown(path, category, caption=None, variant="all"):
     return report(path, caption=f"captions/{name}.rst", category=category, labels=labels)
 
 
-# Scores: what each needs, and by which code and settings it is measured.
+# Scores: what each needs, and the code and settings that measure it.
 
 
 def measured_from(wildcards):
-    """The files that a score needs besides record and store."""
+    """The files that a score needs in addition to record and store."""
     files = {"samples": f"{RUN}/samples.h5", "spectrum": SPECTRUM}
     needed = SCORES[wildcards.score].needs
     return {name: path.format(**wildcards) for name, path in files.items() if name in needed}
@@ -189,7 +189,7 @@ def settings_of_score(wildcards):
 
 
 def settings_it_reads(wildcards):
-    """Those of other sections, by their keys."""
+    """The settings of other sections that a score reads, by their keys."""
     found = {key: reduce(getattr, key.split("."), CONFIG) for key in SCORES[wildcards.score].reads}
     return {
         key: compared_settings(value) if is_dataclass(value) else value
@@ -198,7 +198,7 @@ def settings_it_reads(wildcards):
 
 
 def code_of_score(wildcards):
-    """What measures one score, without what opens things that only others need."""
+    """The fingerprint of one score's code, without the code that opens files for other scores."""
     score = SCORES[wildcards.score]
     unneeded = tuple(module for need, module in OPENED_BY.items() if need not in score.needs)
     started = ["svae.jobs.devices:on_device"] if score.tensorflow else []
@@ -223,6 +223,10 @@ def study(*names):
     return {
         "records": every(f"{RUN}/run.json"),
         **{f"score_{name}": every(f"{RUN}/scores/{name}.json") for name in names},
-        "per_image": every(f"{RUN}/scores/parzen_per_image.npz"),
+        **{
+            f"per_image_{name}": every(f"{RUN}/scores/{name}_per_image.npz")
+            for name in names
+            if SCORES[name].measures
+        },
         "baselines": f"{BASELINES}/baselines.json",
     }

@@ -1,5 +1,5 @@
-# `update`, so that Snakemake does not delete an existing file before the job: a file that was put
-# there by hand or downloaded before is checked and kept.
+# With `update`, Snakemake does not delete an existing file before the job: a file that was put there
+# by hand or downloaded before is checked and kept.
 rule fetch:
     output:
         update(f"data/raw/{DATASET}/{{file}}"),
@@ -52,7 +52,7 @@ rule convert:
         "../scripts/convert.py"
 
 
-# Look at it before training: it shows a wrong crop at once.
+# Shows a wrong crop before any training.
 rule contact_sheet:
     input:
         data=f"data/{DATASET}.h5",

@@ -1,9 +1,14 @@
 STUDY = study(*SCORES)
-# Not covered by the fingerprints of the rules below, whose code goes over all scores.
+# In the params, because the fingerprints of the rules below do not cover the modules of scores.
 COLUMNS = [score.shown for score in SCORES.values()]
-VARIANTS_AND_SEEDS = {"variants": list(CONFIG.variants), "seeds": list(CONFIG.seeds)}
+COMPARED = {
+    "variants": list(CONFIG.variants),
+    "seeds": list(CONFIG.seeds),
+    "comparisons": CONFIG.comparisons,
+}
 GRIDS = ["reconstructions", "interpolations", "neighbours"]
 CHARTS = ["sigma_curves", "paired_differences", "score_against_kl_weight", "kl_per_map"]
+FIGURES = ["comparison", "training_curves", "dataset", *GRIDS, *CHARTS]
 
 
 rule comparison:
@@ -66,14 +71,19 @@ rule training_curves:
 
 rule charts:
     input:
-        **study("parzen", "linear_vae"),
+        **study("objective", "parzen", "linear_vae"),
     output:
         *(shown(f"results/{name}.png", "Plots") for name in CHARTS),
     log:
         "logs/charts.log",
     params:
-        study=VARIANTS_AND_SEEDS,
-        code=code("svae.report.draw_charts:draw", "svae.report.study:Files"),
+        study=COMPARED,
+        title=DATASET,
+        code=code(
+            "svae.report.draw_charts:draw",
+            "svae.report.study:Files",
+            "svae.report.study:read",
+        ),
     message:
         "Drawing charts"
     script:
@@ -91,7 +101,7 @@ rule summary:
     log:
         "logs/summary.log",
     params:
-        study=VARIANTS_AND_SEEDS,
+        study=COMPARED,
         scores=COLUMNS,
         license=CONFIG.dataset.license,
         code=code(
@@ -119,13 +129,14 @@ rule report:
     log:
         "logs/report.log",
     params:
-        study=VARIANTS_AND_SEEDS,
+        study=COMPARED,
         scores=COLUMNS,
         license=CONFIG.dataset.license,
-        figures=["comparison", "training_curves", "dataset", *GRIDS, *CHARTS],
+        figures=FIGURES,
         config=dict(config),
         clone=str(CLONE),
         template=file_hash(CLONE / "svae/report/templates/report.html.j2"),
+        captions=[file_hash(CLONE / f"rules/captions/{name}.rst") for name in [*FIGURES, "samples"]],
         code=code(
             "svae.report.page:write",
             "svae.report.page:commit_of",

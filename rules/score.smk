@@ -26,7 +26,7 @@ rule score:
         "../scripts/score.py"
 
 
-# Scores stay with their runs, so that changing the data set and back costs only a copy.
+# Scores stay with their runs: changing the data set and changing it back costs only a copy.
 rule result:
     input:
         lambda wildcards: expand(

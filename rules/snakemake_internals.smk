@@ -1,8 +1,8 @@
-# Everything that the rules use of Snakemake beyond its documentation. A new version may change any of
-# it; tests/test_snakemake_internals.py then fails by name.
+# All undocumented parts of Snakemake that the rules use. A new version may change any of them; a test
+# of that name in tests/test_snakemake_internals.py then fails.
 #
 # One undocumented behaviour is used where the rules define their params: a function that takes
-# `threads` gives a parameter that makes no output stale. tests/test_workflow_runs.py holds that.
+# `threads` gives a parameter that makes no output stale. tests/test_workflow_runs.py tests it.
 
 
 def config_files():
@@ -11,16 +11,16 @@ def config_files():
 
 
 def jobs_run_here():
-    """False where jobs are submitted to other machines, and within such a job."""
+    """False if jobs are submitted to other machines, and within such a job."""
     return workflow.resource_settings.nodes is None and not workflow.remote_exec
 
 
 def limit_resource(name, amount):
-    """Do the same as `--resources NAME=AMOUNT`, unless the user has given that."""
+    """Do the same as `--resources NAME=AMOUNT`, unless the user gave that option."""
     if name not in workflow.global_resources:
         workflow.register_resource(name, amount)
 
 
 def any_job_uses(resource):
-    """Whether a job that is due asks for a resource; known from `onstart` on."""
+    """Whether a job that is due uses a resource; known from `onstart` on."""
     return any(resource in job.rule.resources for job in workflow.dag.needrun_jobs())

@@ -1,4 +1,4 @@
-# Before the first job, so that nothing is downloaded or converted for trainings that cannot run.
+# Checked before the first job: nothing is downloaded or converted for trainings that cannot run.
 onstart:
     if CONFIG.device == "gpu" and HERE and not GPUS:
         if any_job_uses("gpu"):
@@ -16,7 +16,7 @@ BESIDE_TRAINING = (
 )
 
 
-# What a linear VAE would reach, without a network; trainings that end far from it warn.
+# The principal components give what a linear VAE reaches; trainings that end far from it warn.
 rule spectrum:
     input:
         data=f"data/{DATASET}.h5",
@@ -43,9 +43,9 @@ rule spectrum:
 # Only run.json is declared: Snakemake deletes the outputs of a job before it starts and when it
 # fails, and the weights, history and checkpoints of a run must survive both. A run of other settings
 # moves to set-aside/, and returns from there.
-# The spectrum affects only comparisons and warnings: after a newer one the job runs again, but takes
-# no training step. With an ancient input it would not run again; worse, Snakemake does not plan a
-# job for changed params while an ancient input of the job is being made.
+# The spectrum affects only comparisons and warnings: after it changed the job runs again, but takes
+# no training step. If the input were `ancient`, the job would not run again and, worse, Snakemake
+# would not plan it for changed params while the input is being made.
 rule train:
     input:
         data=f"data/{DATASET}.h5",

@@ -1,6 +1,6 @@
-"""Pixels: bytes u in files, x = u / 127.5 - 1 on [-1, 1] in all computations. Units of densities.
+"""Pixels: bytes u in files, x = u / 127.5 - 1 on [-1, 1] in all computations; bits per dimension.
 
-Imports no TensorFlow, but `to_x` takes its tensors as well.
+Imports no TensorFlow, but `to_x` also accepts its tensors.
 """
 
 import math
@@ -13,9 +13,9 @@ PIXEL_RANGE = (-1.0, 1.0)  # of x
 
 
 def to_x(values: Any) -> Any:
-    """x = u / 127.5 - 1 for byte values u, as an array or tensor of floats, whose type is kept.
+    """x = u / 127.5 - 1 for byte values u, an array or tensor of floats; x has the same type.
 
-    u need not be whole numbers: uniform noise may have been added to them.
+    u need not be whole numbers: uniform noise may have been added.
     """
     return values / HALF_RANGE - 1.0
 

@@ -1,15 +1,15 @@
 """Every stream of random numbers, by name.
 
-Each use of random numbers has a member of `Stream`, and no two members share a generator: what one
-use takes moves no number of another. A stream is a function of its member, a seed and further
+Each use of random numbers has a member of `Stream`, and no two members share a generator: one use
+never changes the numbers of another. A stream is a function of its member, a seed and further
 indices, such as an image's number. NumPy's generators come from `generator`, TensorFlow's keys from
 svae.model.keyed_random.key.
 
-Two kinds of random numbers have a seed of their own: the initial weights, which Keras draws
-(svae.model.vae), and the order of the images before a data set is split (svae.datasets.splits),
-which no seed of a user moves.
+Two kinds of random numbers have no stream: the initial weights, which Keras draws from the user's
+seed (svae.model.vae), and the order of the images before a data set is split, whose seed is fixed
+(svae.datasets.splits).
 
-Imports nothing but the standard library: NumPy is loaded when a generator is made.
+Imports only the standard library; `generator` imports NumPy when it is called.
 """
 
 import enum
@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 
 @enum.unique
 class Stream(enum.IntEnum):
-    """The uses of random numbers; in brackets what each is indexed by, besides a seed.
+    """The uses of random numbers; brackets show the indices of each, in addition to a seed.
 
-    The numbers decide results. Never change one, and never use one again; a new member takes the
-    next number.
+    The numbers determine results. Never change or reuse one; a new member takes the next number.
     """
 
     # Keys of svae.model.keyed_random.
@@ -33,14 +32,15 @@ class Stream(enum.IntEnum):
     DROPOUT = 1
     """[step]"""
     EVALUATION_LATENTS = 2
-    """Noise of the posterior samples outside of training steps [batch]."""
+    """Noise of the posterior samples outside training steps [batch]."""
     SATURATION_LATENTS = 3
-    """Prior samples of which saturated pixels are counted [batch]."""
+    """Prior samples in which saturated pixels are counted [batch]."""
 
     # Training.
     EPOCH_ORDER = 4
-    """Order of the training images, or of the runs that a large split is cut into [epoch]. This and
-    the next keep the generators that they had before streams had names, so that trainings do."""
+    """Order of the training images, or of the runs that a large split is divided into [epoch]. This
+    stream and the next keep the generators that they had before streams had names, so that
+    trainings give the same weights as before."""
     WINDOW_ORDER = 5
     """Order of the images in a window of a large split [epoch, window]."""
 
@@ -90,7 +90,7 @@ class Stream(enum.IntEnum):
 
 
 def generator(seed: int, stream: Stream, *indices: int) -> "np.random.Generator":
-    """A NumPy generator at its start. ValueError if seed or indices are not from 0 to 2^32 - 1, or
+    """Return a new NumPy generator. ValueError if seed or indices are not from 0 to 2^32 - 1, or if
     an epoch is above 2^31 - 1."""
     import numpy as np
 
@@ -100,13 +100,12 @@ def generator(seed: int, stream: Stream, *indices: int) -> "np.random.Generator"
 
 
 def words(seed: int, stream: Stream, indices: tuple[int, ...]) -> list[int]:
-    """The entropy of a generator: a different list of 32-bit words for different arguments, also
-    when zeros are appended to it.
+    """The entropy of a generator, as 32-bit words: different lists for different arguments, even if
+    zeros are appended to them.
 
-    SeedSequence cannot tell [1] from [1, 0], and takes [2^32] for [0, 1]. Here each word is below
-    2^32, the second has its highest bit set, and the third is 1 plus the number of those after it.
-    The orders of a training have [seed, epoch] and [seed, epoch, 1 + window], with epochs below
-    2^31.
+    SeedSequence treats [1] and [1, 0] alike, and [2^32] and [0, 1]. Here each word is below 2^32,
+    the second has its highest bit set, and the third is 1 plus the number of words after it. The
+    orders of a training have [seed, epoch] and [seed, epoch, 1 + window], with epochs below 2^31.
     """
     if stream is Stream.EPOCH_ORDER:
         (epoch,) = indices

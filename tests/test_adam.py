@@ -1,4 +1,4 @@
-"""Adam in one operation a variable, against Keras' own."""
+"""Adam with one operation per variable, compared with Keras' own."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ SHAPES = [(3, 2), (4,), ()]
 
 
 def trained(optimizer, steps=5, compiled=True):
-    """Variables, and the optimizer's, behind some steps along random gradients."""
+    """The variables and the optimizer's, after some steps along random gradients."""
     rng = np.random.default_rng(0)
     variables = [keras.Variable(rng.normal(size=shape).astype("float32")) for shape in SHAPES]
     optimizer.build(variables)
@@ -35,7 +35,7 @@ def trained(optimizer, steps=5, compiled=True):
         {"learning_rate": keras.optimizers.schedules.CosineDecay(1e-2, 4)},
     ],
 )
-def test_is_that_of_keras(settings, compiled):
+def test_equals_keras(settings, compiled):
     found = trained(Adam(**settings), compiled=compiled)
     expected = trained(keras.optimizers.Adam(**settings), compiled=compiled)
     for a, b in zip(found, expected, strict=True):
@@ -43,7 +43,7 @@ def test_is_that_of_keras(settings, compiled):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
-def test_is_scaled_as_that_of_keras():
+def test_scales_the_loss_like_keras():
     scaled = trained(keras.optimizers.LossScaleOptimizer(Adam(1e-2), initial_scale=4.0))
     expected = trained(
         keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(1e-2), initial_scale=4.0)

@@ -1,4 +1,4 @@
-"""Who imports whom in svae/ is what docs/architecture.md says."""
+"""The imports within svae/ are those that docs/architecture.md allows."""
 
 import ast
 import re
@@ -44,7 +44,7 @@ def room(module):
 
 
 def allowed():
-    """Room -> what it may import, from the table."""
+    """The imports that the table allows, by room."""
     text = (REPOSITORY / "docs/architecture.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", text, re.M)
     return {name: set(re.findall(r"`([\w.]+)`", cell)) for name, cell in rows}
@@ -70,14 +70,14 @@ def test_imports_are_allowed(module):
         )
 
 
-def test_no_import_is_allowed_that_nobody_uses():
+def test_every_allowed_import_is_used():
     used = {(room(a), room(b)) for a, names in IMPORTS.items() for b in names}
     for here, names in allowed().items():
         for name in names:
             assert (here, name.split(".")[0]) in used, f"{here} does not import {name}"
 
 
-def test_there_are_no_circles():
+def test_no_circular_imports():
     TopologicalSorter(IMPORTS).prepare()  # raises CycleError
     rooms = {}
     for module, names in IMPORTS.items():
@@ -85,8 +85,8 @@ def test_there_are_no_circles():
     TopologicalSorter({a: names - {a} for a, names in rooms.items()}).prepare()
 
 
-def test_no_two_modules_have_one_name():
-    # A package may have the name of the settings that it reads.
+def test_names_of_modules_are_unique():
+    # A package may have the same name as the settings that it reads.
     names = [
         name.rpartition(".")[2]
         for name, path in MODULES.items()

@@ -1,4 +1,4 @@
-"""Re-estimated batch-norm statistics against a forward pass in numpy."""
+"""Re-estimated batch-norm statistics compared with a forward pass in NumPy."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from svae.streams import Stream
 
 @pytest.fixture
 def model():
-    """Vast dropout, and weights and statistics as no initialiser makes them."""
+    """A model with strong dropout, and weights and statistics unlike those of any initializer."""
     model = make_model(dropout=0.9)
     rng = np.random.default_rng(3)
     for norm in batch_norm.layers(model):
@@ -58,7 +58,7 @@ def test_statistics_are_those_of_the_batches_pooled(model, count):
     assert len(norms) == 3 + 4
     for norm, of_batches in zip(norms, zip(*expected, strict=True), strict=True):
         means, variances = np.array(of_batches).transpose(1, 0, 2)
-        # all batches are of one size: what the layer would see of them in one
+        # equal batches: as if the layer saw all of them in one batch
         mean = means.mean(axis=0)
         variance = (variances + (means - mean) ** 2).mean(axis=0)
         np.testing.assert_allclose(norm.moving_mean, mean, rtol=1e-3, atol=1e-4)
@@ -68,7 +68,7 @@ def test_statistics_are_those_of_the_batches_pooled(model, count):
     assert [norm.momentum for norm in norms] == momenta
 
 
-def test_moving_statistics_then_do_what_the_batch_would(model):
+def test_moving_statistics_give_the_same_as_batch_statistics(model):
     images = make_images(6)
     batch_norm.reestimate(model, [images])
     statistics = [w.numpy() for w in model.non_trainable_variables]
@@ -85,7 +85,7 @@ def test_moving_statistics_then_do_what_the_batch_would(model):
     np.testing.assert_allclose(decoded, model.decode(z, batch_statistics=True), atol=1e-3)
 
 
-def test_the_pass_is_repeatable_and_forgets_what_was_before(model):
+def test_the_pass_is_repeatable_and_independent_of_earlier_statistics(model):
     batches = [make_images(6, seed=i) for i in range(2)]
     found = []
     for _ in range(2):
@@ -95,7 +95,7 @@ def test_the_pass_is_repeatable_and_forgets_what_was_before(model):
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
-def test_statistics_of_means_serve_their_block_only(model):
+def test_statistics_of_means_apply_within_their_block_only(model):
     images = make_images(6)
     batch_norm.reestimate(model, [images])
     before = [w.numpy() for w in model.non_trainable_variables]

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.browser
 
 WIDTHS = (360, 1280)
 FLAGS = (
-    "--no-sandbox",  # which chromium needs as root, as in CI; it sees nothing but our own file
+    "--no-sandbox",  # chromium needs this as root, as in CI; it opens only our own file
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -28,7 +28,7 @@ FLAGS = (
 REAL = os.environ.get("SVAE_REPORT")
 PAGES = ("one seed", "several seeds under the elbo", *(["real"] if REAL else []))
 
-# WCAG 2.1, 1.4.3: the smallest ratio of luminances of any text and what lies behind it.
+# WCAG 2.1, 1.4.3: the smallest contrast ratio of any text and its background.
 CONTRAST = """() => {
   const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
   const luminance = colour => {
@@ -65,7 +65,7 @@ def chromium():
     path = shutil.which("chromium")
     if path is None:
         pytest.fail("chromium is missing: apt-get install chromium", pytrace=False)
-    # Here, so that the other tests can be collected where it is not installed.
+    # Imported here, so that the other tests can be collected without it.
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -90,7 +90,7 @@ def report(request, tmp_path_factory):
 
 
 class Visit:
-    """A page that is open, and what it said to the console and asked the network for."""
+    """An open page, with its console messages and network requests."""
 
     def __init__(self, browser, path, width):
         self.said, self.asked, self.failed = [], [], []
@@ -118,23 +118,23 @@ def shots(tmp_path):
     return folder
 
 
-def test_no_word_on_the_console(visit):
+def test_no_console_messages(visit):
     assert visit.said == [] and visit.failed == []
 
 
-def test_no_request_but_for_the_page(visit, report):
+def test_only_the_page_is_requested(visit, report):
     others = [url for url in visit.asked if not url.startswith("data:")]
     assert others == [report[1].as_uri()]
 
 
-def test_every_picture_is_there(visit):
+def test_every_picture_is_loaded(visit):
     found = visit.page.evaluate(IMAGES)
     assert found
     for complete, width, letters in found:
         assert complete and width > 0 and letters > 0
 
 
-def test_nothing_sticks_out(visit):
+def test_nothing_overflows_the_page(visit):
     scroll, inner = visit.page.evaluate(WIDTH)
     assert scroll <= inner
     assert visit.page.evaluate(OVERFLOW) == []
@@ -144,13 +144,13 @@ def test_contrast(visit):
     assert visit.page.evaluate(CONTRAST) >= 4.5
 
 
-def test_the_keyboard_reaches_what_scrolls(visit):
+def test_scrolling_elements_can_be_reached_by_keyboard(visit):
     inner = "e => getComputedStyle(e).overflowX === 'auto' && e.scrollWidth > e.clientWidth"
     reached = f"() => [...document.querySelectorAll('*')].filter({inner}).map(e => e.tabIndex)"
     assert set(visit.page.evaluate(reached)) <= {0}
 
 
-def test_pictures_of_the_screen(visit, report, shots):
+def test_screenshots(visit, report, shots):
     width = visit.page.viewport_size["width"]
     target = shots / f"{report[0].replace(' ', '_')}_{width}.png"
     visit.page.screenshot(path=target, full_page=True)
@@ -163,8 +163,8 @@ def test_in_print(visit, report, shots):
     assert target.read_bytes().startswith(b"%PDF-")
 
 
-def test_what_the_test_is_for(chromium, tmp_path):
-    """A page that does all that is forbidden is seen to do it."""
+def test_a_bad_page_fails_these_checks(chromium, tmp_path):
+    """The checks above detect a page that breaks every rule."""
     path = tmp_path / "bad.html"
     path.write_text(
         "<body style='color: #aaa'><p>pale</p><img src='http://127.0.0.1:9/a.png' alt=''>"

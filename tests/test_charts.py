@@ -1,4 +1,4 @@
-"""The charts show what the files say, every text whole, for any number of variants and seeds."""
+"""The charts show the values in the files, with all texts complete, for any variants and seeds."""
 
 import itertools
 import json
@@ -10,11 +10,23 @@ import scipy.stats
 from helpers.reports import PLOTS, VARIANTS, make_arguments
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from svae.figures import charts as drawing
-from svae.figures.charts import Scored, SigmaChoice, spread
+from svae.figures.differences import Difference, paired_differences
+from svae.figures.kl_per_map import kl_per_map
+from svae.figures.score_against_kl_weight import Scored, score_against_kl_weight, spread
+from svae.figures.sigma_curves import SigmaChoice, sigma_curves
 from svae.jobs.files import read_json
 from svae.report import draw_charts
-from svae.report.paired_differences import Pair, all_pairs
+from svae.report.intervals import compare
+from svae.report.study import read
+
+CHARTS = {
+    "sigma_curves": sigma_curves,
+    "paired_differences": paired_differences,
+    "score_against_kl_weight": score_against_kl_weight,
+    "kl_per_map": kl_per_map,
+}
+assert tuple(CHARTS) == PLOTS
+MEASURE = ("J, test images",)
 
 LONG = [f"variant_{index:02d}_with_a_long_name_wm" for index in range(14)]
 assert {len(name) for name in LONG} == {30}
@@ -26,7 +38,7 @@ OUTLIER = "Gaussian"
 
 
 def made_up(count, seeds, maps=64, edge=False, refined=False):
-    """Arguments of each chart but title and target, for runs that all differ."""
+    """The arguments of each chart except title and target, for runs that all differ."""
     rng = np.random.default_rng(count + seeds)
     choices, runs, kl, scores = {}, {}, {}, {}
     shared = rng.normal(0, 300, 200)
@@ -52,14 +64,25 @@ def made_up(count, seeds, maps=64, edge=False, refined=False):
     }
     return {
         "sigma_curves": (choices,),
-        "paired_differences": (all_pairs(scores),),
+        "paired_differences": (differences_of(scores), *MEASURE),
         "score_against_kl_weight": (runs, rows),
         "kl_per_map": (kl,),
     }
 
 
+def differences_of(scores):
+    """The second of every two variants established; all pairs, so that there may be many."""
+    found = []
+    for index, (first, second) in enumerate(itertools.combinations(scores, 2)):
+        each = (scores[first] - scores[second]).mean(axis=1)
+        mean, width = each.mean(), 3 + abs(np.sin(index))
+        ends = (mean - width, mean + 2 * width)  # unequal, so that the sides are told apart
+        found.append(Difference(first, second, mean, ends, each.tolist(), index % 2 == 1))
+    return found
+
+
 def figure_of(chart, arguments):
-    return getattr(drawing, f"_{chart}")(*arguments, "waves: a title of usual length (seeds 0, 1)")
+    return CHARTS[chart](*arguments, "waves: a title of usual length (seeds 0, 1)")
 
 
 def lines_of(figure, count=None):
@@ -72,7 +95,7 @@ def legend_of(figure):
 
 
 def assert_whole_and_apart(figure):
-    """All texts within the figure, none on another, none but the axes' own names on the axes."""
+    """All texts are within the figure, none overlap, and only the axes' labels are on the axes."""
     canvas = FigureCanvasAgg(figure)
     figure.draw_without_rendering()
     texts = [figure._suptitle, *figure.texts]
@@ -105,7 +128,7 @@ def assert_whole_and_apart(figure):
 
 @pytest.mark.parametrize("chart", PLOTS)
 @pytest.mark.parametrize(("count", "seeds"), SHAPES)
-def test_texts_are_whole_and_apart(chart, count, seeds):
+def test_texts_are_complete_and_do_not_overlap(chart, count, seeds):
     made = made_up(count, seeds, maps=576 if seeds == 1 else 64, edge=True, refined=seeds == 3)
     assert_whole_and_apart(figure_of(chart, made[chart]))
 
@@ -134,7 +157,7 @@ def test_sigma_curves_show_every_value(count, seeds):
     assert "pixels on [-1, 1]" in axes.get_xlabel()
 
 
-def test_low_scores_do_not_squash_the_maxima():
+def test_low_scores_do_not_compress_the_maxima():
     (choices,) = made_up(5, 1)["sigma_curves"]
     (axes,) = figure_of("sigma_curves", [choices]).axes
     values = [choice.log_likelihood for (choice,) in choices.values()]
@@ -170,41 +193,59 @@ def bars(container):
     return np.array(collection.get_segments())
 
 
+NOT, YES = "not established", "established (interval excludes 0)"
+DECIDES = "interval that decides (95 %, Holm)"
+
+
 @pytest.mark.parametrize(("count", "seeds"), SOME[1:])
-def test_paired_differences_have_a_row_a_pair(count, seeds):
-    (pairs,) = made_up(count, seeds)["paired_differences"]
-    figure = figure_of("paired_differences", [pairs])
+def test_paired_differences_have_a_row_for_each_comparison(count, seeds):
+    differences, *rest = made_up(count, seeds)["paired_differences"]
+    figure = figure_of("paired_differences", [differences, *rest])
     (axes,) = figure.axes
-    (container,) = axes.containers
-    values = [pair.difference for pair in pairs]
-    np.testing.assert_array_equal(container[0].get_xdata(), values)
-    np.testing.assert_array_equal(container[0].get_ydata(), range(len(pairs)))
-    errors = np.array([pair.standard_error for pair in pairs])
-    np.testing.assert_allclose(bars(container)[:, :, 0].T, [values - errors, values + errors])
+    for place, (each, container) in enumerate(zip(differences, axes.containers, strict=True)):
+        (dot, _, _) = container
+        assert (dot.get_xdata(), dot.get_ydata()) == ([each.mean], [place])
+        np.testing.assert_allclose(bars(container)[0, :, 0], each.interval)
+        # A filled dot, which is told from a hollow one without colours.
+        assert (dot.get_markerfacecolor() == "white") == (not each.established)
     labels = [" ".join(label.get_text().split()) for label in axes.get_yticklabels()]
-    assert labels == [f"{pair.first} minus {pair.second}" for pair in pairs]
+    assert labels == [f"{each.first} minus {each.second}" for each in differences]
     low, high = axes.get_ylim()
-    assert low > high  # the first pair at the top
-    spreads = [other for other in axes.collections if other not in container[2]]
-    assert len(spreads) == (seeds > 1) == len(legend_of(figure)) - 1
+    assert low > high  # the first comparison at the top
+    points = [line for line in axes.lines if line.get_marker() == "."]
     if seeds > 1:
-        widths = np.array([pair.spread_over_seeds for pair in pairs])
-        ends = np.array(spreads[0].get_segments())[:, :, 0].T
-        np.testing.assert_allclose(ends, [values - widths, values + widths])
-    assert "nats per image" in axes.get_xlabel()
-    pixels = axes.bbox.height / len(pairs)
+        assert [list(line.get_xdata()) for line in points] == [each.by_seed for each in differences]
+        for place, line in enumerate(points):
+            assert all(0.1 < y - place < 0.4 for y in line.get_ydata())  # below their bar
+        assert legend_of(figure) == [*([YES] if count > 2 else []), NOT, DECIDES, "each seed"]
+    else:
+        assert not points
+        (label,) = legend_of(figure)
+        assert "one standard error over test images" in label and "establishes nothing" in label
+    assert axes.get_xlabel() == "difference of J, test images"
+    pixels = axes.bbox.height / len(differences)
     assert pixels > 45  # two lines of a label at most, which the texts' test finds apart
 
 
-def test_one_variant_has_no_pair():
-    figure = figure_of("paired_differences", [[]])
+def test_one_variant_is_compared_with_nothing():
+    figure = figure_of("paired_differences", [[], *MEASURE])
     texts = [text.get_text() for text in figure.texts]
-    assert "There is only one variant, so there is no pair to compare." in texts and not figure.axes
+    words = "There is nothing to compare."
+    assert words in texts and not figure.axes
     assert_whole_and_apart(figure)
 
 
+def test_a_difference_that_is_not_finite_is_named():
+    known = Difference("a", "b", 1.0, (0.5, 1.5), [0.9, 1.1], True)
+    lost = Difference("a", "c", None, None, [np.nan, np.inf], False)
+    (axes,) = figure_of("paired_differences", [[known, lost], *MEASURE]).axes
+    assert len(axes.containers) == 1
+    (text,) = axes.texts
+    assert (text.get_text(), text.get_position()[1]) == ("a value is not finite", 1)
+
+
 @pytest.mark.parametrize(("count", "seeds"), SOME)
-def test_scores_lie_at_their_weights(count, seeds):
+def test_scores_are_drawn_at_their_weights(count, seeds):
     runs, rows = made_up(count, seeds)["score_against_kl_weight"]
     figure = figure_of("score_against_kl_weight", [runs, rows])
     (axes,) = figure.axes
@@ -226,7 +267,7 @@ def test_scores_lie_at_their_weights(count, seeds):
     drawn = [*(bar for c in axes.containers for bar in bars(c)[0, :, 1]), *(y for _, y in points)]
     assert low < min(drawn) and max(drawn) < high
     assert ("side by side" in axes.get_xlabel()) == (count > 2)
-    # Markers of one w are beside each other.
+    # Markers at the same w are next to each other.
     figure.draw_without_rendering()
     places = []
     for container in axes.containers:
@@ -296,7 +337,7 @@ def test_kl_is_ranked(count, seeds, maps):
     assert ("drawn at 0.001" in axes.get_ylabel()) == (min(map(min, curves)) < 1e-3)
 
 
-def test_latents_without_kl_lie_on_the_floor():
+def test_latents_without_kl_are_drawn_at_the_floor():
     figure = figure_of("kl_per_map", [{"a": [np.zeros(9)], "b": [np.full(9, -1e-9)]}])
     assert all((line.get_ydata() == 1e-3).all() for line in lines_of(figure))
     assert_whole_and_apart(figure)
@@ -304,23 +345,30 @@ def test_latents_without_kl_lie_on_the_floor():
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What each chart is called with."""
+    """The arguments that each chart is called with."""
     calls = {}
-    for chart in PLOTS:
+    for chart in CHARTS:
         monkeypatch.setattr(
-            drawing, chart, lambda *arguments, chart=chart: calls.update({chart: arguments})
+            draw_charts, chart, lambda *arguments, chart=chart: calls.update({chart: arguments})
         )
+    monkeypatch.setattr(
+        draw_charts, "save", lambda _, target: calls.setdefault("targets", []).append(target)
+    )
     return calls
+
+
+def study_of(files):
+    return read("waves", files)
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 4, 7)], ids=str)
 @pytest.mark.parametrize("objective", ["weighted", "elbo"])
-def test_charts_are_called_with_what_the_files_say(tmp_path, drawn, objective, seeds):
+def test_charts_get_the_values_in_the_files(tmp_path, drawn, objective, seeds):
     files = make_arguments(tmp_path, seeds=seeds, objective=objective)["files"]
-    draw_charts.draw(files, PLOTS)
-    assert [arguments[-1] for arguments in drawn.values()] == list(PLOTS) == list(drawn)
+    draw_charts.draw(study_of(files), PLOTS)
+    assert drawn.pop("targets") == list(PLOTS) == list(drawn)
     words = f"({'seeds 0, 4, 7' if len(seeds) > 1 else 'seed 0'})"
-    for *_, title, _ in drawn.values():
+    for *_, title in drawn.values():
         assert title.startswith("waves: ") and title.endswith(words)
     choices, runs, kl = (drawn[PLOTS[index]][0] for index in (0, 2, 3))
     per_image = {}
@@ -342,39 +390,59 @@ def test_charts_are_called_with_what_the_files_say(tmp_path, drawn, objective, s
             linear["parzen"]["log_likelihood"],
         )
         assert kl[name][index] == record["test"]["kl_nats_per_map"]
-        per_image[name, seed] = np.load(folder / "scores/parzen_per_image.npz")["log_likelihood"]
+        per_image[name, seed] = np.load(folder / "scores/objective_per_image.npz")["elbo"]
     assert all(list(by_name) == VARIANTS for by_name in (choices, runs, kl))
     rows = read_json(files.baselines)["rows"]
     assert drawn[PLOTS[2]][1] == {row["name"]: row["log_likelihood"] for row in rows}
-    for pair, names in zip(drawn[PLOTS[1]][0], itertools.combinations(VARIANTS, 2), strict=True):
-        assert (pair.first, pair.second) == names
-        each = [per_image[names[0], seed] - per_image[names[1], seed] for seed in seeds]
-        assert pair.difference == pytest.approx(np.mean(each))
-        assert pair.standard_error == pytest.approx(scipy.stats.sem(np.mean(each, axis=0)))
+    assert drawn[PLOTS[1]][1] == "ELBO, test images (nats)"
+    pairs = [(name, VARIANTS[0]) for name in VARIANTS[1:]]
+    scores = {name: np.stack([per_image[name, seed] for seed in seeds]) for name in VARIANTS}
+    for shown, known, names in zip(drawn[PLOTS[1]][0], compare(scores), pairs, strict=True):
+        assert (shown.first, shown.second) == names
+        each = scores[names[0]] - scores[names[1]]
+        assert shown.by_seed == pytest.approx(each.mean(axis=1))
+        assert shown.mean == pytest.approx(each.mean())
+        if len(seeds) > 1:
+            assert shown.interval == known.deciding_interval
+            low, high = shown.interval
+            assert shown.established == known.established == (not low <= 0 <= high)
+        else:
+            error = scipy.stats.sem(each[0])
+            assert shown.interval == pytest.approx((shown.mean - error, shown.mean + error))
+            assert not shown.established
 
 
-def test_the_title_says_what_chose_sigma(tmp_path, drawn):
+def test_a_score_that_is_not_finite_leaves_the_others(tmp_path, drawn):
+    files = make_arguments(tmp_path, ["a", "b", "c"], (0, 1))["files"]
+    path = files.per_image["objective"][2]  # b, seed 0
+    np.savez(path, **{**np.load(path), "j": np.full(40, np.inf)})
+    draw_charts.draw(study_of(files), PLOTS)
+    lost, known = drawn["paired_differences"][0]
+    assert (lost.first, lost.mean, lost.interval) == ("b", None, None)
+    assert known.mean is not None and known.interval is not None
+
+
+def test_the_title_says_which_images_chose_sigma(tmp_path, drawn):
     changes = {"parzen": {"protocol": "paper"}}
-    draw_charts.draw(make_arguments(tmp_path, ["a", "b"], **changes)["files"], PLOTS)
+    draw_charts.draw(study_of(make_arguments(tmp_path, ["a", "b"], **changes)["files"]), PLOTS)
     assert "on blocks of test images (protocol paper)" in drawn["sigma_curves"][1]
 
 
 @pytest.mark.parametrize(("names", "seeds"), [(["a"], (0,)), (["a", "b"], (0, 1))], ids=str)
-def test_files_are_pictures_and_the_same_each_time(tmp_path, names, seeds):
+def test_files_are_pictures_and_reproducible(tmp_path, names, seeds):
     files = make_arguments(tmp_path, names, seeds)["files"]
     contents = []
     for again in "ab":
         targets = [tmp_path / again / f"{chart}.png" for chart in PLOTS]
-        draw_charts.draw(files, targets)
+        draw_charts.draw(study_of(files), targets)
         contents.append([target.read_bytes() for target in targets])
     assert contents[0] == contents[1]
     for target in targets:
         assert matplotlib.image.imread(target).shape[1] == 2000
 
 
-def test_a_pair_of_long_names_takes_two_lines():
-    pair = Pair(LONG[0], LONG[1], 1.0, 0.5, None)
-    short = Pair("vanilla", "low_rank", 1.0, 0.5, None)
-    for each, lines in ((pair, 2), (short, 1)):
-        (axes,) = figure_of("paired_differences", [[each]]).axes
+def test_long_names_take_two_lines():
+    for names, lines in ((LONG[:2], 2), (["vanilla", "low_rank"], 1)):
+        each = Difference(*names, 1.0, (0.5, 1.5), [1.0], False)
+        (axes,) = figure_of("paired_differences", [[each], *MEASURE]).axes
         assert len(axes.get_yticklabels()[0].get_text().splitlines()) == lines

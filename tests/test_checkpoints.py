@@ -1,4 +1,4 @@
-"""Checkpoints: what they hold, which are kept, and what is done about a damaged one."""
+"""Checkpoints: their content, which of them are kept, and damaged ones."""
 
 import logging
 import sys
@@ -26,7 +26,7 @@ def state(step):
     return State(step, records, sums, 12.5, step, 1 / 9, [{"epoch": 1, "rolled_back": True}])
 
 
-def test_what_is_restored_is_what_was_saved(tmp_path):
+def test_saved_values_are_restored(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     saved, found = variables(), variables(1.0)
     path = checkpoints.save(state(12), saved)
@@ -47,7 +47,7 @@ def test_the_last_two_are_kept(tmp_path):
     assert checkpoints.restore(variables()).step == 1_000_000_000
 
 
-def test_the_start_of_the_epoch_is_kept_and_what_follows_it_dropped(tmp_path):
+def test_the_start_of_the_epoch_is_kept_and_later_ones_can_be_dropped(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     for step in (4, 8, 9, 10, 11):
         checkpoints.save(state(step), variables(), epoch_start=8)
@@ -85,7 +85,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_checkpoint_is_passed_over_with_a_line_in_the_log(tmp_path, caplog, damage):
+def test_a_damaged_checkpoint_is_skipped_with_a_log_line(tmp_path, caplog, damage):
     checkpoints = Checkpoints(tmp_path)
     first, second = variables(), variables(1.0)
     checkpoints.save(state(3), first)
@@ -99,7 +99,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_line_in_the_log(tmp_path, ca
     assert "step-000000006.npz, which is damaged" in record.getMessage()
 
 
-def test_without_a_whole_one_nothing_is_restored(tmp_path):
+def test_without_an_intact_one_nothing_is_restored(tmp_path):
     checkpoints, found = Checkpoints(tmp_path / "none"), variables()
     assert checkpoints.restore(found) is None
     assert "no checkpoint yet" in checkpoints.way_back()
@@ -110,7 +110,7 @@ def test_without_a_whole_one_nothing_is_restored(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_values_that_are_lost_are_not_saved(tmp_path, value):
+def test_values_that_are_not_finite_are_not_saved(tmp_path, value):
     checkpoints, lost = Checkpoints(tmp_path), variables()
     good = checkpoints.save(state(3), lost)
     lost[2].assign(np.full(5, value))
@@ -139,7 +139,7 @@ print("restored", checkpoints.restore(values).step)
 
 
 @pytest.mark.slow
-def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
     (tmp_path / "disk").mkdir()
     command = [sys.executable, "-c", FILL, str(tmp_path / "disk")]
     done = run_on_small_disk(tmp_path / "disk", 400_000, command)

@@ -1,4 +1,4 @@
-"""The comparison figure shows the first samples of every run, and says what they are."""
+"""The comparison figure shows the first samples of every run, with labels and caption."""
 
 import h5py
 import numpy as np
@@ -34,7 +34,7 @@ def run_of(variant, seed, **changes):
 
 
 def make(folder, seeds, columns, official=None, training_images=True):
-    """Write a store and runs, and draw them; what the samples are, by variant and seed."""
+    """Write a store and runs, and draw them; return the samples by variant and seed."""
     splits = {"train": noise(9, SHAPE, 1), "valid": noise(3, SHAPE, 2), "test": noise(4, SHAPE, 3)}
     attributes = ATTRIBUTES | {"source_matches_official": official}
     checksum = stores.write(folder / "store.h5", splits, attributes)["checksum"]
@@ -75,7 +75,7 @@ def test_the_figure(tmp_path, seeds):
 
 
 def test_the_figure_without_training_images(tmp_path):
-    """What the terms of a data set forbid to publish is in no pixel of it."""
+    """No pixel of the figure shows what the terms of a data set may forbid to publish."""
     columns = 3
     training, levels = make(tmp_path, [0], columns, training_images=False)
     picture = decoded(tmp_path / "figure.png")
@@ -101,7 +101,7 @@ def test_samples_of_another_run_are_refused(tmp_path):
 
 
 def test_the_rows_of_a_variant():
-    """The name and the numbers beside one seed; with several, the name beside the first."""
+    """One seed has name and numbers next to it; of several, the first has the name."""
     images = noise(2, SHAPE)
     (row,) = variant_rows("mvn", [(run_of("mvn", 4), images)])
     assert (row.label, row.details) == ("mvn", ["w = 21.3, rate 9.8 nats"])
@@ -181,7 +181,7 @@ def test_caption_under_the_elbo():
     assert f"{WEIGHT} or its equivalent under the ELBO, {RATE}" in caption_of(runs)
 
 
-def test_the_caption_needs_no_more_than_a_store_says(tmp_path):
+def test_the_caption_needs_only_the_attributes_of_a_store(tmp_path):
     make(tmp_path, [0], 3)
     with Store(tmp_path / "store.h5") as store:
         text = caption_of([run_of("mvn", 0)], store.attributes)

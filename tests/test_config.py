@@ -1,4 +1,4 @@
-"""The configuration: what is accepted, what is refused and how, and that all of it agrees."""
+"""The configuration: what is accepted, what is refused and how, and its consistency."""
 
 import ast
 import dataclasses
@@ -37,7 +37,7 @@ VARIANT = KEYS["variants"]["additionalProperties"]["properties"]
 DEFAULTS = yaml.safe_load((CLONE / "config.yaml").read_text())
 MINIMAL = {"dataset": "mnist_5k", "variants": {"mvn": {"posterior": "mvn"}}}
 HEADER = "Error in the configuration"
-HUGE = 1 << 20_000  # more digits than Python agrees to print
+HUGE = 1 << 20_000  # more digits than Python prints
 
 
 def resolved(text, working=CLONE, base=MINIMAL):
@@ -46,7 +46,7 @@ def resolved(text, working=CLONE, base=MINIMAL):
 
 
 def snakemake(folder, *arguments):
-    """A dry run of the clone in a working directory; the exit code and all that it prints."""
+    """A dry run of the clone in a working directory; returns the exit code and the output."""
     done = snakemakes.snakemake(dry_run(folder, *arguments), folder, os.environ)
     return done.returncode, done.stdout + done.stderr
 
@@ -57,7 +57,8 @@ def dry_run(folder, *arguments):
 
 # What is refused --------------------------------------------------------------------------------
 
-# YAML whose top-level keys replace those of MINIMAL, and what the message must hold.
+# YAML whose top-level keys replace those of MINIMAL, and what the message must contain.
+TWO = "variants: {naive: {posterior: naive}, mvn: {posterior: mvn}}}"
 WRONG = {
     # of the schema
     "typo of a data set": ("dataset: cifra10", ["dataset is 'cifra10'", "did you mean cifar10?"]),
@@ -148,11 +149,11 @@ WRONG = {
     ),
     "variant with a dash": (
         "variants: {low-rank: {posterior: mvn}}",
-        ["variants.low-rank is no name for a variant", "letters, digits and underscores"],
+        ["variants.low-rank is not a valid variant name", "letters, digits and underscores"],
     ),
     "variant called published": (
         "variants: {published: {posterior: mvn}}",
-        ["variants.published is no name for a variant", "not published"],
+        ["variants.published is not a valid variant name", "not published"],
     ),
     "key of a variant": (
         "variants: {a: {posterior: mvn, epoch: 3}}",
@@ -160,10 +161,10 @@ WRONG = {
     ),
     "variant called on": (
         "variants: {on: {posterior: mvn}}",
-        ["key true under variants is no name", "take another name"],
+        ["key true under variants is not a valid name", "use another name"],
     ),
-    "number as a key": ("1: 2", ["key 1 is no name", "take another name"]),
-    "null as a key": ("null: 3", ["key null is no name"]),
+    "number as a key": ("1: 2", ["key 1 is not a valid name", "use another name"]),
+    "null as a key": ("null: 3", ["key null is not a valid name"]),
     "role of no file": ("sources: {cifar10: {train: /x}}", ["sources.cifar10.train", "archive"]),
     "source without key": ("sources: {cifar10: /x}", ["sources.cifar10 is '/x'", "{archive: "]),
     "source of no data set": ("sources: {cifar: {}}", ["sources.cifar;", "did you mean cifar10?"]),
@@ -174,7 +175,7 @@ WRONG = {
     # beyond the schema
     "latent of vanilla": (
         "variants: {v: {posterior: vanilla, latent_size: 3}}",
-        ["variants.v.latent_size is 3", "a vector", "drop the key"],
+        ["variants.v.latent_size is 3", "a vector", "remove the key"],
     ),
     "weight of no variant": (
         "variants: {a: {posterior: mvn, kl_weight: low_rnk}, low_rank: {posterior: low_rank}}",
@@ -186,7 +187,7 @@ WRONG = {
     ),
     "weight of itself": (
         "variants: {a: {posterior: mvn, kl_weight: a}}",
-        ["variants.a.kl_weight is 'a'", "give variants.a.kl_weight a number or published"],
+        ["variants.a.kl_weight is 'a'", "set variants.a.kl_weight to a number or published"],
     ),
     "weights in a circle": (
         "variants: {a: {posterior: mvn, kl_weight: b}, b: {posterior: mvn, kl_weight: c}, "
@@ -195,16 +196,40 @@ WRONG = {
     ),
     "everyone's weight of one": (
         "training: {kl_weight: mvn}",
-        ["training.kl_weight is 'mvn'", "give variants.mvn.kl_weight a number or published"],
+        ["training.kl_weight is 'mvn'", "set variants.mvn.kl_weight to a number or published"],
     ),
     "weight of an elbo": (
         "variants: {a: {posterior: mvn, kl_weight: b}, b: {posterior: mvn, objective: elbo}}",
         ["variants.a.kl_weight is 'b'", "elbo", "a number or published"],
     ),
+    "comparison of one": (
+        "{comparisons: [[mvn, naive], [mvn]], " + TWO,
+        ["comparisons.1 is 'mvn'", "two different variants, such as [naive, mvn]"],
+    ),
+    "comparison with itself": (
+        "comparisons: [[mvn, mvn]]",
+        ["comparisons.0 is 'mvn, mvn'", "two different variants"],
+    ),
+    "comparison of no variant": (
+        "{comparisons: [[mvn, nave]], " + TWO,
+        ["comparisons.0 is 'mvn, nave'", "there is no variant nave", "did you mean naive?"],
+    ),
+    "comparison with a variant left out": (
+        "{comparisons: [[mvn, low_rank]], variants: {low_rank: false, mvn: {posterior: mvn}}}",
+        ["comparisons.0 is 'mvn, low_rank'", "there is no variant low_rank", "drop the pair"],
+    ),
+    "comparison asked for twice": (
+        "{comparisons: [[mvn, naive], [naive, mvn]], " + TWO,
+        ["comparisons.1 is 'naive, mvn'", "asked for twice"],
+    ),
+    "comparisons in a word": (
+        "comparisons: all",
+        ["comparisons is 'all'", "auto or a list", "[[mvn, naive]]"],
+    ),
     "beta without elbo": ("training: {beta: 4}", ["training.beta is 4", "leave beta at 1"]),
     "beta of a variant": (
         "variants: {a: {posterior: mvn, beta: 0.5}}",
-        ["variants.a.beta is 0.5", "take objective elbo"],
+        ["variants.a.beta is 0.5", "use objective elbo"],
     ),
     "crop too large": ("conversion: {crop: 40}", ["conversion.crop is 40", "28x28", "lower it"]),
     "size of no network": (
@@ -274,11 +299,11 @@ def test_a_wrong_configuration_gives_one_line_with_key_and_remedy(name):
         ("crop", "conversion: {crop: 28, size: 32}"),
     ],
 )
-def test_as_much_as_there_is_can_be_had(limit, changes):
+def test_all_images_may_be_used(limit, changes):
     assert isinstance(resolved(changes), Configuration)
 
 
-def test_a_source_of_the_users_own_has_no_more_than_the_official_one(tmp_path):
+def test_counts_are_checked_for_the_users_own_source_too(tmp_path):
     (tmp_path / "own.tar.gz").touch()
     text = "{dataset: cifar10, parzen: {n_valid: %d}, sources: {cifar10: {archive: own.tar.gz}}}"
     assert resolved(text % 5000, tmp_path).parzen.n_valid == 5000
@@ -287,16 +312,16 @@ def test_a_source_of_the_users_own_has_no_more_than_the_official_one(tmp_path):
 
 
 @pytest.mark.parametrize("batch_norm", ["moving", "batch"])
-def test_batch_statistics_want_equal_batches(batch_norm):
+def test_batch_statistics_need_equal_batches(batch_norm):
     text = f"sampling: {{n_samples: 250, batch_size: 100, batch_norm: {batch_norm}}}"
     if batch_norm == "moving":
         assert resolved(text).sampling.n_samples == 250
     else:
-        with pytest.raises(UserError, match=r"n_samples is 250, no multiple of .*100"):
+        with pytest.raises(UserError, match=r"n_samples is 250, not a multiple of .*100"):
             resolved(text)
 
 
-def test_problems_are_counted_where_they_are_many():
+def test_many_problems_are_counted():
     text = (
         "{dataset: x, device: x, model: {dropout: x, latent_maps: x}, training: {epochs: x}, y: 1}"
     )
@@ -307,7 +332,7 @@ def test_problems_are_counted_where_they_are_many():
     assert lines[-1] == "... and 3 more"
 
 
-def test_all_that_is_missing_is_named_once():
+def test_everything_missing_is_named_once():
     with pytest.raises(UserError) as caught:
         resolve({}, CLONE)
     assert [line.split()[0] for line in str(caught.value).splitlines()] == ["dataset", "variants"]
@@ -334,7 +359,7 @@ ODD = [
 
 
 def paths(section):
-    """Every key in a section, and strange ones."""
+    """Every key in a section, and unusual ones."""
     yield (section,)
     yield from ((section, key) for key in [*KEYS[section].get("properties", {}), *STRANGE_KEYS])
     if section == "sources":
@@ -344,7 +369,7 @@ def paths(section):
 
 
 @pytest.mark.parametrize("section", KEYS)
-def test_nothing_but_a_short_user_error_whatever_the_value(section):
+def test_any_value_gives_at_most_a_short_user_error(section):
     for path in [*paths(section), *((key,) for key in STRANGE_KEYS)]:
         for value in ODD:
             raw = {
@@ -371,13 +396,19 @@ def test_nothing_but_a_short_user_error_whatever_the_value(section):
 BAD_FILES = {
     "empty": (b"", ["config.yaml is empty", "dataset and variants"]),
     "comments": (b"# dataset: mnist_5k\n", ["config.yaml is empty"]),
-    "list": (b"- dataset: mnist_5k\n", ["config.yaml holds a list", "KEY: VALUE"]),
-    "text": (b"dataset=mnist_5k\n", ["config.yaml holds 'dataset=mnist_5k'", "KEY: VALUE"]),
-    "number": (b"5\n", ["config.yaml holds 5", "KEY: VALUE"]),
+    "list": (b"- dataset: mnist_5k\n", ["config.yaml contains a list", "KEY: VALUE"]),
+    "text": (b"dataset=mnist_5k\n", ["config.yaml contains 'dataset=mnist_5k'", "KEY: VALUE"]),
+    "number": (b"5\n", ["config.yaml contains 5", "KEY: VALUE"]),
     "tab": (b"training:\n\tepochs: 5\n", ["config.yaml, line 2", "indent with spaces"]),
     "syntax": (b"dataset: mnist_5k\nmodel: {latent_maps: 4\n", ["config.yaml, line 3", "correct"]),
-    "duplicate": (b"seed: 1\ndataset: mnist_5k\nseed: 2\n", ["line 3: seed", "second time"]),
-    "duplicate within": (b"model:\n  dropout: 0\n  dropout: 0\n", ["line 3: dropout", "keep one"]),
+    "duplicate": (
+        b"seed: 1\ndataset: mnist_5k\nseed: 2\n",
+        ["line 3: duplicate key seed", "remove one"],
+    ),
+    "duplicate within": (
+        b"model:\n  dropout: 0\n  dropout: 0\n",
+        ["line 3: duplicate key dropout"],
+    ),
     "unhashable": (b"[a, b]: 3\n", ["config.yaml, line 1", "unhashable key"]),
     "tag": (b"seed: !!python/name:os.system\n", ["config.yaml, line 1", "could not determine"]),
     "binary": (bytes(range(256)), ["config.yaml is not UTF-8 text", "save it"]),
@@ -390,7 +421,7 @@ BAD_FILES = {
 
 
 @pytest.mark.parametrize("name", BAD_FILES)
-def test_a_file_that_is_no_configuration(name, tmp_path):
+def test_a_file_without_a_configuration(name, tmp_path):
     content, expected = BAD_FILES[name]
     (tmp_path / "config.yaml").write_bytes(content)
     with pytest.raises(UserError) as caught:
@@ -400,13 +431,13 @@ def test_a_file_that_is_no_configuration(name, tmp_path):
         assert part in str(caught.value)
 
 
-def test_a_folder_is_no_configuration(tmp_path):
+def test_a_folder_is_refused(tmp_path):
     (tmp_path / "config.yaml").mkdir()
     with pytest.raises(UserError, match=r"config\.yaml cannot be read \(Is a directory\)"):
         config_file(tmp_path, CLONE)
 
 
-def test_the_working_directory_wins_over_the_clone(tmp_path):
+def test_the_working_directory_takes_precedence_over_the_clone(tmp_path):
     working, clone = tmp_path / "working", tmp_path / "clone"
     for folder in (working, clone):
         folder.mkdir()
@@ -417,7 +448,7 @@ def test_the_working_directory_wins_over_the_clone(tmp_path):
         assert config_file(working, clone) == folder / "config.yaml"
 
 
-def test_merge_keys_are_no_duplicates(tmp_path):
+def test_merge_keys_are_not_duplicates(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("model: &a {dropout: 0, latent_maps: 2}\nother: {<<: *a, dropout: 1}\n")
     assert config_file(tmp_path, CLONE) == path
@@ -443,14 +474,14 @@ def test_the_configuration_as_shipped():
     assert low_rank == TrainingSettings(
         posterior="low_rank", low_rank_start="published", kl_weight=784 / 576
     )
-    # The defaults of what a first run depends on most.
+    # The defaults that matter most for a first run.
     assert (low_rank.latent_maps, low_rank.latent_size, low_rank.dropout) == (64, 3, 0.1)
     assert (low_rank.objective, low_rank.decoder_variance) == ("weighted", None)
     assert (low_rank.epochs, low_rank.batch_size, low_rank.learning_rate) == (40, 100, 0.001)
     assert (low_rank.learning_rate_schedule, low_rank.initialization) == ("cosine", "data")
 
 
-def test_what_is_not_given_is_as_shipped():
+def test_missing_settings_are_as_shipped():
     shipped = resolve(DEFAULTS, CLONE)
     only = {"dataset": DEFAULTS["dataset"], "variants": DEFAULTS["variants"]}
     assert resolve(only, CLONE) == shipped
@@ -460,8 +491,8 @@ def types(settings):
     return {key: type(value) for key, value in dataclasses.asdict(settings).items()}
 
 
-def test_numbers_have_one_type_however_they_are_written():
-    """Else the same setting, written as 1 and as 1.0, would be another training to Snakemake."""
+def test_a_number_has_one_type_however_it_is_written():
+    """Otherwise 1 and 1.0 for the same setting would be different trainings to Snakemake."""
     one = resolved("{training: {epochs: 3.0, beta: 1, threads: '2'}, parzen: {n_valid: 50.0}}")
     two = resolved("{training: {epochs: '3', beta: 1.0, threads: 2}, parzen: {n_valid: '50'}}")
     assert one == two
@@ -480,17 +511,17 @@ def test_numbers_have_one_type_however_they_are_written():
         ("variants: {mvn: {posterior: mvn, learning_rate: '1e-2'}}", 0.01),
     ],
 )
-def test_numbers_may_come_as_text(text, value):
+def test_numbers_may_be_given_as_text(text, value):
     assert resolved(text).variants["mvn"].learning_rate == value
 
 
 @pytest.mark.parametrize("text", ["null", "~", "''", "'null'", ""])
-def test_null_may_come_as_text(text):
+def test_null_may_be_given_as_text(text):
     assert resolved(f"conversion: {{crop: {text}, size: 32}}").conversion.crop is None
 
 
 @pytest.mark.parametrize("text", ["false", "'false'", "'False'", "no"])
-def test_a_variant_is_left_out(text):
+def test_a_variant_can_be_removed(text):
     variants = resolved(f"variants: {{mvn: {{posterior: mvn}}, naive: {text}}}").variants
     assert list(variants) == ["mvn"]
 
@@ -533,7 +564,7 @@ def test_a_variant_overrides_model_and_training():
             "b: {posterior: mvn, kl_weight: 0.25}}}",
             [0.25, 0.25],
         ),
-        # A warm-up of the weight, and a variant under elbo beside it.
+        # A warm-up of the weight, and another variant with elbo.
         (
             "variants: {a: {posterior: mvn, kl_weight: '2', kl_warmup_epochs: 5}, "
             "b: {posterior: mvn, objective: elbo, kl_weight: a}}",
@@ -546,22 +577,22 @@ def test_kl_weight(text, weights):
     assert [variant.kl_weight for variant in variants] == pytest.approx(weights)
 
 
-def test_variants_that_are_the_same_training_are_named(caplog):
+def test_identical_trainings_are_named(caplog):
     resolve({**DEFAULTS, "training": {"objective": "elbo"}}, CLONE)
     assert [record.message for record in caplog.records] == [
-        "variants vanilla and vanilla_matched are the same training (objective elbo); "
-        "leave one out with variants: {vanilla_matched: false}"
+        "variants vanilla and vanilla_matched are identical trainings (objective elbo); "
+        "remove one with variants: {vanilla_matched: false}"
     ]
     caplog.clear()
     resolve(DEFAULTS, CLONE)
     assert not caplog.records
 
 
-# That all of it agrees --------------------------------------------------------------------------
+# Consistency ------------------------------------------------------------------------------------
 
 
 def default_of(schema):
-    """What a key amounts to that is not given."""
+    """The value of a key that is not given."""
     if "properties" in schema and schema["default"] == {}:
         return {name: inner["default"] for name, inner in schema["properties"].items()}
     return schema["default"]
@@ -571,8 +602,8 @@ SETTABLE = [name for name in DEFAULTS if name not in ("dataset", "sources", "var
 
 
 @pytest.mark.parametrize("section", SETTABLE)
-def test_what_config_yaml_names_is_a_default(section):
-    """It may leave out a setting; what it names has its default and its order."""
+def test_config_yaml_has_the_defaults(section):
+    """It may omit settings; those in it have their defaults, and are in the order of the fields."""
     default, named = default_of(KEYS[section]), DEFAULTS[section]
     if not isinstance(default, dict):
         assert named == default
@@ -592,7 +623,7 @@ def test_config_yaml_explains_every_setting():
             assert "# " in line or before.lstrip().startswith("#"), line
 
 
-def test_the_schema_describes_everything_and_admits_nothing_else():
+def test_the_schema_describes_every_key_and_allows_no_other():
     def walk(schema):
         assert schema.get("description"), schema
         if schema.get("type") == "object":
@@ -638,7 +669,7 @@ def test_the_schema_for_editors_is_up_to_date():
         ({"dataset": "coco"}, False),
     ],
 )
-def test_what_an_editor_accepts(content, accepted):
+def test_the_schema_for_editors_accepts_partial_files(content, accepted):
     assert Draft202012Validator(editor_schema()).is_valid(content) == accepted
 
 
@@ -664,7 +695,7 @@ def test_the_schema_knows_the_choices():
     assert protocol["enum"] == literal("scores/parzen_window.py", "PROTOCOLS")
 
 
-def test_the_configuration_is_light():
+def test_the_configuration_imports_nothing_heavy():
     heavy = ("tensorflow", "keras", "h5py", "numpy", "scipy", "matplotlib")
     modules = "svae.config.resolve, svae.config.yaml_file"
     code = f"import sys, {modules}; print([n for n in {heavy} if n in sys.modules])"
@@ -677,7 +708,7 @@ def test_the_configuration_is_light():
 OWN_LINES = re.compile(
     r"^(Using workflow specific profile|Config file .* is extended by) .*\n", re.M
 )
-# What Snakemake itself could trip over; the messages all have their test above.
+# Cases that Snakemake itself might handle wrongly; the messages are tested above.
 THROUGH_SNAKEMAKE = [
     "unknown data set",
     "typo of a key",
@@ -717,7 +748,7 @@ def test_snakemake_stops_with_one_message(name, tmp_path):
 
 @pytest.mark.workflow
 @pytest.mark.parametrize("name", ["empty", "list", "tab", "duplicate", "binary", "huge", "circle"])
-def test_snakemake_stops_at_a_file_that_is_no_configuration(name, tmp_path):
+def test_snakemake_stops_at_a_file_without_a_configuration(name, tmp_path):
     content, expected = BAD_FILES[name]
     (tmp_path / "config.yaml").write_bytes(content)
     check_message(*snakemake(tmp_path), expected)
@@ -743,7 +774,7 @@ def test_snakemake_stops_at_a_wrong_command_line(arguments, expected, tmp_path):
 
 
 @pytest.mark.workflow
-def test_a_forked_snakemake_does_what_the_command_does(tmp_path):
+def test_a_forked_snakemake_does_the_same_as_the_command(tmp_path):
     (tmp_path / "config.yaml").write_text("dataset: coco")
     arguments = dry_run(tmp_path)
     command = [sys.executable, "-m", "snakemake", *arguments]
@@ -763,13 +794,13 @@ SHIPPED = ["vanilla", "naive", "mvn", "low_rank", "vanilla_matched"]
 
 
 @pytest.mark.workflow
-def test_without_a_configuration_of_its_own_a_folder_has_the_clones(tmp_path):
+def test_a_folder_without_a_configuration_uses_that_of_the_clone(tmp_path):
     runs = planned_runs(*snakemake(tmp_path))
     assert runs == {f"mnist_5k/{name}/seed-0" for name in SHIPPED}
 
 
 @pytest.mark.workflow
-def test_a_configuration_in_the_working_directory_wins(tmp_path):
+def test_a_configuration_in_the_working_directory_is_used(tmp_path):
     (tmp_path / "own.tar.gz").touch()
     content = {**MINIMAL, "dataset": "cifar10", "seeds": [7]}
     content["sources"] = {"cifar10": {"archive": "own.tar.gz"}}
@@ -778,7 +809,7 @@ def test_a_configuration_in_the_working_directory_wins(tmp_path):
 
 
 @pytest.mark.workflow
-def test_the_command_line_wins_over_files(tmp_path):
+def test_the_command_line_takes_precedence_over_files(tmp_path):
     (tmp_path / "other.yaml").write_text(
         "{seeds: [3, 5], variants: {naive: false, "
         "vanilla_wide: {posterior: vanilla, latent_maps: 576}}}\n"

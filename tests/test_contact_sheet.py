@@ -1,4 +1,4 @@
-"""The contact sheet shows a store from end to end, and says how it was made."""
+"""The contact sheet shows images from the whole store, and says how it was made."""
 
 import itertools
 
@@ -30,7 +30,7 @@ def test_a_file_sorted_by_class_shows_every_class():
 @pytest.mark.parametrize(
     ("width", "columns"), [(28, 12), (64, 12), (178, 12), (256, 9), (512, 4), (4096, 2)]
 )
-def test_large_images_make_fewer_columns(width, columns):
+def test_large_images_have_fewer_columns(width, columns):
     assert sheet_columns(width) == columns
 
 
@@ -81,8 +81,8 @@ EVENLY = "\nShown are evenly spaced images from the first to the last of each sp
         ),
     ],
 )
-def test_what_a_contact_sheet_says(tmp_path, attributes, title, caption):
-    """Through a file, as the pipeline does it."""
+def test_texts_of_a_contact_sheet(tmp_path, attributes, title, caption):
+    """Through a file, as in the pipeline."""
     images = dict.fromkeys(store.SPLITS, noise(1, (8, 6, 3)))
     stores.write(tmp_path / "faces.h5", images, {**REQUIRED, **attributes})
     with store.Store(tmp_path / "faces.h5") as faces:

@@ -1,4 +1,4 @@
-"""The picture of the training curves shows what run.json and history.jsonl say."""
+"""The picture of the training curves shows the values in run.json and history.jsonl."""
 
 import json
 
@@ -30,14 +30,15 @@ def make_run(folder, records, objective="weighted", taken=None):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """What the drawing is called with."""
+    """The arguments that the drawing is called with."""
     calls = []
     monkeypatch.setattr(draw_curves, "training_curves", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(draw_curves, "save", lambda figure, target: calls.append(target))
     return calls
 
 
 def test_values_and_their_axes(tmp_path, drawn):
-    """Runs of different lengths as they are, objectives of different units apart."""
+    """Runs may have different lengths; objectives in different units have separate axes."""
     plain = [make_record(epoch) for epoch in range(1, 6)]
     elbo = [make_record(epoch, "elbo", decoder_variance=0.25) for epoch in range(1, 4)]
     paths = [
@@ -45,7 +46,7 @@ def test_values_and_their_axes(tmp_path, drawn):
         make_run(tmp_path / "b", plain),
     ]
     draw_curves.draw(["second", "first"], paths, "target.png")
-    ((panels, chosen, title, target),) = drawn
+    (panels, chosen, title), target = drawn
     assert (title, target) == ("waves: training of each variant (seed 3)", "target.png")
     assert chosen == {"second": 2}
     labels = ["second", "first (w = 2)"]
@@ -85,7 +86,7 @@ def test_values_and_their_axes(tmp_path, drawn):
 def test_one_objective_has_one_panel(tmp_path, drawn):
     paths = [make_run(tmp_path / name, [make_record(1)]) for name in "ab"]
     draw_curves.draw(["a", "b"], paths, "target.png")
-    ((panels, chosen, *_),) = drawn
+    (panels, chosen, _), _ = drawn
     assert draw_curves.ELBO not in panels and len(panels) == 5
     assert chosen == {}
 

@@ -25,7 +25,7 @@ def resolved(text, working=CLONE):
 
 
 @pytest.mark.parametrize("name", FETCHED)
-def test_sources_that_are_not_given_are_the_official_ones(name):
+def test_sources_default_to_the_official_ones(name):
     sources = resolved(f"dataset: {name}").sources
     first = {option: choices[0] for option, choices in KNOWN[name].options.items()}
     files = [file for file in KNOWN[name].chosen(first).files if not file.optional]
@@ -185,7 +185,7 @@ WRONG = {
     ),
     "checksum of a file that is not read": (
         f"{{dataset: svhn, sources: {{svhn: {{sha256: {{extra: '{OTHER}'}}}}}}}}",
-        ["sources.svhn.sha256.extra", "not read", "drop it"],
+        ["sources.svhn.sha256.extra", "not read", "remove it"],
     ),
     "crop of images": (
         "{dataset: images, sources: {images: {archive: docs}}, conversion: {crop: null}}",
@@ -212,7 +212,7 @@ def test_a_wrong_source_or_conversion_gives_one_line_with_key_and_remedy(name):
     check_one_line(resolved, *WRONG[name])
 
 
-def test_a_missing_source_of_another_data_set_is_no_matter():
+def test_a_missing_source_of_another_data_set_does_not_matter():
     text = "{dataset: mnist_5k, sources: {cifar10: {archive: no/such.tar.gz}}}"
     assert resolved(text).sources == {}
 
@@ -257,19 +257,19 @@ def test_crop_size_and_colour(name, changes, crop, size, pixels):
     own = "sources: {images: {archive: docs}}, "
     config = resolved(f"{{dataset: {name}, {own}conversion: {{{changes}}}}}")
     assert (config.conversion.crop, config.conversion.size) == (crop, size)
-    # w = D / (N d^2) tells the dimension that the objective sees.
+    # w = D / (N d^2) shows the dimension that the objective uses.
     assert config.variants["mvn"].kl_weight == pytest.approx(pixels / 576)
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_a_data_set_has_its_own_options_alone(name):
+def test_a_data_set_has_only_its_own_options(name):
     own = "sources: {images: {archive: docs}}, "
     others = "{category: church_outdoor, split: paper}"  # do not matter where they do not apply
     options = resolved(f"{{dataset: {name}, {own}conversion: {others}}}")
     assert set(options.conversion.options) == set(KNOWN[name].options)
 
 
-def test_the_split_of_the_paper_takes_no_partition():
+def test_the_split_of_the_paper_needs_no_partition():
     config = resolved("{dataset: celeba, conversion: {split: paper}}")
     assert list(config.sources) == ["archive"]
     assert config.conversion.options == {"split": "paper"}

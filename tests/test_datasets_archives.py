@@ -58,7 +58,7 @@ def read_all(path, limit=LIMIT, **options):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_wanted_files_come_by_relative_name(tmp_path, kind):
+def test_wanted_files_have_relative_names(tmp_path, kind):
     found = list(members(pack(tmp_path / "data", CONTENTS, kind), wanted, LIMIT))
     expected = list(WANTED.items())
     assert found == (expected if kind in TAR_MODES else sorted(expected))
@@ -95,7 +95,7 @@ def test_an_archive_above_the_limit_is_refused_whatever_is_wanted(tmp_path, kind
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_nothing_at_all_is_refused(tmp_path, kind):
+def test_an_archive_or_folder_without_files_is_refused(tmp_path, kind):
     path = pack(tmp_path / "data", {}, kind)
     with pytest.raises(UserError, match=r"data contains no files"):
         read_all(path)
@@ -103,7 +103,7 @@ def test_nothing_at_all_is_refused(tmp_path, kind):
 
 @pytest.mark.parametrize("size", [-1, -512])
 def test_a_tar_member_of_negative_size_is_refused(tmp_path, size):
-    """Written by hand: the base-256 number of a header's size, which may have a sign."""
+    """Written by hand: the base-256 encoding of a header's size, which may be negative."""
     header = bytearray(tarfile.TarInfo("a").tobuf(tarfile.GNU_FORMAT))
     header[124:136] = size.to_bytes(12, "big", signed=True)
     header[148:156] = b" " * 8
@@ -115,7 +115,7 @@ def test_a_tar_member_of_negative_size_is_refused(tmp_path, size):
 
 
 def test_a_tar_of_headers_without_end_is_refused(tmp_path):
-    """tarfile calls itself for each header that announces another one."""
+    """tarfile recurses for each header that announces another one."""
     name = tarfile.TarInfo("././@LongLink")
     name.type, name.size = tarfile.GNUTYPE_LONGNAME, 2
     path = tmp_path / "a.tar"
@@ -149,7 +149,7 @@ def test_links_are_followed_and_each_folder_is_entered_once(tmp_path):
     ]
 
 
-def test_what_is_no_file_in_a_folder_is_named_if_it_is_wanted(tmp_path):
+def test_a_wanted_name_that_is_not_a_regular_file_is_named(tmp_path):
     root = pack(tmp_path / "root", {"a": b"1"}, "folder")
     (root / "broken").symlink_to(tmp_path / "absent")
     os.mkfifo(root / "pipe")
@@ -162,7 +162,7 @@ def test_what_is_no_file_in_a_folder_is_named_if_it_is_wanted(tmp_path):
     }
 
 
-def test_names_that_are_no_text_become_text(tmp_path):
+def test_names_that_are_not_utf8_become_text(tmp_path):
     root = tmp_path / "root"
     root.mkdir()
     (root / os.fsdecode(b"f\xfcr\n")).write_bytes(b"1")
@@ -177,7 +177,7 @@ def test_names_that_are_no_text_become_text(tmp_path):
 
 
 def peak_of(function):
-    """The most bytes that the function held at once."""
+    """The peak memory of the function in bytes."""
     tracemalloc.start()
     try:
         function()
@@ -186,14 +186,14 @@ def peak_of(function):
         tracemalloc.stop()
 
 
-def test_memory_does_not_grow_with_the_members(tmp_path):
+def test_memory_does_not_grow_with_the_number_of_members(tmp_path):
     path = pack(tmp_path / "data", {f"{i}": b"content" for i in range(4000)}, "tar")
-    # Without care tarfile keeps 600 bytes a member.
+    # By default, tarfile keeps 600 bytes per member.
     assert peak_of(lambda: sum(1 for _ in members(path, anything, 100 * LIMIT))) < 2 << 20
 
 
 @pytest.mark.parametrize("kind", ["deflated", *TAR_MODES])
-def test_memory_is_bounded_whatever_a_member_unpacks_to(tmp_path, kind):
+def test_memory_is_bounded_whatever_the_size_of_a_member(tmp_path, kind):
     path = tmp_path / "data"
     zeros = bytes(40 << 20)
     if kind == "deflated":
@@ -240,7 +240,7 @@ def test_an_xz_archive_that_needs_gigabytes_to_unpack_is_refused(tmp_path):
 
 # --- hostile archives, by every reader that takes such an archive ---
 
-FACE = "img_align_celeba/000004.jpg"  # a member that every reader of zip archives wants
+FACE = "img_align_celeba/000004.jpg"  # a member that every reader of zip archives reads
 FACES = {f"img_align_celeba/{number:06d}.jpg": bytes([number]) * 500 for number in (1, 2, 3)}
 READERS = {
     "images zip": (images, "zip", {"a.jpg": b"1" * 500, "b/c.png": b"2"}),
@@ -258,7 +258,7 @@ TAR_READERS = [name for name, (_, kind, _) in READERS.items() if kind == "tar"]
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """An empty folder to stand in, and beside it things that an archive could be after."""
+    """An empty working folder, and next to it files that an archive could attack."""
     (tmp_path / "secret").write_bytes(b"secret")
     inner = tmp_path / "inner"
     inner.mkdir()
@@ -280,7 +280,7 @@ def raw(place, path):
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_the_archives_below_are_read_as_long_as_they_are_harmless(place, reader):
+def test_the_archives_below_are_read_without_the_attack(place, reader):
     module, kind, contents = READERS[reader]
     path = pack(place / "archive", {**contents, FACE: b"4"}, kind)
     pictures = list(module.read(raw(place, path)))
@@ -288,7 +288,7 @@ def test_the_archives_below_are_read_as_long_as_they_are_harmless(place, reader)
 
 
 def refused(place, reader, path, message):
-    """The reader refuses the archive with that message, and leaves everything as it was."""
+    """The reader refuses the archive with that message, and changes no file."""
     given = raw(place, path)
     before = tree(place.parent)
     pictures = []
@@ -326,8 +326,8 @@ def test_names_that_lead_outside(place, reader, name):
 
 
 @pytest.mark.parametrize("reader", ZIP_READERS)
-def test_a_name_that_two_programs_read_differently(place, reader):
-    # Python's zipfile takes the NUL for the end of the name.
+def test_a_name_that_programs_read_differently(place, reader):
+    # Python's zipfile ends the name at the NUL.
     bad = ZipMember("x.jpg\0/../../y.jpg", b"evil")
     refused(place, reader, write_zip_with(place, reader, bad), rf"archive contains .*{OUTSIDE}")
 
@@ -510,7 +510,7 @@ NO_ARCHIVES = {
 
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("case", NO_ARCHIVES)
-def test_what_is_no_archive(place, reader, case):
+def test_files_that_are_not_archives(place, reader, case):
     content, message = NO_ARCHIVES[case]
     kind = "tar" if READERS[reader][0] is images else READERS[reader][1]
     path = place / "archive"
@@ -535,7 +535,7 @@ def test_an_archive_of_the_other_kind(place, reader, kind, nature):
 
 @pytest.mark.parametrize("name", ["images.zip", "images.tar.gz", "images"])
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_the_content_tells_the_kind_not_the_name(tmp_path, kind, name):
+def test_the_content_determines_the_kind_not_the_name(tmp_path, kind, name):
     assert read_all(pack(tmp_path / name, {"a": b"1"}, kind)) == [("a", b"1")]
 
 
@@ -545,10 +545,10 @@ SMALL = {"a": bytes(range(256)) * 3, "b": b"1" * 512, "c": b"", "d": b"4"}
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_an_archive_that_is_cut_anywhere_is_refused(tmp_path, kind):
+def test_an_archive_truncated_anywhere_is_refused(tmp_path, kind):
     path = pack(tmp_path / "data", SMALL, kind)
     whole = path.read_bytes()
-    # A plain tar archive is whole with its first block of zeros.
+    # A plain tar archive is complete with its first block of zeros.
     end = whole.rindex(b"4") // 512 * 512 + 1024 if kind == "tar" else len(whole)
     for size in {*range(0, end, 17), *range(0, end, 512), *range(max(0, end - 12), end)}:
         path.write_bytes(whole[:size])
@@ -577,7 +577,7 @@ def test_a_truncated_archive_is_refused_by_every_reader(place, reader, kind, sha
 
 
 @pytest.mark.parametrize("kind", KINDS[1:])
-def test_damage_anywhere_is_noticed_or_harmless(tmp_path, kind):
+def test_damage_anywhere_is_detected_or_harmless(tmp_path, kind):
     path = pack(tmp_path / "data", SMALL, kind)
     whole = path.read_bytes()
     noise = random.Random(0)
@@ -591,13 +591,13 @@ def test_damage_anywhere_is_noticed_or_harmless(tmp_path, kind):
             read_all(path)
         except UserError:
             refusals += 1
-    # Compressed and zipped files carry checksums; of a plain tar archive only the headers do.
+    # Compressed and zipped files have checksums; in a plain tar archive only the headers do.
     assert refusals > (15 if kind == "tar" else 50)
 
 
 def test_wrong_content_under_an_intact_container_is_refused(tmp_path):
     packed = bytearray(gzip.compress(archives.write_tar(tmp_path / "t", SMALL, "w").read_bytes()))
-    packed[-8] ^= 1  # its checksum, which lies behind all that tarfile reads
+    packed[-8] ^= 1  # its checksum, which is after everything that tarfile reads
     path = tmp_path / "data"
     path.write_bytes(packed)
     with pytest.raises(UserError, match=r"data cannot be read as a tar archive \(CRC check failed"):
@@ -619,7 +619,7 @@ def test_wrong_content_under_an_intact_container_is_refused(tmp_path):
     ],
     ids=repr,
 )
-def test_what_damage_raises_becomes_one_message(error):
+def test_every_error_from_damage_becomes_one_message(error):
     with (
         pytest.raises(
             UserError,
@@ -644,7 +644,7 @@ def test_what_damage_raises_becomes_one_message(error):
     ],
     ids=repr,
 )
-def test_what_is_not_the_files_fault_passes_as_it_is(tmp_path, error):
+def test_errors_with_another_cause_are_not_converted(tmp_path, error):
     path = archives.write_zip(tmp_path / "a.zip", {"a": b"1"})
     with pytest.raises(type(error)) as caught, damaged(path, "file"):
         raise error

@@ -37,7 +37,7 @@ def test_an_entry_is_complete(name):
     assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", entry.date)
     assert entry.counts is None or set(entry.counts) == {"train", "valid", "test"}
     assert (entry.height is None) == (entry.width is None)
-    # Images that differ in size need a crop and a size to become a store.
+    # Images of different sizes need a crop and a size.
     assert entry.height or (entry.crop and entry.size)
     assert entry.by_hand or not any(source.urls for source in entry.files)
 
@@ -73,7 +73,7 @@ def test_a_file_has_addresses_and_checksums_or_neither(name):
             assert drive or (re.match("https?://", url) and url.endswith(f"/{source.name}"))
 
 
-# facts that the literature and the official pages agree on
+# facts on which the literature and the official pages agree
 OFFICIAL = {
     "mnist": (70_000, 10_000),
     "cifar10": (60_000, 10_000),
@@ -96,7 +96,7 @@ def test_networks_see_32_by_32(name):
 
 @pytest.fixture
 def source_files(tmp_path):
-    """For each data set, files as large as the official ones where the counts depend on them."""
+    """For each data set, files as large as the official ones if the counts depend on them."""
 
     def make(name):
         if name == "mnist_5k":
@@ -121,7 +121,7 @@ def source_files(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["mnist_5k", "mnist", "cifar10", "svhn"])
-def test_the_reader_gives_what_the_entry_says(name, source_files):
+def test_the_reader_yields_the_images_that_the_entry_declares(name, source_files):
     entry = catalogue()[name]
     reader = importlib.import_module(f"svae.datasets.readers.{name}")
     raw = Raw(source_files(name), {file.role: file.limit for file in entry.files})
@@ -148,7 +148,7 @@ def test_the_strongest_checksum_is_used(md5, sha256, expected):
     assert source.known_hash == expected
 
 
-def test_the_catalogue_is_light():
+def test_the_catalogue_imports_nothing_heavy():
     code = (
         "import sys, svae.datasets.catalogue as c; c.catalogue(); "
         "print([m for m in ('numpy', 'h5py', 'requests', 'tensorflow', 'PIL') "

@@ -6,7 +6,7 @@ from svae.errors import UserError
 
 LIMITS = {"archive": 1 << 24, "partition": 1 << 20}
 COUNT = 12
-# Real partitions are in order, but nothing needs that.
+# Real partitions are in order, but no code depends on that.
 LINES = [f"{number:06d}.jpg {number % 3}" for number in range(1, COUNT + 1)]
 
 
@@ -32,7 +32,7 @@ def read(archive, partition=None, **options):
 @pytest.mark.parametrize("end", ["\n", "\r\n", " \n", "\n\n"])
 @pytest.mark.parametrize("folder", ["img_align_celeba/", "", "./a/b/"])
 @pytest.mark.parametrize("deflated", [False, True])
-def test_the_faces_come_in_order_split_by_the_partition(tmp_path, deflated, folder, end):
+def test_the_faces_are_in_order_and_split_by_the_partition(tmp_path, deflated, folder, end):
     members = {"img_align_celeba/": b"", "000001.jpg~": b"old", **faces([7, 3, 12], folder)}
     members |= faces(range(1, COUNT + 1), folder) | {"__MACOSX/a/._000001.jpg": b"no"}
     archive = archives.write_zip(tmp_path / "mine.zip", members, deflated)
@@ -47,7 +47,7 @@ def test_the_faces_come_in_order_split_by_the_partition(tmp_path, deflated, fold
 
 @pytest.mark.slow
 def test_the_published_code_trains_on_the_first_160000_and_scores_on_what_follows(tmp_path):
-    # The numbers begin at 1 and leave gaps: the place counts, not the number.
+    # The numbers begin at 1 and have gaps: the position counts, not the number.
     numbers = [*range(1, 160_001), 170_000, 170_001, 170_002, 170_003, 170_004]
     archive = archives.write_zip(tmp_path / "a.zip", {f"{n:06d}.jpg": b"" for n in numbers})
     archive_order = read(archive, split="paper")
@@ -102,7 +102,7 @@ def test_a_partition_of_other_images_is_refused_before_any_is_read(
         (["x" * (1 << 20)], "it is larger than 1048576 bytes"),
     ],
 )
-def test_what_is_no_partition(tmp_path, lines, problem):
+def test_a_file_that_is_not_a_partition(tmp_path, lines, problem):
     archive = archives.write_zip(tmp_path / "a.zip", faces(range(1, 13)))
     partition = write_partition(tmp_path, lines)
     message = rf"{partition} is not CelebA's list_eval_partition\.txt: {problem}.*`split: paper`"
@@ -111,7 +111,7 @@ def test_what_is_no_partition(tmp_path, lines, problem):
     assert len(str(error.value)) < 500 + len(str(partition))
 
 
-def test_a_partition_that_is_no_text(tmp_path):
+def test_a_partition_that_is_not_text(tmp_path):
     archive = archives.write_zip(tmp_path / "a.zip", faces(range(1, 13)))
     partition = tmp_path / "p.txt"
     partition.write_bytes(b"\xff\xd8\xff\xe0")

@@ -1,4 +1,4 @@
-"""A source file is read once for its checksums, and again as soon as it is another."""
+"""A source file is hashed once, and again as soon as it changes."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from svae.datasets.verify import verify
 from svae.errors import UserError
 
 CONTENT = bytes(range(256)) * 10_000
-TICK = 0.05  # seconds: more than the resolution of a file's times
+TICK = 0.05  # seconds: more than the resolution of file times
 
 
 def hexadecimal(content, algorithm="sha256"):
@@ -26,7 +26,7 @@ def hexadecimal(content, algorithm="sha256"):
 
 @pytest.fixture
 def hashed(monkeypatch):
-    """The bytes that go into a digest of hashlib's, by algorithm, as they are counted."""
+    """Counts the bytes that hashlib digests, by algorithm."""
     counts = {}
     new, file_digest = hashlib.new, hashlib.file_digest
 
@@ -103,7 +103,7 @@ def set_clock_back(path):
 
 
 @pytest.mark.parametrize("change", [edit, edit_and_hide_it, replace_by_one_as_old, set_clock_back])
-def test_a_changed_file_is_noticed(path, change):
+def test_a_changed_file_is_detected(path, change):
     checksums(path, "sha256", keep=True)
     time.sleep(TICK)
     change(path)
@@ -133,7 +133,7 @@ def test_a_damaged_note_is_not_used(path, note):
     assert checksums(path, "sha256") == {"sha256": hexadecimal(CONTENT)}
 
 
-def test_where_a_note_cannot_be_written_the_file_is_read_again(path, hashed):
+def test_the_file_is_read_again_if_no_note_can_be_written(path, hashed):
     path.with_name(".faces.zip.checksums.json").mkdir()
     keep_checksums(path, {"sha256": "0"})
     for _ in range(2):
@@ -146,7 +146,7 @@ def test_where_a_note_cannot_be_written_the_file_is_read_again(path, hashed):
 
 @pytest.fixture
 def published(tmp_path):
-    """An archive of CIFAR-10's layout, and what is known of it."""
+    """An archive in CIFAR-10's layout, and its checksum and size."""
     (tmp_path / "server").mkdir()
     content = sources.cifar10(tmp_path / "server")["archive"].read_bytes()
     return content, {"known_hash": f"sha256:{hexadecimal(content)}", "size": len(content)}
@@ -180,7 +180,7 @@ def test_a_fetched_file_is_hashed_once(target, published, hashed):
     assert attributes["source_sha256"] == {"archive": known["known_hash"].partition(":")[2]}
 
 
-def test_a_file_put_by_hand_is_hashed_once(target, published, hashed):
+def test_a_file_placed_by_hand_is_hashed_once(target, published, hashed):
     content, known = published
     target.write_bytes(content)
     use(target, known)

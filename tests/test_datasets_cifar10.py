@@ -33,7 +33,7 @@ def images():
 
 @pytest.mark.parametrize("batch", BATCH_WRITERS)
 @pytest.mark.parametrize("name", ["cifar-10-python.tar.gz", "mine.bin"])
-def test_the_images_come_out_whole_whatever_the_layout_and_name(tmp_path, images, batch, name):
+def test_the_images_are_complete_whatever_the_layout_and_name(tmp_path, images, batch, name):
     training, test = images
     path = archives.write_tar(tmp_path / name, archives.cifar_members(training, test, batch))
     splits = read(path)
@@ -44,7 +44,7 @@ def test_the_images_come_out_whole_whatever_the_layout_and_name(tmp_path, images
         np.testing.assert_array_equal(splits[split], training[archives.numbers_of(splits[split])])
 
 
-def test_the_splits_are_disjoint_whole_and_fixed(tmp_path, images):
+def test_the_splits_are_disjoint_complete_and_fixed(tmp_path, images):
     path = archives.write_tar(tmp_path / "a.tar", archives.cifar_members(*images), "w")
     splits = read(path)
     train, valid = (archives.numbers_of(splits[split]) for split in ("train", "valid"))
@@ -53,7 +53,7 @@ def test_the_splits_are_disjoint_whole_and_fixed(tmp_path, images):
 
 
 @pytest.mark.parametrize(("count", "valid"), [(5, 1), (19, 1), (20, 2), (100, 10)])
-def test_a_tenth_of_the_training_images_validates_at_least_one(tmp_path, count, valid):
+def test_a_tenth_of_the_training_images_but_at_least_one_is_for_validation(tmp_path, count, valid):
     training, test = archives.numbered_images(count), archives.numbered_images(3)
     path = archives.write_tar(tmp_path / "a.tar", archives.cifar_members(training, test), "w")
     splits = read(path)

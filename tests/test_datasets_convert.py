@@ -1,4 +1,4 @@
-"""From source files to a store: what it says, refuses, survives and leaves behind."""
+"""From source files to a store: its attributes, refusals, interruptions and leftovers."""
 
 import dataclasses
 import hashlib
@@ -45,7 +45,7 @@ def read_all(path):
 
 
 def read_splits(reader, **files):
-    """What a reader gives, by split: uint8 (n, height, width, channel)."""
+    """The images that a reader yields, by split: uint8 (n, height, width, channel)."""
     found = {"train": [], "valid": [], "test": []}
     for split, _, content in reader.read(Raw(files, dict.fromkeys(files, 1 << 26))):
         found[split].append(content)
@@ -56,7 +56,7 @@ def sha256_of(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_the_store_says_where_the_images_come_from(archive, output):
+def test_the_store_records_where_the_images_come_from(archive, output):
     attributes = convert.convert("cifar10", {"archive": str(archive)}, output)
     with Store(output) as store:
         assert store.attributes == attributes
@@ -84,7 +84,7 @@ def test_the_store_says_where_the_images_come_from(archive, output):
     assert str(archive.parent) not in str(attributes)
 
 
-def test_an_unknown_file_is_taken_with_a_warning(archive, output, caplog):
+def test_an_unknown_file_is_accepted_with_a_warning(archive, output, caplog):
     with caplog.at_level(logging.WARNING):
         attributes = convert.convert("cifar10", {"archive": archive}, output)
     assert attributes["source_matches_official"] is False
@@ -138,7 +138,7 @@ def test_the_users_checksum_is_accepted_in_any_case(archive, output):
 
 
 @pytest.mark.parametrize("existing", [False, True])
-def test_another_file_than_the_checksum_says_is_refused(archive, output, existing):
+def test_a_file_with_another_checksum_is_refused(archive, output, existing):
     if existing:
         convert.convert("cifar10", {"archive": archive}, output)
     before = output.read_bytes() if existing else None
@@ -179,7 +179,7 @@ def test_another_file_than_the_checksum_says_is_refused(archive, output, existin
             r"conversion\.split: .* celeba.* official, pap",
         ),
         ("mnist_5k", {}, {"options": {"split": "paper"}}, r"conversion\.split: .*; remove the key"),
-        # This file is no longer needed then; the other one still is.
+        # This file is then not needed any more; the other one still is.
         ("celeba", {}, {"options": {"split": "paper"}}, r"celeba\.archive: no path"),
     ],
 )
@@ -305,7 +305,7 @@ def test_too_few_images(archive, output, monkeypatch, counts, message):
 
 
 def png(number, height=24, width=24):
-    """A noisy picture, another one for every number."""
+    """A noisy picture, different for every number."""
     pixels = np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
@@ -332,7 +332,7 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reference(pictures, tmp_path_factory):
-    """What one Pillow loop makes of them, by split."""
+    """The result of a single Pillow loop, by split."""
     found = {"train": [], "valid": [], "test": []}
     for split, _, content in images_reader.read(Raw({"archive": pictures}, {"archive": 1 << 30})):
         image = Image.open(io.BytesIO(content)).resize((16, 16), Image.Resampling.LANCZOS)
@@ -367,7 +367,7 @@ def test_a_folder_has_no_checksum(tmp_path, pictures, output):
     assert sum(attributes["counts"].values()) == 300
 
 
-# A text, an image cut short, and one too large to be decoded, in different blocks.
+# A text, a truncated image, and one too large to be decoded, in different blocks.
 BROKEN = {7: b"no image", 90: png(90)[:200], 250: png(250)[:16] + b"\xff" * 8 + png(250)[24:]}
 
 
@@ -385,7 +385,7 @@ def test_a_broken_image_stops_the_conversion(damaged, output, processes):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_broken_images_can_be_left_out(damaged, output, reference, processes, caplog):
+def test_broken_images_can_be_skipped(damaged, output, reference, processes, caplog):
     attributes = convert.convert(
         "images",
         {"archive": damaged},
@@ -410,7 +410,7 @@ def test_broken_images_can_be_left_out(damaged, output, reference, processes, ca
     assert sum(attributes["counts"].values()) == 297
 
 
-def test_many_broken_images_have_few_lines(tmp_path, output, caplog):
+def test_many_broken_images_give_few_log_lines(tmp_path, output, caplog):
     broken = dict.fromkeys(range(0, 60, 2), b"no image")
     archive = write_zip(tmp_path / "half.zip", 100, broken)
     settings = {**SETTINGS, "on_broken_image": "skip"}
@@ -434,7 +434,7 @@ def test_images_of_different_shapes(tmp_path, output):
     assert read_all(output)["train"].shape[1:] == (24, 24, 3)
 
 
-def test_the_log_tells_how_it_goes(pictures, output, caplog):
+def test_the_log_shows_the_progress(pictures, output, caplog):
     with caplog.at_level(logging.INFO):
         counts = convert.convert("images", {"archive": pictures}, output, **SETTINGS)["counts"]
     told = ", ".join(f"{count} {split}" for split, count in counts.items())
@@ -442,7 +442,7 @@ def test_the_log_tells_how_it_goes(pictures, output, caplog):
     assert caplog.text.count("images/s") == 1
 
 
-# A conversion of its own --------------------------------------------------------------------------
+# In its own process -----------------------------------------------------------------------------
 
 SCRIPT = """
 import logging, sys
@@ -466,7 +466,7 @@ def many(tmp_path_factory):
 
 
 def temporary_bytes(output):
-    """Size of the unfinished file, None where there is none (yet, or any more)."""
+    """Size of the unfinished file; None if there is none (yet, or any more)."""
     try:
         sizes = [path.stat().st_size for path in output.parent.glob(".*-cifar10.h5")]
     except FileNotFoundError:
@@ -475,8 +475,8 @@ def temporary_bytes(output):
 
 
 @pytest.mark.parametrize("written", [0, 10_000_000, 30_000_000])
-def test_a_killed_conversion_leaves_nothing_that_matters(many, tmp_path, output, written):
-    """Killed when the temporary file has so many bytes, of 37 MB; again if that was too late."""
+def test_a_killed_conversion_does_not_affect_the_next(many, tmp_path, output, written):
+    """Killed when the temporary file has that many bytes, of 37 MB; repeated if it was too late."""
     while True:
         process = psutil.Popen(command(many, output, tmp_path / "log"), stderr=subprocess.DEVNULL)
         with process:
@@ -513,7 +513,7 @@ def high_water(process):
 
 
 def peak_memory(arguments):
-    """Bytes of a process and its children, each at its largest."""
+    """Bytes of a process and its children, each at its peak."""
     peaks = {}
     process = psutil.Popen(arguments, stderr=subprocess.DEVNULL)
     while process.poll() is None:
@@ -542,7 +542,7 @@ def test_memory_does_not_grow_with_the_number_of_images(many, tmp_path, output):
 
 @pytest.fixture(scope="module")
 def whole(pictures, tmp_path_factory):
-    """Bytes of the whole file: 3.7 MB of pixels in pages of 4 KiB, and what HDF5 adds."""
+    """Bytes of the complete file: 3.7 MB of pixels in pages of 4 KiB, and HDF5's overhead."""
     folder = tmp_path_factory.mktemp("whole")
     convert.convert("images", {"archive": pictures}, folder / "a.h5", crop="square", size=64)
     return (folder / "a.h5").stat().st_size

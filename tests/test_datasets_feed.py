@@ -1,4 +1,4 @@
-"""The feed: its order against a plain permutation, against statistics, and within its memory."""
+"""The feed: its order compared with a plain permutation and with statistics, and its memory."""
 
 import threading
 import tracemalloc
@@ -20,12 +20,12 @@ every = pytest.mark.parametrize("memory", MEMORY.values(), ids=MEMORY)
 
 
 def numbered(n):
-    """Images whose 4 bytes are their place in the file: uint8 (n, 1, 1, 4)."""
+    """Images whose 4 bytes are their position in the file: uint8 (n, 1, 1, 4)."""
     return np.arange(n, dtype="<u4").view(np.uint8).reshape(n, 1, 1, 4)
 
 
 def places(batches):
-    """int (batches, batch): what `numbered` images say of where they come from."""
+    """int (batches, batch): the positions of `numbered` images in the file."""
     found = list(batches)
     assert {batch.dtype for batch in found} <= {np.dtype(np.uint8)}
     return np.array([batch.view("<u4").ravel() for batch in found], int)
@@ -36,7 +36,7 @@ def order(memory, epochs, first=0, seed=0):
 
 
 class Reads:
-    """Images that count what is read of them, say when that is `enough`, and may break."""
+    """Images that count the reads, signal when there were `enough`, and may fail."""
 
     def __init__(self, images, broken=None, enough=None):
         self.images, self.broken = images, broken
@@ -66,7 +66,7 @@ def test_images_that_fit_are_permuted_as_a_whole():
 
 
 @every
-def test_an_epoch_is_whole_batches_of_different_images_in_an_order_of_its_own(memory):
+def test_an_epoch_is_full_batches_of_different_images_in_its_own_order(memory):
     epochs = order(memory, range(3)).reshape(3, -1)
     assert epochs.shape == (3, N // BATCH * BATCH)
     assert Feed(numbered(N), BATCH, 0, memory).steps == N // BATCH
@@ -79,7 +79,7 @@ def test_an_epoch_is_whole_batches_of_different_images_in_an_order_of_its_own(me
 
 
 @every
-def test_seed_and_epoch_decide_the_order_and_not_the_epochs_before(memory):
+def test_the_order_depends_on_seed_and_epoch_not_on_earlier_epochs(memory):
     epochs = order(memory, range(3))
     np.testing.assert_array_equal(order(memory, [2]), epochs[-(N // BATCH) :])
     assert not np.array_equal(order(memory, range(3), seed=1), epochs)
@@ -101,7 +101,7 @@ def test_an_epoch_can_start_at_any_batch(memory):
 
 
 @windowed
-def test_nothing_that_lies_before_the_first_batch_is_read(memory):
+def test_nothing_before_the_first_batch_is_read(memory):
     for first in (0, 1, 20, N // BATCH - 1):
         images = Reads(numbered(N))
         list(Feed(images, BATCH, 0, memory).batches([0], first))
@@ -111,14 +111,14 @@ def test_nothing_that_lies_before_the_first_batch_is_read(memory):
 
 
 @every
-def test_no_read_is_long(memory):
+def test_every_read_is_short(memory):
     """HDF5 needs memory for every chunk that one read touches."""
     images = Reads(numbered(N))
     list(Feed(images, BATCH, 0, memory).batches([0]))
     assert max(images.counts) <= RUN
 
 
-def test_a_window_is_read_while_the_one_before_is_consumed():
+def test_a_window_is_read_while_the_previous_one_is_consumed():
     images = Reads(numbered(N), enough=N * 2 / 3)
     batches = Feed(images, BATCH, 0, FITS - 1).batches([0])
     assert not images.starts
@@ -129,13 +129,13 @@ def test_a_window_is_read_while_the_one_before_is_consumed():
     assert np.all(np.diff(first) > 0) and np.all(np.diff(second) > 0)
 
 
-def test_every_window_has_an_order_of_its_own():
+def test_every_window_has_its_own_order():
     windows = places(Feed(numbered(N), 1, 0, FITS - 1).batches(range(2))).reshape(6, N // 3)
     assert len({tuple(np.argsort(window)) for window in windows}) == 6
 
 
 @windowed
-def test_what_cannot_be_read_is_an_error_and_leaves_no_thread(memory):
+def test_a_failed_read_is_an_error_and_leaves_no_thread(memory):
     before = threading.active_count()
     images = Reads(numbered(N), broken=500)
     with pytest.raises(OSError, match="unreadable"):
@@ -157,12 +157,12 @@ def test_memory_stays_within_the_bound(share, tmp_path):
             pass
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    # Four batches, the numbers of the images, and what Python itself takes.
+    # Four batches, the numbers of the images, and Python's own overhead.
     assert 0.8 * memory < peak < memory + 4 * batch * image + 24 * n + 60_000
 
 
 @pytest.mark.parametrize("window", [2048, 16_384], ids=["runs of 2", "runs of 16"])
-def test_a_file_sorted_by_class_gives_the_batches_of_a_shuffled_one(window):
+def test_a_file_sorted_by_class_gives_batches_like_a_shuffled_one(window):
     """Ten classes one after the other, windows of a tenth of the file."""
     n, batch, memory = 10 * window, 100, 4 * 2 * window
     epochs = [places(Feed(numbered(n), batch, 0, memory).batches([epoch])) for epoch in (0, 1)]
@@ -171,12 +171,12 @@ def test_a_file_sorted_by_class_gives_the_batches_of_a_shuffled_one(window):
         counts = np.array([np.sum(classes == c, axis=1) for c in range(10)])
         hypergeometric = batch * 0.1 * 0.9 * (n - batch) / (n - 1)
         assert 0.95 < np.mean((counts - batch / 10) ** 2) / hypergeometric < 1.15
-        # As often together as chance has it within a window.
+        # Together as often as by chance within a window.
         batch_of = np.full(n, -1)
         batch_of[epoch] = np.arange(len(epoch))[:, None]
         together = np.mean(np.diff(batch_of) == 0)
         assert together < 1.2 * batch / window
-    # Where an image stands in one epoch says nothing of the next, nor does its place in the file.
+    # The position in an epoch depends neither on that in the previous one nor on that in the file.
     ranks = [np.argsort(np.append(epoch, np.setdiff1d(np.arange(n), epoch))) for epoch in epochs]
     correlations = np.corrcoef([np.arange(n), *ranks])[np.triu_indices(3, 1)]
     assert np.all(np.abs(correlations) < 4 * np.sqrt(RUN / n))

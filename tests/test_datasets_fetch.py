@@ -27,8 +27,8 @@ from svae.errors import UserError
 CONTENT = random.Random(0).randbytes(300_000)
 SIZE = len(CONTENT)
 OTHER = random.Random(1).randbytes(SIZE)
-CUT = 200_000  # a body that breaks off does it here
-SOON = 1  # seconds: the time-out where one is to pass, and nothing else may
+CUT = 200_000  # where a truncated body ends
+SOON = 1  # seconds: the timeout of tests in which it must expire
 SILENCE = Reply(how="silence")
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -54,7 +54,7 @@ def target(tmp_path):
 
 @pytest.fixture
 def nobody():
-    """The address of a port on which nobody listens."""
+    """The address of a port on which no server listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{free.getsockname()[1]}/faces.zip"
@@ -85,10 +85,10 @@ def patience(said):
 
 
 def holds(target):
-    """Names and contents of what is in the target's folder, without the kept checksums."""
+    """Names and contents of the files in the target's folder, without the kept checksums."""
     note = f".{target.name}.checksums.json"
     paths = [path for path in target.parent.iterdir() if path.name != note]
-    # No note is left of a file that is not there.
+    # A file that does not exist has no note.
     assert target in paths or not target.with_name(note).exists()
     return {path.name: path.read_bytes() for path in paths}
 
@@ -117,7 +117,7 @@ def chunked(body):
         Reply(body=CONTENT),
         Reply(body=CONTENT, headers=UNMEASURED),
         Reply(body=chunked(CONTENT), headers=CHUNKED),
-        # As a server labels a .tar.gz that takes it for a compressed transfer.
+        # As sent by servers that treat a .tar.gz as a compressed transfer.
         Reply(body=CONTENT, headers={"Content-Encoding": "gzip"}),
         Reply(body=CONTENT, headers={"Content-Type": "text/html"}),
         File(CONTENT),
@@ -166,7 +166,7 @@ def test_progress_is_shown_on_request(target, capsys, progress):
     assert ("100%" in capsys.readouterr().err) == progress
 
 
-def test_a_file_placed_by_hand_needs_no_network(target, nobody):
+def test_a_file_placed_by_hand_needs_no_network_access(target, nobody):
     target.parent.mkdir(parents=True)
     target.write_bytes(CONTENT)
     get(target, nobody)
@@ -188,7 +188,7 @@ def to(location):
     return Reply(302, headers={"Location": location})
 
 
-# Route, the known size, whether another attempt makes sense, and what is said.
+# Route, the known size, whether another attempt makes sense, and the message.
 FAILURES = {
     "404": (Reply(404), SIZE, False, "404 Not Found"),
     "403": (Reply(403), SIZE, False, "403 Forbidden"),
@@ -279,7 +279,7 @@ FAILURES = {
         False,
         f"the server has a file of {SIZE + 1} bytes",
     ),
-    # Were it not given up at once, the time-out would be what is told.
+    # If it were not aborted at once, the message would be about the timeout.
     "longer, unsaid": (
         Reply(body=CONTENT + bytes(CUT), headers=UNMEASURED, stop=SIZE + CUT, how="stall"),
         SIZE,
@@ -315,7 +315,7 @@ FAILURES = {
 
 
 @pytest.mark.parametrize(("route", "size", "again", "said"), FAILURES.values(), ids=FAILURES)
-def test_a_failure_is_told_and_leaves_nothing(target, route, size, again, said):
+def test_a_failure_is_reported_and_leaves_nothing(target, route, size, again, said):
     with serving({"/faces.zip": route}) as server:
         url = f"{server.url}/faces.zip"
         message = problem(target, url, size=size, timeout=patience(said), retries=1)
@@ -342,7 +342,7 @@ def test_a_redirect_loop(target):
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/a", "/etc/passwd", ""])
-def test_only_the_web_is_asked(target, url):
+def test_only_http_and_https_are_accepted(target, url):
     said = f"  {url}: leads to an address that is neither http nor https\n"
     assert said in problem(target, url, retries=1)
     assert holds(target) == {}
@@ -377,13 +377,13 @@ def test_the_whole_message(target, nobody):
         )
 
 
-def test_the_message_where_less_is_known(target, nobody):
+def test_the_message_if_less_is_known(target, nobody):
     message = problem(target, nobody, known_hash=f"md5:{MD5}", size=None, by_hand="")
     assert message.startswith(f"faces.zip (MD5 {MD5}) could not be downloaded:\n")
     assert f"\nBy hand: put it at {target}.\n" in message
 
 
-def test_a_wrong_body_is_told_with_the_checksum_that_the_configuration_takes(target):
+def test_the_message_about_a_wrong_body_has_a_checksum_for_the_configuration(target):
     with serving({"/faces.zip": Reply(body=b"not it")}) as server:
         message = problem(target, f"{server.url}/faces.zip", known_hash=f"md5:{MD5}")
     md5, sha256 = (getattr(hashlib, name)(b"not it").hexdigest() for name in ("md5", "sha256"))
@@ -394,7 +394,7 @@ def test_a_wrong_body_is_told_with_the_checksum_that_the_configuration_takes(tar
 
 
 @pytest.mark.parametrize("bad", [bad for bad, (_, _, again, _) in FAILURES.items() if again])
-def test_what_fails_twice_may_succeed(target, bad):
+def test_a_third_attempt_may_succeed(target, bad):
     route, size, _, said = FAILURES[bad]
     with serving({"/faces.zip": [route, route, Reply(body=CONTENT)]}) as server:
         get(target, f"{server.url}/faces.zip", size=size, timeout=patience(said), retries=2)
@@ -402,10 +402,10 @@ def test_what_fails_twice_may_succeed(target, bad):
     assert holds(target) == {"faces.zip": CONTENT}
 
 
-def test_each_wait_is_twice_the_one_before(target):
+def test_each_wait_is_twice_the_previous_one(target):
     with serving({"/faces.zip": Reply(503)}) as server:
         problem(target, f"{server.url}/faces.zip", retries=3, wait=0.1)
-    # Never less; a busy machine may make it more.
+    # Never shorter; on a busy machine possibly longer.
     assert all(gap >= wait for gap, wait in zip(gaps(server), [0.1, 0.2, 0.4], strict=True))
 
 
@@ -413,10 +413,10 @@ def test_each_wait_is_twice_the_one_before(target):
     ("retry_after", "wait", "pause"),
     [
         ("1", 0.1, 1),
-        # For ever is too long: 64 times the first wait it is.
+        # An endless wait is limited to 64 times the first one.
         ("3600", 0.005, 0.32),
         ("Fri, 01 Jan 2100 00:00:00 GMT", 0.005, 0.32),
-        # Asks for nothing: the usual.
+        # No request for a pause: the usual wait.
         ("0", 0.1, 0.1),
         ("Sat, 01 Jan 2000 00:00:00 GMT", 0.1, 0.1),
         ("Fri, 01 Jan 99999999999 00:00:00 GMT", 0.1, 0.1),
@@ -434,7 +434,7 @@ def test_a_server_may_ask_for_a_pause(target, retry_after, wait, pause):
 
 
 @pytest.mark.parametrize("bad", [*FAILURES, "loop", "nobody", "file"])
-def test_the_next_mirror_is_asked(target, nobody, bad):
+def test_the_next_mirror_is_tried(target, nobody, bad):
     route, size, _, said = FAILURES.get(bad, (to("/a"), SIZE, False, ""))
     with serving({"/a": route, "/b": Reply(body=CONTENT), "/c": Reply(body=OTHER)}) as server:
         first = {"nobody": nobody, "file": "file:///etc/passwd"}.get(bad, f"{server.url}/a")
@@ -446,11 +446,11 @@ def test_the_next_mirror_is_asked(target, nobody, bad):
 # --- Resumption
 
 
-def test_a_cut_body_goes_on_where_it_stopped(target):
+def test_a_truncated_body_is_resumed(target):
     with serving({"/faces.zip": [File(CONTENT, stop=CUT), File(CONTENT)]}) as server:
         get(target, f"{server.url}/faces.zip", retries=1)
     first, second = server.requests
-    # What was in the last chunk when the connection broke is asked for again.
+    # The chunk in transfer when the connection broke is requested again.
     start = int(re.fullmatch(r"bytes=(\d+)-", second.headers["Range"])[1])
     assert first.headers["Range"] is None and CUT - (1 << 16) <= start <= CUT
     assert second.headers["If-Range"] == '"1"' and second.sent == SIZE - start
@@ -459,7 +459,7 @@ def test_a_cut_body_goes_on_where_it_stopped(target):
 
 @pytest.mark.parametrize("how", ["cut", "stall", "reset"])
 @pytest.mark.parametrize("size", [SIZE, None])
-def test_the_next_run_goes_on(target, how, size):
+def test_the_next_run_resumes(target, how, size):
     with serving({"/faces.zip": File(CONTENT, stop=CUT, how=how)}) as server:
         url = f"{server.url}/faces.zip"
         message = problem(target, url, timeout=SOON if how == "stall" else 10, size=size)
@@ -476,7 +476,7 @@ def test_the_next_run_goes_on(target, how, size):
     assert holds(target) == {"faces.zip": CONTENT}
 
 
-def test_a_transfer_that_gets_on_has_all_attempts_again(target):
+def test_progress_makes_all_attempts_available_again(target):
     with serving({"/faces.zip": File(CONTENT, stop=100_000)}) as server:
         get(target, f"{server.url}/faces.zip", retries=1)
     starts = [int(asked[6:-1]) for asked in ranges(server)[1:]]
@@ -526,7 +526,7 @@ def part_of(span, etag='"1"'):
         "no ETag",
     ],
 )
-def test_a_server_that_cannot_go_on_starts_again(target, bad, requests):
+def test_a_server_that_cannot_resume_starts_again(target, bad, requests):
     def answer(request):
         if "Range" not in request.headers:
             return File(CONTENT)(request)
@@ -543,7 +543,7 @@ def test_a_server_that_cannot_go_on_starts_again(target, bad, requests):
     assert holds(target) == {"faces.zip": CONTENT}
 
 
-def test_an_answer_that_does_not_tell_the_size_goes_on(target):
+def test_an_answer_without_the_size_is_resumed(target):
     def answer(request):
         reply = File(CONTENT)(request)
         span = reply.headers["Content-Range"].replace(f"/{SIZE}", "/*")
@@ -555,8 +555,8 @@ def test_an_answer_that_does_not_tell_the_size_goes_on(target):
     assert holds(target) == {"faces.zip": CONTENT}
 
 
-def test_only_the_server_that_began_goes_on(target):
-    """The same ETag elsewhere says nothing; and the part survives what another mirror sends."""
+def test_only_the_same_server_resumes(target):
+    """An equal ETag elsewhere means nothing; the part survives what another mirror sends."""
     routes = {"/a": File(CONTENT, stop=CUT), "/b": File(CONTENT), "/page": QUOTA}
     with serving(routes) as server:
         problem(target, f"{server.url}/page", f"{server.url}/a")
@@ -608,7 +608,7 @@ def test_an_empty_part_does_not_stay(target):
     assert holds(target) == {}
 
 
-def test_a_whole_part_is_checked_without_a_request(target):
+def test_a_complete_part_is_checked_without_a_request(target):
     with serving({}) as server:
         url = f"{server.url}/faces.zip"
         cut_download(target, server, url).write_bytes(CONTENT)
@@ -630,7 +630,7 @@ def test_a_part_of_unknown_origin_is_not_used(target, note):
     assert holds(target) == {"faces.zip": CONTENT}
 
 
-def test_a_part_goes_when_the_file_is_there(target):
+def test_a_part_is_deleted_when_the_file_exists(target):
     with serving({}) as server:
         cut_download(target, server, f"{server.url}/faces.zip")
         target.write_bytes(CONTENT)
@@ -675,7 +675,7 @@ def test_a_killed_download(target, etag):
 
 
 def test_a_disk_that_fills_up(target):
-    """A limit on the size of a file stands for the end of the disk: writing fails half-way."""
+    """A limit on the file size simulates a full disk: writing fails half-way."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with serving({"/faces.zip": File(CONTENT)}) as server:
         resource.setrlimit(resource.RLIMIT_FSIZE, (CUT, limits[1]))
@@ -694,13 +694,13 @@ def test_a_disk_that_is_too_small(target):
     assert server.requests == [] and holds(target) == {}
 
 
-def test_a_folder_that_cannot_be_made(tmp_path, nobody):
+def test_a_folder_that_cannot_be_created(tmp_path, nobody):
     (tmp_path / "file").touch()
     target = tmp_path / "file" / "faces.zip"
     assert problem(target, nobody).startswith(f"faces.zip cannot be stored at {target}: ")
 
 
-def test_a_folder_in_the_place_of_the_file(target, nobody):
+def test_a_folder_with_the_name_of_the_file(target, nobody):
     target.mkdir(parents=True)
     assert "cannot be stored at" in problem(target, nobody)
     assert list(target.parent.iterdir()) == [target]
@@ -716,7 +716,7 @@ def authority():
 
 @pytest.fixture
 def google(monkeypatch, tmp_path, authority):
-    """The proxy, whose certificates are trusted; and a home folder, to see that it stays empty."""
+    """The proxy, whose certificates are trusted, and a home folder, which must stay empty."""
     certificate = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(certificate))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
@@ -820,7 +820,7 @@ def test_a_failure_of_drive(target, google, route, again, said):
     assert holds(target) == {}
 
 
-def test_drives_warning_without_end(target, google):
+def test_drives_warning_repeated_without_end(target, google):
     google.routes["drive.google.com/uc"] = CONFIRM
     google.routes["drive.usercontent.google.com/download"] = CONFIRM
     message = problem(target, DRIVE, timeout=SOON)
@@ -829,7 +829,7 @@ def test_drives_warning_without_end(target, google):
 
 
 def test_a_file_of_drive_may_take_its_time(target, google):
-    """Drive is given up only as long as nothing of the file comes."""
+    """The time limit for Drive ends as soon as a part of the file arrives."""
     large = random.Random(2).randbytes(1_000_000)
     google.routes["drive.google.com/uc"] = attached(large, stop=600_000, how="drip")
     known_hash = f"sha256:{hashlib.sha256(large).hexdigest()}"
@@ -837,7 +837,7 @@ def test_a_file_of_drive_may_take_its_time(target, google):
     assert holds(target) == {"faces.zip": large}
 
 
-def test_drive_cut_then_whole(target, google):
+def test_drive_truncated_then_complete(target, google):
     google.routes["drive.google.com/uc"] = [attached(CONTENT, stop=CUT), attached(CONTENT)]
     get(target, DRIVE, retries=1)
     assert holds(target) == {"faces.zip": CONTENT}

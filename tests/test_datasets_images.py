@@ -15,7 +15,7 @@ def read(path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_images_of_every_suffix_come_as_they_are_under_their_names(tmp_path, kind, caplog):
+def test_images_of_every_suffix_are_yielded_unchanged_with_their_names(tmp_path, kind, caplog):
     contents = {name: name.encode() for name in NAMES}
     pictures = read(pack(tmp_path / "mine", contents, kind))
     order = NAMES if kind.startswith("tar") else sorted(NAMES)
@@ -29,7 +29,7 @@ def split_of(pictures):
     return {picture.name: picture.split for picture in pictures}
 
 
-def test_the_split_depends_on_the_name_alone(tmp_path):
+def test_the_split_depends_on_the_name_only(tmp_path):
     names = [f"faces/{number}.jpg" for number in range(300)]
     found = {}
     for kind in KINDS:
@@ -54,7 +54,7 @@ def test_a_folder_around_all_images_is_part_of_their_names(tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_everything_else_is_passed_over_with_one_line(tmp_path, kind, caplog):
+def test_everything_else_is_skipped_with_one_log_line(tmp_path, kind, caplog):
     others = ["x.txt", "y.TXT", "README", "z.tiff", ".jpg", ".hidden.jpg", "__MACOSX/._a.jpg"]
     path = pack(tmp_path / "mine", dict.fromkeys(["a.jpg", *others], b""), kind)
     with caplog.at_level(logging.INFO):
@@ -67,7 +67,7 @@ def test_everything_else_is_passed_over_with_one_line(tmp_path, kind, caplog):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_image_at_all_names_what_is_read(tmp_path, kind):
+def test_the_message_without_any_image_names_the_suffixes(tmp_path, kind):
     path = pack(tmp_path / "mine", {"notes.txt": b"", "scan.tif": b""}, kind)
     with pytest.raises(
         UserError, match=r"mine contains no image: .*\.jpg, \.jpeg, \.png, \.webp.*`sources\.images"
@@ -76,7 +76,7 @@ def test_no_image_at_all_names_what_is_read(tmp_path, kind):
 
 
 def test_memory_holds_one_image_at_a_time(tmp_path):
-    """The files are read when asked for: one that goes away meanwhile is missed by name."""
+    """The files are read one by one: the error names one that was deleted meanwhile."""
     path = pack(tmp_path / "mine", {"a.jpg": b"1", "b.jpg": b"2"}, "folder")
     pictures = images.read(Raw({"archive": path}, {"archive": 1 << 24}))
     assert next(pictures).content == b"1"

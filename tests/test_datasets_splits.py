@@ -16,7 +16,7 @@ def test_a_permutation(count):
 
 
 def test_it_never_changes():
-    """These positions decide which images are held out; a change would mix old splits."""
+    """These positions determine which images are held out; a change would mix the splits."""
     assert shuffled(10).tolist() == GOLDEN_10
     assert shuffled(50_000)[-5:].tolist() == GOLDEN_50000
 
@@ -27,7 +27,7 @@ def test_no_seed_of_the_user_matters():
     assert np.array_equal(shuffled(1000), before)
 
 
-def test_neighbours_are_parted():
+def test_neighbours_are_separated():
     order = shuffled(5000)
     assert abs(np.corrcoef(order, np.arange(5000))[0, 1]) < 0.05
     assert np.mean(np.abs(np.diff(order)) == 1) < 0.005
@@ -39,7 +39,7 @@ SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 @pytest.mark.parametrize(
     ("name", "split"),
     [
-        # From `printf NAME | sha256sum`, whose first byte is the number behind.
+        # From `printf NAME | sha256sum`; the comment after each is the first byte.
         ("faces/4.jpg", "train"),  # 3a
         ("faces/11.jpg", "train"),  # c7, 0.78
         ("faces/40.jpg", "valid"),  # d5, 0.83
@@ -53,7 +53,7 @@ def test_the_split_of_a_name_never_changes(name, split):
 
 
 @pytest.mark.parametrize("shares", [SHARES, {"a": 0.5, "b": 0.5}, {"a": 0.01, "b": 0.99}, {"a": 1}])
-def test_names_fall_into_splits_by_their_shares(shares):
+def test_splits_have_their_shares_of_names(shares):
     count = 20_000
     found = Counter(by_name(f"folder/{number:06d}.jpg", shares) for number in range(count))
     assert found.keys() == shares.keys()

@@ -55,7 +55,7 @@ def test_round_trip(tmp_path, shape):
             np.testing.assert_array_equal(store.images(split), images)
 
 
-def test_blocks_of_the_splits_may_come_in_any_order(tmp_path):
+def test_blocks_of_the_splits_may_be_written_in_any_order(tmp_path):
     splits = make_splits()
     whole = write(tmp_path / "whole.h5", splits, ATTRIBUTES)
     with Writer(tmp_path / "mixed.h5") as writer:
@@ -131,7 +131,7 @@ def other_shape(splits):
 
 
 @pytest.mark.parametrize("change", [changed_pixel, moved_picture, other_order, other_shape])
-def test_checksum_tells_images_apart(tmp_path, change):
+def test_different_images_have_different_checksums(tmp_path, change):
     splits = make_splits()
     before = write(tmp_path / "toy.h5", splits, ATTRIBUTES)["checksum"]
     change(splits)
@@ -175,7 +175,7 @@ def other_split(writer):
         (other_split, KeyError),
     ],
 )
-def test_a_failed_write_leaves_what_was_there(tmp_path, spoil, error, existing):
+def test_a_failed_write_leaves_the_existing_file(tmp_path, spoil, error, existing):
     path = tmp_path / "toy.h5"
     if existing:
         write(path, make_splits(), ATTRIBUTES)
@@ -258,7 +258,7 @@ EDITS = [
 
 
 @pytest.mark.parametrize("make", [no_file, text, truncated, other_hdf5, *map(edited, EDITS)])
-def test_what_is_no_store_is_a_user_error(tmp_path, make):
+def test_other_files_are_user_errors(tmp_path, make):
     path = tmp_path / "toy.h5"
     make(path)
     with pytest.raises(UserError, match=r"toy\.h5 .*run the pipeline again"):

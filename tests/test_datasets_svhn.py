@@ -17,7 +17,7 @@ GOLDEN_VALID = {39, 32, 25, 9, 44}
 
 
 def numbered(count, first=0):
-    """uint8 (count, 32, 32, 3): noise whose first pixel holds the image's number."""
+    """uint8 (count, 32, 32, 3): noise whose first pixel is the image's number."""
     images = np.random.default_rng(first).integers(0, 256, (count, 32, 32, 3), np.uint8)
     numbers = np.arange(first, first + count)
     images[:, 0, 0] = np.stack([numbers & 255, numbers >> 8, numbers * 0], axis=-1)
@@ -29,7 +29,7 @@ def number_of(image):
 
 
 def save(path, images, compress=True, **others):
-    """As the official files: X (height, width, channel, n) and y."""
+    """As in the official files: X (height, width, channel, n) and y."""
     labels = np.arange(len(images), dtype=np.uint8)[:, None] % 10 + 1
     content = {"X": images.transpose(1, 2, 3, 0), "y": labels, **others}
     scipy.io.savemat(path, content, do_compression=compress)
@@ -75,7 +75,7 @@ def crafted(
     compress=True,
     end=None,
 ):
-    """A MATLAB file of one variable, written by the book, with whatever lies it shall tell."""
+    """A MATLAB file of one variable, written by hand, with any false statements on request."""
 
     def element(kind, content, size=None):
         size = len(content) if size is None else size
@@ -101,7 +101,7 @@ def crafted(
 
 
 @pytest.mark.parametrize("compress", [True, False])
-def test_every_image_comes_once_as_it_was(make_raw, mat, compress):
+def test_every_image_is_yielded_once_and_unchanged(make_raw, mat, compress):
     images = {"train": numbered(50), "extra": numbered(30, 500), "test": numbered(7, 900)}
     raw = make_raw(**{role: mat(part, compress) for role, part in images.items()})
     pictures = list(svhn.read(raw))
@@ -126,7 +126,9 @@ def test_without_the_extra_images(make_raw):
 
 
 @pytest.mark.parametrize(("count", "valid"), [(5, 1), (19, 1), (20, 2), (2345, 234)])
-def test_a_tenth_of_the_training_images_validates_at_least_one(make_raw, mat, count, valid):
+def test_a_tenth_of_the_training_images_but_at_least_one_is_for_validation(
+    make_raw, mat, count, valid
+):
     pictures = list(svhn.read(make_raw(train=mat(numbered(count)))))
     assert [number_of(image) for split, _, image in pictures if split != "test"] == [*range(count)]
     assert [split for split, _, _ in pictures].count("valid") == valid
@@ -223,7 +225,7 @@ def version4(path):
         ),
     ],
 )
-def test_what_is_no_such_file_is_refused(tmp_path, make_raw, write, problem):
+def test_other_files_are_refused(tmp_path, make_raw, write, problem):
     write(tmp_path / "any.mat")
     with pytest.raises(UserError, match=rf"test_32x32\.mat .*{problem}"):
         next(svhn.read(make_raw(test=(tmp_path / "any.mat").read_bytes())))
@@ -260,7 +262,7 @@ def test_more_images_than_the_limit_are_refused(make_raw):
     ],
 )
 @pytest.mark.parametrize("compress", [True, False])
-def test_a_file_that_lies_about_itself_is_refused(make_raw, lie, problem, compress):
+def test_a_file_with_a_false_header_is_refused(make_raw, lie, problem, compress):
     assert len(list(svhn.read(make_raw(test=crafted(numbered(9), compress=compress))))) == 59
     with pytest.raises(UserError, match=rf"test_32x32\.mat.*{problem}"):
         list(svhn.read(make_raw(test=crafted(numbered(9), compress=compress, **lie))))
@@ -281,7 +283,7 @@ def test_pixels_that_differ_from_their_checksum_are_refused(make_raw):
         ({"name": bytes(1 << 26)}, "an element of"),
     ],
 )
-def test_a_bomb_takes_no_memory(make_raw, lie, problem):
+def test_a_decompression_bomb_takes_no_memory(make_raw, lie, problem):
     bomb = crafted(np.zeros((1 << 14, 32, 32, 3), np.uint8), **lie)
     assert len(bomb) < 1 << 20
     raw = make_raw(1 << 24, test=bomb)

@@ -19,7 +19,7 @@ def target(tmp_path):
 
 
 def holds(target):
-    """Names and contents of what is in the target's folder, without the kept checksums."""
+    """Names and contents of the files in the target's folder, without the kept checksums."""
     note = f".{target.name}.checksums.json"
     assert target.exists() or not target.with_name(note).exists()
     return {path.name: path.read_bytes() for path in target.parent.iterdir() if path.name != note}
@@ -61,7 +61,7 @@ def test_a_wrong_file_that_cannot_be_renamed(target):
         verify(target, f"sha256:{SHA256}", size=2560, by_hand="")
 
 
-def test_a_title_cannot_command_a_terminal(target):
+def test_a_title_cannot_send_control_characters_to_a_terminal(target):
     target.write_bytes(b"<html><title>\x1b[2J&#27;[31mred</title>")
     with pytest.raises(UserError) as caught:
         verify(target, f"sha256:{SHA256}", size=None, by_hand="")

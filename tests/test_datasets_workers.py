@@ -1,4 +1,4 @@
-"""Prepared pictures: the same from any number of processes; no process left, however it ends."""
+"""Prepared pictures: the same from any number of processes, none of which is left at the end."""
 
 import io
 import itertools
@@ -23,7 +23,7 @@ RECIPE = Recipe(crop=20, size=10, channels=3)
 
 
 def png(number):
-    """A picture of one colour, which tells its number."""
+    """A picture of one colour, which encodes its number."""
     buffer = io.BytesIO()
     Image.new("RGB", (24, 30), (number & 255, number >> 8, 7)).save(buffer, "PNG")
     return buffer.getvalue()
@@ -45,7 +45,7 @@ def workers():
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
 @pytest.mark.parametrize("count", [0, 1, 64, 1000])
-def test_every_picture_comes_once_and_in_order(processes, count):
+def test_every_picture_is_yielded_once_and_in_order(processes, count):
     blocks = prepared(pictures(count, broken=(5, 200)), RECIPE, processes)
     found = list(itertools.chain.from_iterable(blocks))
     assert [one.name for one in found] == [f"picture {number}" for number in range(count)]
@@ -72,7 +72,7 @@ ARRAY = np.arange(30 * 24 * 3, dtype=np.uint8).reshape(30, 24, 3)
         (png(1), Recipe(None, None, 3), 1, 0),
     ],
 )
-def test_processes_are_started_only_for_work(content, recipe, processes, started):
+def test_processes_are_started_only_if_there_is_work(content, recipe, processes, started):
     blocks = prepared((Picture("train", "a", content) for _ in range(2000)), recipe, processes)
     next(blocks)
     assert len(workers()) == started
@@ -89,7 +89,7 @@ def test_no_more_processes_than_blocks():
 
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("size", [100, 3 << 20])
-def test_no_more_is_read_than_soon_needed(processes, size):
+def test_a_bounded_number_of_blocks_is_read_ahead(processes, size):
     read = 0
 
     def source():
@@ -105,7 +105,7 @@ def test_no_more_is_read_than_soon_needed(processes, size):
     assert read <= (20 + 3 * processes) * (64 if size == 100 else 1)
 
 
-def test_an_error_of_the_reader_ends_all():
+def test_an_error_of_the_reader_ends_all_workers():
     def source():
         yield from pictures(1000)
         raise ValueError("torn")
@@ -121,7 +121,7 @@ def test_a_programming_error_in_a_worker_shows_its_traceback():
     assert workers() == []
 
 
-# A message of several megabytes, in the middle of which the signal will often come.
+# A message of several megabytes, in the middle of which the signal often arrives.
 @pytest.mark.parametrize("moment", [0.0, 0.01, 0.02, 0.05, 0.1])
 def test_a_killed_worker_is_an_error_at_once(moment):
     endless = (Picture("train", "a", np.tile(ARRAY, (60, 40, 1))) for _ in itertools.count())
@@ -130,7 +130,7 @@ def test_a_killed_worker_is_an_error_at_once(moment):
     time.sleep(moment)
     workers()[1].kill()
     with pytest.raises(UserError, match=r"killed by SIGKILL.*memory.*--cores"):
-        for _ in itertools.islice(blocks, 100):  # many more than are under way
+        for _ in itertools.islice(blocks, 100):  # many more than are in progress
             pass
     assert workers() == []
 
@@ -152,7 +152,7 @@ for number, _ in enumerate(prepared(endless, Recipe(20, 10, 3), 2)):
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a script, without a guard around its main part, and wait for its workers."""
+    """Start a script, without `if __name__ == "__main__"`, and wait for its workers."""
     path = tmp_path / "endless.py"
     path.write_text(SCRIPT)
     started = []
@@ -192,7 +192,7 @@ def test_ctrl_c_in_the_terminal_stops_all(start):
     assert script.communicate()[1].count("Traceback") == 1
 
 
-def test_a_worker_imports_little():
+def test_a_worker_imports_nothing_heavy():
     code = "import sys; import svae.datasets.workers; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"h5py", "tensorflow", "keras", "scipy", "matplotlib", "yaml"}

@@ -1,4 +1,4 @@
-"""Which GPU a job gets, and what TensorFlow is set to."""
+"""The GPU that a job gets, and the settings of TensorFlow."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ GPU 1: Tesla V100 (16 GB) (UUID: {B})
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """Give a function that furnishes a machine with an nvidia-smi and device files."""
+    """Return a function that provides a stand-in for nvidia-smi, and device files."""
     programs, device_folder = tmp_path / "bin", tmp_path / "dev"
     programs.mkdir()
     device_folder.mkdir()
@@ -75,7 +75,7 @@ TELL = f"[ \"$*\" = -L ] || exit 2\n/bin/cat <<'END'\n{LISTING}END"
         ("NoDevFiles", []),
     ],
 )
-def test_gpus_told_by_nvidia_smi(machine, visible, expected):
+def test_gpus_listed_by_nvidia_smi(machine, visible, expected):
     assert visible_gpus(machine(TELL, ANY, visible)) == expected
 
 
@@ -97,7 +97,7 @@ def test_gpus_told_by_nvidia_smi(machine, visible, expected):
         ([f"nvidia{n}" for n in range(11)], "10", ["10"]),
     ],
 )
-def test_gpus_told_by_device_files(machine, device_files, visible, expected):
+def test_gpus_listed_by_device_files(machine, device_files, visible, expected):
     assert visible_gpus(machine(None, device_files, visible)) == expected
 
 
@@ -109,7 +109,7 @@ def test_gpus_told_by_device_files(machine, device_files, visible, expected):
         ("echo 'No devices found.'", False),
     ],
 )
-def test_no_gpu_if_nvidia_smi_names_none(machine, monkeypatch, caplog, nvidia_smi, warns):
+def test_no_gpu_if_nvidia_smi_lists_none(machine, monkeypatch, caplog, nvidia_smi, warns):
     if "sleep" in nvidia_smi:
         monkeypatch.setattr(devices, "QUERY_SECONDS", 0.5)
     assert visible_gpus(machine(nvidia_smi, ANY)) == []
@@ -119,7 +119,7 @@ def test_no_gpu_if_nvidia_smi_names_none(machine, monkeypatch, caplog, nvidia_sm
 @pytest.mark.parametrize(
     ("nvidia_smi", "visible"), [(None, None), (None, "0"), (TELL, ""), (TELL, "-1")]
 )
-def test_no_program_is_started_without_need(machine, monkeypatch, nvidia_smi, visible):
+def test_no_program_is_started_unnecessarily(machine, monkeypatch, nvidia_smi, visible):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("started a program"))
     assert visible_gpus(machine(nvidia_smi, [], visible)) == []
 
@@ -148,7 +148,7 @@ def test_gpus_for_a_device(machine, device, visible, expected):
         (TELL, "7", "CUDA_VISIBLE_DEVICES is '7'"),
     ],
 )
-def test_a_gpu_that_must_be_and_is_not(machine, nvidia_smi, visible, looked_for):
+def test_a_required_gpu_that_is_missing(machine, nvidia_smi, visible, looked_for):
     machine(nvidia_smi, [], visible)
     if nvidia_smi is None and Path("/dev/nvidia0").exists():
         pytest.skip("this machine has a GPU")
@@ -159,7 +159,7 @@ def test_a_gpu_that_must_be_and_is_not(machine, nvidia_smi, visible, looked_for)
 
 
 def python(script, *arguments, **options):
-    """Start Python on `script`, from the repository's folder, with pipes."""
+    """Run `script` in a new Python from the repository's folder, with pipes."""
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
         cwd=REPOSITORY,
@@ -171,7 +171,7 @@ def python(script, *arguments, **options):
     )
 
 
-# Says that it waits, says which GPU it got, and holds it until a line comes in.
+# Prints that it waits and which GPU it got, and holds the GPU until it reads a line.
 CLAIM = """
     import logging, sys
     from pathlib import Path
@@ -189,7 +189,7 @@ CLAIM = """
 
 @pytest.fixture
 def job(tmp_path):
-    """Give a function that starts a job which claims a GPU."""
+    """Return a function that starts a job that claims a GPU."""
     jobs = []
 
     def start(*gpus):
@@ -208,7 +208,7 @@ def say(job):
 
 
 def release(job):
-    """The job goes on, without its GPU."""
+    """The job continues, without its GPU."""
     say(job)
     assert job.stdout.readline() == "released\n"
 
@@ -226,14 +226,14 @@ def kill(job):
 
 @pytest.mark.parametrize("leave", [release, finish, kill])
 @pytest.mark.parametrize("leaver", [0, 1])
-def test_jobs_side_by_side_get_different_gpus(job, leave, leaver):
+def test_parallel_jobs_get_different_gpus(job, leave, leaver):
     pair = [job("0", B), job("0", B)]
     held = [one.stdout.readline().strip() for one in pair]
     assert sorted(held) == ["0", B]
     third = job("0", B)
     assert third.stdout.readline() == f"waiting for a GPU: other jobs hold 0, {B}\n"
     leave(pair[leaver])
-    # The next line, so it has said only once that it waits.
+    # The next line: it printed only once that it waits.
     assert third.stdout.readline().strip() == held[leaver]
 
 
@@ -258,7 +258,7 @@ def test_without_gpus_nothing_is_locked(tmp_path):
     assert not (tmp_path / "locks").exists()
 
 
-# Prints the line for the log, the number of the process's threads, and the bits of a small network.
+# Prints the log line, the number of threads of the process, and the bits of a small network.
 COMPUTE = """
     import hashlib, logging, os, sys
     from pathlib import Path
@@ -300,7 +300,7 @@ NO_SUCH_GPU = "GPU-00000000-0000-0000-0000-000000000000"
 
 @pytest.fixture(scope="module")
 def computed():
-    """Two equal jobs on the CPU with 1 thread, and one with 3 on a GPU that TensorFlow lacks."""
+    """Two equal jobs on the CPU with 1 thread, and one with 3 on a GPU that is unusable."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("TF_", "CUDA_"))}
     results = []
     for gpu, threads in [("", 1), ("", 1), (NO_SUCH_GPU, 3)]:
@@ -325,7 +325,7 @@ def test_equal_jobs_give_equal_bits(computed):
 
 
 @pytest.mark.slow
-def test_gpu_that_tensorflow_lacks_means_the_cpu_and_a_warning(computed):
+def test_an_unusable_gpu_means_the_cpu_and_a_warning(computed):
     output, errors = computed[2]
     assert output[:3] == ["running on the CPU with 3 threads", "3", "1"]
     (warning,) = {line for line in errors.splitlines() if line.startswith("WARNING")}
@@ -334,7 +334,7 @@ def test_gpu_that_tensorflow_lacks_means_the_cpu_and_a_warning(computed):
 
 
 @pytest.mark.slow
-def test_gpu_that_must_be_used_and_that_tensorflow_lacks_is_an_error():
+def test_a_required_gpu_that_is_unusable_is_an_error():
     process = python(
         """
         import sys
@@ -369,7 +369,7 @@ def test_number_of_threads_takes_effect(computed):
 
 
 @pytest.mark.slow
-def test_set_up_refuses_when_it_comes_too_late(computed):
+def test_set_up_refuses_to_run_too_late(computed):
     for output, _ in computed:
         assert "TensorFlow was started before set_up" in output[6]
 
@@ -386,7 +386,7 @@ def test_set_up_refuses_a_gpu_once_tensorflow_is_imported():
     assert "RuntimeError: cannot choose the device" in errors
 
 
-# Stands in for TensorFlow on a machine with a GPU; says what it is told and what it met.
+# Stand-in for TensorFlow on a machine with a GPU; prints its calls and the environment.
 FAKE_TENSORFLOW = """
 import os
 from unittest.mock import MagicMock

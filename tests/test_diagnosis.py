@@ -1,4 +1,4 @@
-"""Warnings, of made-up histories and of tiny trainings, and no false alarms."""
+"""Warnings about artificial histories and tiny trainings, and no false alarms."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ ELBO = settings(epochs=99, objective="elbo", kl_weight=None, decoder_variance="o
 
 
 def history(losses, errors=None, maps=None, objective="weighted"):
-    """A record an epoch: validation objective (smaller is better), training error, active maps."""
+    """One record per epoch: validation objective (lower is better), training error, active maps."""
     errors, maps = errors or [300.0] * len(losses), maps or [3] * len(losses)
     key, sign = "valid_objective_sse_plus_w_kl", 1
     if objective == "elbo":
@@ -48,7 +48,7 @@ COLLAPSE, DEAD = "posterior collapse", "dead run"
         ([400.0, 400.0], []),
         ([400.0, 400.0, 400.0], [DEAD]),
         ([400.0, 450.0, 396.1, 500.0], [DEAD]),
-        ([400.0, 395.9, 500.0, 500.0], []),  # it once was better
+        ([400.0, 395.9, 500.0, 500.0], []),  # it was better before
         ([400.0, 300.0, 250.0], []),
     ],
 )
@@ -58,8 +58,8 @@ def test_a_dead_run_is_flat_from_the_start(losses, expected):
 
 @pytest.mark.parametrize("first", [-2000.0, 2.0, 2000.0])
 @pytest.mark.parametrize(("gain", "expected"), [(4.9, [DEAD]), (5.1, [])])
-def test_of_the_elbo_nats_are_compared(first, gain, expected):
-    """1 % of the squared error is worth 0.005 nats a pixel, wherever the ELBO's zero lies."""
+def test_under_the_elbo_nats_are_compared(first, gain, expected):
+    """1 % of the squared error is 0.005 nats per pixel, wherever the zero of the ELBO is."""
     records = history([first, first + 50, first - gain], objective="elbo")
     assert kinds(records, ELBO) == expected
 
@@ -72,21 +72,21 @@ def test_of_the_elbo_nats_are_compared(first, gain, expected):
         ([748.0, 739.0, 739.0, 739.0], []),
     ],
 )
-def test_noise_of_the_training_error_is_no_learning(errors, expected):
+def test_noise_of_the_training_error_is_not_learning(errors, expected):
     assert kinds(history([400.0] * 4, errors)) == expected
 
 
-def test_what_converges_within_an_epoch_is_not_dead():
+def test_a_run_that_converges_within_an_epoch_is_not_dead():
     assert kinds(history([400.0] * 9, [330.0] + [300.0] * 8)) == []
 
 
-def test_what_learns_under_a_growing_kl_is_not_dead():
+def test_a_run_that_learns_under_a_growing_kl_is_not_dead():
     assert kinds(history([400.0, 420.0, 450.0, 430.0], [300.0, 200.0, 150.0, 120.0])) == []
 
 
 @pytest.mark.parametrize(("warmup", "expected"), [(0.5, [DEAD]), (1.0, [DEAD]), (1.5, [])])
 @pytest.mark.parametrize("key", ["learning_rate_warmup_epochs", "kl_warmup_epochs"])
-def test_a_warm_up_is_waited_for(key, warmup, expected):
+def test_no_run_is_judged_during_a_warm_up(key, warmup, expected):
     what = settings(**{key: warmup})
     assert kinds(history([400.0] * 4), what) == expected
 
@@ -94,7 +94,7 @@ def test_a_warm_up_is_waited_for(key, warmup, expected):
 FALLING = [400.0, 300.0, 200.0]
 
 
-def test_collapse_is_that_of_the_weights_that_are_taken():
+def test_collapse_is_judged_by_the_weights_that_are_used():
     assert kinds(history(FALLING, maps=[3, 1, 0])) == [COLLAPSE]
     assert kinds(history(FALLING, maps=[0, 0, 1])) == []
     assert kinds(history([400.0], maps=[0])) == [COLLAPSE]
@@ -104,7 +104,7 @@ def test_collapse_is_that_of_the_weights_that_are_taken():
         assert kinds(history(best_second, maps=[1, 0, 1]), taking_best) == [COLLAPSE]
 
 
-def test_both_at_once_and_nothing_of_nothing():
+def test_both_at_once_and_none_without_records():
     assert kinds(history([400.0] * 3, maps=[0] * 3)) == [COLLAPSE, DEAD]
     assert kinds([]) == []
 
@@ -120,7 +120,7 @@ def test_both_at_once_and_nothing_of_nothing():
         ),
     ],
 )
-def test_warnings_name_what_to_try_and_stay_the_same(what, remedies):
+def test_warnings_name_remedies_and_stay_the_same(what, remedies):
     records = history([400.0] * 5, maps=[0] * 5, objective=what.objective)
     collapse, dead = warnings_of(records, what, D)
     assert all(remedy in collapse for remedy in remedies)
@@ -132,7 +132,7 @@ def test_warnings_name_what_to_try_and_stay_the_same(what, remedies):
 
 
 def ends(losses, **changes):
-    """The kinds of warnings of a history with these validation objectives, at its last epoch."""
+    """The kinds of warnings at the last epoch of a history with these validation objectives."""
     records = [
         record | {"valid_sse_per_image": loss, "valid_kl_nats_per_image": 0.0}
         for record, loss in zip(history(losses), losses, strict=True)
@@ -141,7 +141,7 @@ def ends(losses, **changes):
 
 
 def falling(tail):
-    """Validation objectives of 20 epochs: they fall, then two are 200, then come the last two."""
+    """Validation objectives of 20 epochs: they fall, then two are 200, then the last two follow."""
     return [*range(400, 240, -10), 200.0, 200.0, *tail]
 
 
@@ -155,21 +155,21 @@ NOT_CONVERGED = "not converged"
         (falling([198.2, 198.0]), []),  # less than 1 %
         (falling([190.0, 191.0]), []),  # not the best
         ([400.0, 300.0, 250.0, 200.0, 180.0], [NOT_CONVERGED]),
-        ([400.0, 300.0, 250.0, 200.0], []),  # too few to tell
+        ([400.0, 300.0, 250.0, 200.0], []),  # too few epochs to judge
     ],
 )
 def test_a_run_that_still_falls_has_not_converged(losses, expected):
     assert ends(losses) == expected
 
 
-def test_only_the_end_is_judged():
+def test_only_the_last_epoch_is_judged():
     losses = falling([198.0, 197.0])
     records = history(losses)
     assert kinds(records, settings(epochs=len(losses) + 1)) == []  # not over, or early-stopped
 
 
 def test_under_the_elbo_the_positive_sse_plus_w_kl_is_compared():
-    """Negative ELBOs around 0, of which a ratio says nothing."""
+    """Negative ELBOs around 0, whose ratios are meaningless."""
     what = settings(epochs=6, **{"objective": "elbo", "kl_weight": None, "decoder_variance": 0.3})
     for sses, expected in [
         ([900, 800, 700, 700, 700, 690], []),
@@ -184,8 +184,8 @@ def test_under_the_elbo_the_positive_sse_plus_w_kl_is_compared():
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.99, []), (1.0, ["saturated pixels"])])
-def test_saturated_pixels_while_it_trains(share, expected):
-    """In each of the last five epochs: the first ones may have some."""
+def test_saturated_pixels_during_training(share, expected):
+    """In each of the last five epochs, because the first ones may have some."""
     records = history([400.0, 300.0, 250.0, 240.0, 235.0, 230.0])
     for record in records:
         record["valid_saturated_share"] = 1.0
@@ -206,7 +206,7 @@ LINEAR = {
 
 
 def make_run(linear=LINEAR, spikes=(), samples=0.0, **changes):
-    """run.json, as far as warnings need it; `changes`: of the terms of all splits."""
+    """The part of run.json that warnings need; `changes`: to the terms of all splits."""
     terms = {
         "sse_per_image": 300.0,
         "kl_nats_per_image": 50.0,
@@ -228,7 +228,7 @@ def of_run(run, what=WEIGHTED):
     return warnings_of_run(run, history([400.0, 300.0]), what)
 
 
-def test_nothing_of_a_healthy_run():
+def test_a_healthy_run_has_no_warnings():
     assert of_run(make_run()) == of_run(make_run(linear=None)) == []
 
 
@@ -249,7 +249,7 @@ def test_worse_than_pca(times, fires):
     assert of_run({**run, "linear_vae": None}) == []
 
 
-def test_worse_than_pca_by_few_images():
+def test_worse_than_pca_because_of_few_images():
     (found,) = of_run(make_run(kl_nats_per_image=1e6, kl_nats_largest=3e8))
     assert "Few images dominate the KL (mean 1e+06 nats, median 48, largest 3e+08)" in found
     assert "training.learning_rate" in found and "training.epochs" not in found
@@ -260,13 +260,13 @@ def test_worse_than_pca_by_few_images():
     [
         ("low_rank", 4, 8, 16, False),
         ("low_rank", 4, 7, 16, True),
-        ("low_rank", 2, 18, 20, False),  # 5 degrees of freedom a map
+        ("low_rank", 2, 18, 20, False),  # 5 degrees of freedom per map
         ("low_rank", 2, 18, 21, True),
         ("naive", 1, 9, 18, False),  # 9
         ("mvn", 1, 9, 19, True),
         ("vanilla", 8, 8, 16, False),
         ("vanilla", 7, 7, 16, True),
-        ("vanilla", 1, 1, 7, False),  # a half of few is nothing to warn of
+        ("vanilla", 1, 1, 7, False),  # half of few entries gives no warning
         ("vanilla", 1, 1, 8, True),
         ("vanilla", 0, 0, 16, False),  # a posterior collapse, which has its own warning
     ],
@@ -277,7 +277,7 @@ def test_few_active_entries(posterior, maps, entries, linear, fires):
     assert [text.split(":")[0] for text in found] == ["few active entries"] * fires
 
 
-def test_few_active_entries_have_the_remedies_that_are_left():
+def test_few_active_entries_name_the_remaining_remedies():
     run = make_run(active_entries=1, active_maps=1)
     (found,) = of_run(run)
     assert "1 of 36 entries, in 1 of 4 maps of 5 degrees of freedom" in found
@@ -330,7 +330,7 @@ def test_every_spike_has_a_warning():
     assert "training.on_spike is ignore" in ignored and "training.on_spike to rollback" in ignored
 
 
-def test_a_warning_about_saturation_stands_once():
+def test_a_warning_about_saturation_is_given_once():
     records = history([400.0, 300.0])
     records[-1]["valid_saturated_share"] = 1.0
     assert len(warnings_of_run(make_run(saturated_share=1.0), records, WEIGHTED)) == 1
@@ -362,7 +362,7 @@ def test_a_training_that_collapses(data, tmp_path):
 
 @pytest.mark.slow
 def test_a_real_training_records_the_linear_vae(data, tmp_path, caplog):
-    """One step of training is worse than PCA, and says so in its record and in its log."""
+    """One step of training is worse than PCA, and warns in its record and in its log."""
     spectrum = tmp_path / "spectrum.npz"
     fit(data).save(spectrum)
     train(data, tmp_path, settings(batch_size=300), spectrum=spectrum)

@@ -1,4 +1,4 @@
-"""What a killed or failed writing job leaves behind, and full disks."""
+"""Leftovers of killed or failed writers, and full disks."""
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ from svae.jobs.disk import LateErrors, full_disk_explained, remove_leftovers, sc
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_scratch_folder_is_new_and_goes(tmp_path, fails):
+def test_a_scratch_folder_is_new_and_is_deleted(tmp_path, fails):
     target = tmp_path / "data" / "a.h5"
     with contextlib.suppress(RuntimeError), scratch_folder(target) as folder:
         assert folder.parent == target.parent and folder.name.startswith(".")
@@ -47,19 +47,19 @@ with scratch_folder({str(tmp_path / "a.h5")!r}) as folder, replacing({str(tmp_pa
 @pytest.mark.parametrize(
     ("number", "problem"), [(errno.ENOSPC, "no space left"), (errno.EDQUOT, "quota is exceeded")]
 )
-def test_a_full_disk_is_a_users_error(tmp_path, number, problem):
+def test_a_full_disk_is_a_user_error(tmp_path, number, problem):
     message = rf"a\.h5 cannot be written: .*{problem} on the disk of {tmp_path}: [0-9,]+ bytes free"
     with pytest.raises(UserError, match=message), full_disk_explained(tmp_path / "a.h5"):
         raise OSError(number, os.strerror(number))
 
 
-def test_another_error_of_the_disk_stays_what_it_is(tmp_path):
+def test_other_errors_of_the_disk_are_not_converted(tmp_path):
     with pytest.raises(PermissionError), full_disk_explained(tmp_path / "a.h5"):
         raise PermissionError(errno.EACCES, "denied")
 
 
-def test_late_errors_is_a_file(tmp_path):
-    """The same calls on it and on Python's own file give the same answers and content."""
+def test_late_errors_behaves_like_a_file(tmp_path):
+    """The same calls on it and on Python's own file give the same results and content."""
     content = os.urandom(1000)
     answers = []
     for opened in (LateErrors(tmp_path / "a"), (tmp_path / "b").open("w+b", buffering=0)):
@@ -87,8 +87,8 @@ def test_late_errors_is_a_file(tmp_path):
 
 
 @pytest.mark.parametrize("checked", [False, True])
-def test_late_errors_come_late(tmp_path, checked):
-    """A file of at most 1,000 bytes (RLIMIT_FSIZE) is as full a disk as any."""
+def test_late_errors_are_raised_later(tmp_path, checked):
+    """A limit of 1,000 bytes per file (RLIMIT_FSIZE) simulates a full disk."""
     code = f"""
 import resource, signal
 from svae.jobs.disk import LateErrors

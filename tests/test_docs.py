@@ -1,4 +1,4 @@
-"""What the documentation tells a user to write works as it stands there, and its facts agree."""
+"""The examples of the documentation work as printed, and its facts are consistent."""
 
 import re
 import tomllib
@@ -21,7 +21,7 @@ def blocks(language, guide=GUIDE):
 
 @pytest.fixture
 def workflow(tmp_path):
-    """A copy of the workflow with the two files of the guide, and its configuration."""
+    """A copy of the workflow with the two files and the configuration of the guide."""
     entry, configuration = blocks("yaml")
     (reader,) = blocks("python")
     (name,) = yaml.safe_load(entry)
@@ -54,10 +54,10 @@ def test_the_data_set_of_the_guide_is_converted_and_drawn(workflow):
         "valid": 25,
         "test": 25,
     }
-    # Every drawing is there once.
+    # Every drawing exists once.
     found = np.concatenate([images.reshape(-1, 784) for images in stored.values()])
     assert sorted(map(bytes, found)) == sorted(map(bytes, drawings))
-    # The rest of the pipeline takes it.
+    # The rest of the pipeline accepts it.
     assert workflow.planned()["train"] == 5
 
 
@@ -94,7 +94,7 @@ def test_one_version_and_one_licence():
     assert (CLONE / "LICENSE").read_text().startswith("MIT License")
 
 
-def test_every_release_says_what_is_stale():
+def test_every_release_lists_what_is_stale():
     changelog = (CLONE / "CHANGELOG.md").read_text()
     _, unreleased, *releases = re.split(r"^## ", changelog, flags=re.MULTILINE)
     assert unreleased.startswith("Unreleased\n")

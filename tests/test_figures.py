@@ -1,4 +1,4 @@
-"""The figures show each image where it belongs, as it is, and every text whole."""
+"""The figures show each image in its place, unchanged, and all texts complete."""
 
 import itertools
 
@@ -7,17 +7,18 @@ import pytest
 from helpers.pictures import decoded, enlarged, noise, places
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from svae.figures.curves import Panel, _curves, training_curves
-from svae.figures.grids import Row, _labelled_rows, _sheet, contact_sheet, labelled_rows
+from svae.figures.curves import Panel, training_curves
+from svae.figures.grids import Row, contact_sheet, labelled_rows
+from svae.report.png import save
 
-# Shape of an image, and how many pixels of the figure, in each direction, one of its own gets.
+# Shape of an image, and the factor by which the figure enlarges its pixels.
 SHEETS = [((28, 28, 1), 5), ((64, 64, 3), 2), ((218, 178, 3), 1), ((256, 256, 3), 1)]
 TITLE = "CelebA: 64x64x3 (height x width x channels); crop: 148, size: 64, split: paper"
 CAPTION = "Split rule: " + 12 * "the first and some more of the images train, " + "\nThe end."
 
 
 def place(picture, block):
-    """The one place at which the picture holds exactly this block."""
+    """The only place at which the picture contains exactly this block."""
     (only,) = places(picture, block)
     return only
 
@@ -27,8 +28,8 @@ DETAILS = ["seed 2", "w = 21.3, rate 9.8 nats"]
 
 @pytest.mark.parametrize("columns", [1, 10])
 @pytest.mark.parametrize(("shape", "scale"), [*SHEETS[:2], ((32, 32, 3), 5)])
-def test_labelled_rows_show_every_image_where_it_belongs(tmp_path, shape, scale, columns):
-    """Rows in their order, images beside each other with one of their own pixels between, or 5."""
+def test_labelled_rows_show_every_image_in_its_place(tmp_path, shape, scale, columns):
+    """Rows in order, images next to each other with a gap of one of their own pixels, or 5."""
     counts = [columns, max(1, columns - 1), columns]  # a shorter row leaves its end white
     levels = [noise(count, shape, seed) for seed, count in enumerate(counts)]
     rows = [
@@ -36,7 +37,8 @@ def test_labelled_rows_show_every_image_where_it_belongs(tmp_path, shape, scale,
         Row("vanilla", levels[1], details=DETAILS),
         Row("a_rather_long_name_of_a_variant", levels[2], details=DETAILS[:1]),
     ]
-    labelled_rows(rows, "Noise: samples of each variant", tmp_path / "figure.png", CAPTION)
+    figure = labelled_rows(rows, "Noise: samples of each variant", CAPTION)
+    save(figure, tmp_path / "figure.png")
     picture = decoded(tmp_path / "figure.png")
     gap = max(scale, 5)
     height, step = scale * shape[0], scale * shape[1] + gap
@@ -57,7 +59,7 @@ def test_labelled_rows_show_every_image_where_it_belongs(tmp_path, shape, scale,
 @pytest.mark.parametrize("columns", [1, 10, 30])
 @pytest.mark.parametrize("shape", [(28, 28, 1), (64, 64, 3), (20, 60, 3)])
 @pytest.mark.parametrize("caption", [CAPTION, "One_long_word_" * 9, ""], ids=["text", "word", ""])
-def test_the_texts_of_labelled_rows_are_whole_and_apart(shape, columns, caption):
+def test_the_texts_of_labelled_rows_are_complete_and_do_not_overlap(shape, columns, caption):
     images = noise(columns, shape)
     rows = [
         Row("training images", images),
@@ -65,7 +67,7 @@ def test_the_texts_of_labelled_rows_are_whole_and_apart(shape, columns, caption)
         Row("", images, below=5, details=DETAILS),
         Row("mvn", images, details=DETAILS[1:]),
     ]
-    figure = _labelled_rows(rows, TITLE, caption)
+    figure = labelled_rows(rows, TITLE, caption)
     texts = [text.get_text() for text in figure.texts]
     labels = ["training images", "vanilla_matched", *DETAILS, *DETAILS, "mvn", DETAILS[1]]
     assert texts[: 1 + len(labels)] == [TITLE, *labels]
@@ -75,12 +77,12 @@ def test_the_texts_of_labelled_rows_are_whole_and_apart(shape, columns, caption)
     assert_apart(boxes)
     label_boxes, line_boxes = np.split(np.array(boxes)[1 : len(texts)], [len(labels)])
     pictures = np.array(boxes)[len(texts) :]
-    # Labels end together, left of all images; the longest one starts at the margin.
+    # Labels are right-aligned, left of all images; the longest one starts at the margin.
     ends = label_boxes[:, 2]
     assert np.ptp(ends) <= 3 and pictures[:, 0].min() - ends.max() >= 8
     margin = pictures[:, 0].min() - ends.max()
     assert label_boxes[:, 0].min() <= 1.06 * margin + 0.04 * ends.max()
-    # Every row has its label at its middle, and small gaps stay small where the labels allow.
+    # Every row has its label at its middle, and small gaps stay small if the labels allow it.
     middles = (pictures[:, 1] + pictures[:, 3]) / 2
     for middle, own in zip(middles, ([0], [1, 2, 3], [4, 5], [6, 7]), strict=True):
         label = (label_boxes[own, 1].min() + label_boxes[own, 3].max()) / 2
@@ -89,9 +91,9 @@ def test_the_texts_of_labelled_rows_are_whole_and_apart(shape, columns, caption)
         assert line_boxes[:, 3].max() < pictures[:, 1].min()
 
 
-def test_a_caption_keeps_together_what_does_not_break(tmp_path):
+def test_a_caption_does_not_break_at_no_break_spaces(tmp_path):
     caption = "the objective SSE\xa0+\xa0w\xa0KL " * 9
-    figure = _labelled_rows([Row("rows", noise(1, (28, 28, 1)))], "Title", caption)
+    figure = labelled_rows([Row("rows", noise(1, (28, 28, 1)))], "Title", caption)
     lines = [text.get_text() for text in figure.texts[2:]]
     assert len(lines) > 3
     assert sum(line.count("SSE\xa0+\xa0w\xa0KL") for line in lines) == 9
@@ -102,7 +104,7 @@ def test_a_contact_sheet_shows_every_image_unchanged(tmp_path, shape, scale):
     columns = 5
     shown = {"train": noise(12, shape, 0), "valid": noise(5, shape, 1), "test": noise(2, shape, 2)}
     splits = {split: (images, 1000 * len(images)) for split, images in shown.items()}
-    contact_sheet(splits, TITLE, CAPTION, columns, tmp_path / "sheet.png")
+    save(contact_sheet(splits, TITLE, CAPTION, columns), tmp_path / "sheet.png")
     picture = decoded(tmp_path / "sheet.png").copy()
     height, width = scale * shape[0], scale * shape[1]
     bottom = 0
@@ -126,13 +128,13 @@ def test_a_contact_sheet_shows_every_image_unchanged(tmp_path, shape, scale):
 
 @pytest.mark.parametrize("columns", [1, 12])
 @pytest.mark.parametrize("shape", [shape for shape, _ in SHEETS])
-def test_the_texts_of_a_contact_sheet_are_whole(shape, columns):
+def test_the_texts_of_a_contact_sheet_are_complete(shape, columns):
     splits = {
         "train": (noise(columns + 1, shape), 162_770),
         "valid": (noise(2, shape), 2),
         "test": (noise(1, shape), 1),
     }
-    figure = _sheet(splits, TITLE, CAPTION, columns)
+    figure = contact_sheet(splits, TITLE, CAPTION, columns)
     texts = [text.get_text() for text in figure.texts]
     labels = ["train: 162,770 images", "valid: 2 images", "test: 1 image"]
     assert [text for text in texts if text in labels] == labels
@@ -163,12 +165,12 @@ def assert_apart(boxes):
 
 
 def curves(epochs, scale=1.0, kinds=("training", "validation")):
-    """A value an epoch that falls from `scale` towards nothing, a little lower in validation."""
+    """One value per epoch, falling from `scale` towards 0, a little lower in validation."""
     return {kind: [scale * (1 - i / 10) / e for e in epochs] for i, kind in enumerate(kinds)}
 
 
 def panels_of(lengths, spread=1.0):
-    """Panels as for runs of these numbers of epochs; the odd ones have another objective."""
+    """Panels for runs of these numbers of epochs; those with odd index have another objective."""
     runs = {f"{'long_' * i}variant_{i}": range(1, n + 1) for i, n in enumerate(lengths)}
     parts = [dict(list(runs.items())[i::2]) for i in range(2)]
     objectives = {
@@ -207,7 +209,7 @@ def test_curves_show_every_value_of_every_variant(lengths):
     """Once, in the panel of its axis; each variant with its own colour and marker, and in grey too
     with its own marker; a run of one epoch is a marker."""
     panels = panels_of(lengths)
-    figure = _curves(panels, {}, "Title")
+    figure = training_curves(panels, {}, "Title")
     variants = list(panels["KL (nats)"].curves)
     styles = {}
     for axes, (label, panel) in zip(shown(figure), panels.items(), strict=True):
@@ -242,7 +244,8 @@ def test_curves_show_every_value_of_every_variant(lengths):
 
 
 def test_curves_that_are_equal_show_all_their_markers():
-    figure = _curves({"rate": Panel({name: curves(range(1, 41)) for name in "abcd"})}, {}, "Title")
+    panel = Panel({name: curves(range(1, 41)) for name in "abcd"})
+    figure = training_curves({"rate": panel}, {}, "Title")
     (axes,) = shown(figure)
     places = [line.get_markevery() for line in axes.lines]
     marked = [tuple(range(40)[start::every]) for start, every in places]
@@ -250,9 +253,9 @@ def test_curves_that_are_equal_show_all_their_markers():
 
 
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
-def test_the_texts_of_the_curves_are_whole_and_apart(lengths):
+def test_the_texts_of_the_curves_are_complete_and_do_not_overlap(lengths):
     names = {name for panel in panels_of(lengths).values() for name in panel.curves}
-    figure = _curves(
+    figure = training_curves(
         panels_of(lengths, spread=30), dict.fromkeys(names, 1), "A title of the curves"
     )
     canvas = FigureCanvasAgg(figure)
@@ -276,15 +279,15 @@ def test_the_texts_of_the_curves_are_whole_and_apart(lengths):
 @pytest.mark.parametrize(("spread", "scale"), [(1.0, "linear"), (100.0, "log")])
 def test_values_of_very_different_size_get_a_logarithmic_axis(spread, scale):
     panels = panels_of([3, 3, 3], spread)
-    assert shown(_curves(panels, {}, "Title"))[0].get_yscale() == scale
+    assert shown(training_curves(panels, {}, "Title"))[0].get_yscale() == scale
     for panel in panels.values():
         panel.wide = False
-    assert shown(_curves(panels, {}, "Title"))[0].get_yscale() == "linear"
+    assert shown(training_curves(panels, {}, "Title"))[0].get_yscale() == "linear"
 
 
 def test_the_epoch_of_the_weights_is_ringed():
     panels = panels_of([9, 5])
-    figure = _curves(panels, {"long_variant_1": 4}, "Title")
+    figure = training_curves(panels, {"long_variant_1": 4}, "Title")
     rings = {
         axes.get_ylabel(): (line.get_xdata()[0], line.get_ydata()[0])
         for axes in shown(figure)
@@ -302,9 +305,11 @@ def test_the_same_arrays_give_the_same_file(tmp_path, kind):
     images = noise(3, (8, 8, 3))
     for path in (tmp_path / "a.png", tmp_path / "b.png"):
         if kind == "labelled rows":
-            labelled_rows([Row("noise", images, details=DETAILS)], "Noise", path, CAPTION)
+            figure = labelled_rows([Row("noise", images, details=DETAILS)], "Noise", CAPTION)
         elif kind == "training curves":
-            training_curves(panels_of([3, 5]), {"variant_0": 2}, "Title", path)
+            figure = training_curves(panels_of([3, 5]), {"variant_0": 2}, "Title")
         else:
-            contact_sheet({"train": (images, 9), "test": (images, 3)}, TITLE, CAPTION, 2, path)
+            splits = {"train": (images, 9), "test": (images, 3)}
+            figure = contact_sheet(splits, TITLE, CAPTION, 2)
+        save(figure, path)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

@@ -1,4 +1,4 @@
-"""Files whole or not at all; logs that show a user's error alone."""
+"""Atomic writing of files; logs that show only the message of a user error."""
 
 import hashlib
 import logging
@@ -54,7 +54,7 @@ def handlers():
     logging.captureWarnings(False)
 
 
-def test_a_users_error_is_its_message_alone(tmp_path, capsys):
+def test_a_user_error_is_shown_as_its_message_only(tmp_path, capsys):
     with pytest.raises(SystemExit) as end, log_to(tmp_path / "logs" / "a.log"):
         logging.info("begins")
         raise UserError("the key x is wrong; write y")
@@ -64,7 +64,7 @@ def test_a_users_error_is_its_message_alone(tmp_path, capsys):
     assert "INFO begins" in kept and "the key x is wrong" in kept and "Traceback" not in kept
 
 
-def test_another_error_leaves_its_traceback_in_the_log(tmp_path, capsys):
+def test_other_errors_leave_their_traceback_in_the_log(tmp_path, capsys):
     with pytest.raises(SystemExit) as end, log_to(tmp_path / "a.log"):
         raise ZeroDivisionError("oh")
     assert "ZeroDivisionError: oh" in str(end.value) and str(tmp_path / "a.log") in str(end.value)
@@ -99,14 +99,14 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_listing_tells_a_change(folder, change):
+def test_a_listing_shows_a_change(folder, change):
     before = folder_listing(folder)
     assert folder_listing(folder) == before
     CHANGES[change](folder)
     assert folder_listing(folder) != before
 
 
-def test_links_that_go_round_in_circles_end(folder):
+def test_circular_links_end(folder):
     (folder / "b/back").symlink_to(folder)
     (folder / "b/nowhere.jpg").symlink_to(folder / "absent")
     assert folder_listing(folder) == folder_listing(folder)
@@ -120,12 +120,12 @@ def test_hidden_files_do_not_count(folder):
     assert folder_listing(folder) == before
 
 
-def test_names_that_are_no_text_are_listed(folder):
+def test_names_that_are_not_utf8_are_listed(folder):
     before = folder_listing(folder)
     (folder / os.fsdecode(b"\xff.jpg")).touch()
     assert folder_listing(folder) != before
 
 
-def test_a_folder_may_be_spelled_differently(folder, monkeypatch):
+def test_a_listing_does_not_depend_on_the_spelling_of_the_path(folder, monkeypatch):
     monkeypatch.chdir(folder)
     assert folder_listing(".") == folder_listing(folder) == folder_listing(f"{folder}/b/..")

@@ -118,7 +118,7 @@ FAILURE = "class Failure(Own):\n    pass\n"
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        # Statements that only state something.
+        # Statements without effect.
         ("f()", "'Text.'\nf()\n'Text.'"),
         ("if x:\n    pass", "if x:\n    'Text.'\n    ..."),
         ("for x in y:\n    f()", "for x in y:\n    'Text.'\n    f()\nelse:\n    pass"),
@@ -159,18 +159,18 @@ FAILURE = "class Failure(Own):\n    pass\n"
         (f"{LOG}f(x)", f"{LOG}log.warning('another %s', f(x))"),
     ],
 )
-def test_sources_of_one_meaning_share_one(tmp_path, one, other):
+def test_sources_with_one_meaning_share_one(tmp_path, one, other):
     assert digest_of(tmp_path, one) == digest_of(tmp_path, other)
 
 
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        # Statements that do something.
+        # Statements with an effect.
         ("f()", "'text'.f()"),
         ("'text'", "f'{text()}'"),
         ("if x:\n    pass", "f()"),
-        # What a dataclass reads in annotations.
+        # Parts of annotations that a dataclass reads.
         (f"{DATACLASS}x: int", f"{DATACLASS}y: int"),
         (f"{DATACLASS}x: int = 1", f"{DATACLASS}x = 1"),
         (f"{DATACLASS}x: int = 1", f"{DATACLASS}x: int = 2"),
@@ -198,14 +198,14 @@ def test_sources_of_one_meaning_share_one(tmp_path, one, other):
         ("raise f('one')", "raise f('another')"),
         ("assert x, f(1)", "assert x, f(2)"),
         ("assert x", "assert y"),
-        # The name of an error, but not one.
+        # Named like an error, but none.
         ("x = keras.losses.MeanSquaredError('sum')", "x = keras.losses.MeanSquaredError('none')"),
         ("x = MeanSquaredError(reduction='sum')", "x = MeanSquaredError(reduction='none')"),
         (f"{LOSS}x = LossError('sum')", f"{LOSS}x = LossError('none')"),
         ("x = square_error('sum')", "x = square_error('none')"),
         ("def f(x):\n    return x\nf('a')", "def f(x):\n    return x\nf('b')"),
         (f"{MAKER}{SAME_NAME}wrong('a')", f"{MAKER}{SAME_NAME}wrong('b')"),
-        # What a log line does.
+        # Effects within a log line.
         (f"{LOG}log.info('%s', f(x))", LOG),
         (f"{LOG}log.info('%s', f(1))", f"{LOG}log.info('%s', f(2))"),
         (f"{LOG}log.info('%s', f(x), g(x))", f"{LOG}log.info('%s', g(x), f(x))"),
@@ -214,7 +214,7 @@ def test_sources_of_one_meaning_share_one(tmp_path, one, other):
         (f"{LOG}log.info('%s', [a for a in x])", LOG),
         (f"{LOG}log.info(*x)", LOG),
         (f"{LOG}async def f():\n    log.info(await x)", f"{LOG}async def f():\n    pass"),
-        # Called like a log.
+        # Calls that look like those of a logger.
         ("np.log(x)", "pass"),
         ("log.info('one')", "log.info('another')"),
         ("self.log.info('one')", "pass"),
@@ -231,7 +231,7 @@ def test_sources_of_one_meaning_share_one(tmp_path, one, other):
         ("@f('one')\nclass A: pass", "@f('another')\nclass A: pass"),
     ],
 )
-def test_sources_of_another_meaning_do_not(tmp_path, one, other):
+def test_sources_with_different_meanings_do_not(tmp_path, one, other):
     assert digest_of(tmp_path, one) != digest_of(tmp_path, other)
 
 
@@ -240,7 +240,7 @@ def digest_of(folder, source):
 
 
 def test_errors_of_another_module_are_known(tmp_path):
-    """By their classes, wherever in the covered modules these are."""
+    """By their classes, in whichever covered module these are."""
     stage = "from pkg.errors import Lost\n\n\ndef f():\n    return Lost('one')\n"
     for base, same in (("Exception", True), ("dict", False)):
         root = write(tmp_path, {"stage.py": stage, "errors.py": f"class Lost({base}):\n    pass"})
@@ -351,7 +351,7 @@ def test_further_roots_are_covered(package):
     assert fingerprint("pkg.stage", "pkg.other", package_root=package) != both
 
 
-def test_modules_that_decide_nothing_are_left_out(tmp_path):
+def test_modules_without_influence_are_left_out(tmp_path):
     files = {"stage.py": "from . import a, shown\nX = a.X, shown.Y", "a.py": "X = 1"}
     files |= {"shown.py": "from . import a, chart\nY = chart.Y", "chart.py": "Y = 1"}
     root = write(tmp_path, files)
@@ -374,7 +374,7 @@ def test_code_moved_between_modules_changes_it(tmp_path):
     assert fingerprint("pkg.stage", package_root=root) != before
 
 
-def test_place_of_the_package_does_not_matter(tmp_path):
+def test_location_of_the_package_does_not_matter(tmp_path):
     files = {"stage.py": "from . import a", "a.py": "X = 1"}
     here, there = (write(tmp_path / name, files) for name in ("here", "there"))
     assert fingerprint("pkg.stage", package_root=here) == fingerprint(
@@ -389,7 +389,7 @@ def test_syntax_error_names_its_file(package):
     assert caught.value.filename == str(package / "deep.py")
 
 
-# Most of the syntax of Python 3.11. Some characters of it are known to newer Unicode tables only.
+# Most of the syntax of Python 3.11. Some characters are only in newer Unicode tables.
 GOLDEN_SOURCE = r'''
 """A docstring."""
 
@@ -514,7 +514,7 @@ GOLDEN_DIGEST = "cc48f5f70c76f60b"
 
 
 def test_golden_digest_on_every_python(tmp_path):
-    """The same in every version of Python, or moving to another one would retrain everything."""
+    """The same in every version of Python; otherwise an upgrade would retrain everything."""
     root = write(tmp_path, {"golden.py": GOLDEN_SOURCE})
     assert fingerprint("pkg.golden", package_root=root) == GOLDEN_DIGEST
 

@@ -1,4 +1,4 @@
-"""What reruns what: the fingerprints of this package's own stages, and what they cover."""
+"""What reruns what: the fingerprints of this package's stages, and what they cover."""
 
 import ast
 import importlib.util
@@ -22,7 +22,7 @@ from svae.scores.score import OPENED_BY
 REPOSITORY = Path(__file__).parents[1]
 
 LOOKED_UP = ("svae.model.posteriors:POSTERIORS", "svae.streams:Stream")
-POSTERIOR = "svae.model.posteriors:LowRank"  # of the variant whose jobs are looked at
+POSTERIOR = "svae.model.posteriors:LowRank"  # of the variant whose jobs are tested
 READER = "svae.datasets.readers.celeba"
 
 
@@ -48,7 +48,7 @@ def entries_of_score(score):
 
 
 FINGERPRINTED = {rule: text for rule, text in texts_of_rules().items() if "code=code" in text}
-# What each job runs, and makes its arguments of; a score has a job of the name score_NAME.
+# The functions and classes of arguments of each job; the job of a score is named score_NAME.
 ENTRIES = {rule: entries_of(text) for rule, text in FINGERPRINTED.items() if rule != "score"}
 ENTRIES |= {f"score_{name}": entries_of_score(score) for name, score in scores().items()}
 WITHOUT = {
@@ -72,7 +72,7 @@ STARTED = MODEL | PARZEN | {"spectrum"}  # with TensorFlow
 ALL_SCORES = {name for name in ENTRIES if name.startswith("score_")}
 
 
-# Those that read a store, and those that write JSON.
+# The jobs that read a store, and those that write JSON.
 READ = {"convert", "contact_sheet", "comparison", "summary", "report", "train", "examples"}
 READ |= ALL_SCORES | FITTED
 WRITE_JSON = ALL_SCORES | {"convert", "train", "baselines", "result"}
@@ -80,7 +80,7 @@ WRITE_JSON = ALL_SCORES | {"convert", "train", "baselines", "result"}
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """A copy of svae, and the digest of every rule: one copy, since parsing costs most."""
+    """A copy of svae, and the digest of every rule; one copy, because parsing takes longest."""
     root = tmp_path_factory.mktemp("copy") / "svae"
     shutil.copytree(REPOSITORY / "svae", root, ignore=shutil.ignore_patterns("__pycache__"))
     return root, digests(root)
@@ -163,7 +163,7 @@ def lines(pattern):
         ("settings/parzen.py", re.compile(r"n_valid: [^=]* ="), "n_valid: int ="),
         ("posteriors.py", "stem: bool", "stem: int"),
         ("posteriors.py", "import NamedTuple, Self\n", "import Any, NamedTuple, Self\n"),
-        # Texts of errors; a string literal before another makes one text of both.
+        # Texts of errors; two adjacent string literals make one text.
         ("spectrum.py", "raise UserError(", 'raise UserError("In other words: " '),
         ("wasserstein.py", "raise UserError(", 'raise UserError("In other words: " '),
         ("train.py", "raise UserError(", 'raise UserError("In other words: " '),
@@ -219,7 +219,7 @@ def lines(pattern):
             re.compile(r"(def limited\(.*?)(?=\n\n\ndef )(.*)", re.S),
             lambda found: f"{found[2].lstrip()}\n\n{found[1]}\n",
         ),
-        # What a training only warns by.
+        # Code that only affects the warnings of a training.
         ("diagnosis.py", "FEW_ACTIVE = 0.5", "FEW_ACTIVE = 0.4"),
     ],
 )
@@ -271,7 +271,7 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
             "difference = base - values",
             STUDY,
         ),
-        # In another process.
+        # Code that runs in another process.
         ("workers.py", "Connection(descriptor)", "Connection(descriptor, 1)", {"convert"}),
         # Strings.
         (
@@ -296,7 +296,7 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
             'values("seconds")',
             {"training_curves"},
         ),
-        ("draw_charts.py", 'score["sigma"]', 'score["grid_sigma"]', {"charts"}),
+        ("draw_charts.py", 'score.get("sigma")', 'score.get("grid_sigma")', {"charts"}),
         ("draw_contact_sheet.py", '"train": 3', '"train": 4', {"contact_sheet"}),
         ("celeba.py", r"\.jpg\s+", r"\.png\s+", {"convert"}),
         # Arguments and decorators.
@@ -312,7 +312,7 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
         ("settings/model.py", "dropout:", "drop:", MODEL),
         ("curves.py", "wide: bool = False", "wide: bool = True", {"training_curves"}),
         ("curves.py", "wide: bool = False", "wide = False", {"training_curves"}),
-        # Errors, but for their texts.
+        # Errors, except their texts.
         ("seeds.py", "raise ValueError(", "raise TypeError(", STUDY | {"comparison"}),
         (
             "seeds.py",
@@ -322,7 +322,7 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
         ),
         ("stopping.py", ", self._number)", ", 1)", {"train"}),
         ("verify.py", "{set_aside(path)}", "{path}", {"convert"}),
-        # What a log line does.
+        # Effects within a log line.
         ("loop.py", "self._save())", "self.run_folder)", {"train"}),
         # Modules of many rules.
         ("devices.py", "op_determinism()", "op_determinism(1)", STARTED),
@@ -340,12 +340,12 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
         ("files.py", "temporary.replace(target)", "temporary.rename(target)", set(ENTRIES)),
     ],
 )
-def test_edits_of_the_package_that_rerun_the_rules_they_concern(copy, file, old, new, rules):
+def test_edits_of_the_package_that_rerun_the_rules_that_use_them(copy, file, old, new, rules):
     assert changed_rules(copy, file, old, new) == rules
 
 
 def test_package_does_not_read_what_is_not_covered():
-    """Docstrings, annotations and source; and the texts of its errors, to decide by them."""
+    """Docstrings, annotations and source, and the texts of errors to make decisions."""
     covered = {path for rule in ENTRIES for path in modules(*ENTRIES[rule]).values()}
     for path in sorted(covered):
         tree = ast.parse(path.read_text())
@@ -370,7 +370,7 @@ READ_AT_RUN_TIME = {
 
 
 def test_every_rule_is_here():
-    """Nothing of the package runs in a job whose rule has no fingerprint but downloads."""
+    """Only downloads use the package in a rule without a fingerprint."""
     assert texts_of_rules().keys() - FINGERPRINTED.keys() == {"fetch"}
 
 
@@ -378,7 +378,7 @@ def script_of(rule):
     return "score" if rule.startswith("score_") else rule
 
 
-# What a script uses that decides no result: where the lines of a log go, what is set aside.
+# Used by scripts without affecting results: destinations of log lines, what is set aside.
 BESIDE = {
     *("svae.jobs.logs", "svae.jobs.set_aside", "svae.jobs.neutral", "svae.jobs.provenance"),
     "svae.scores.registry",
@@ -407,7 +407,7 @@ def test_entries_cover_what_the_script_of_the_rule_uses(rule):
     assert {(module, name) for module, name in used if name not in found.get(module, ())} == set()
 
 
-# Each stage is imported by a process of its own, forked behind the imports that take long.
+# Each stage is imported in its own process, forked after the slow imports.
 IMPORT_EACH = """
 import importlib, json, os, sys
 import h5py, jinja2, keras, matplotlib.figure, scipy.ndimage, sklearn.cluster, tensorflow
@@ -426,7 +426,7 @@ for stage in sys.argv[1:]:
 
 @pytest.fixture(scope="module")
 def imported():
-    """Stage -> the modules of svae that its import brings."""
+    """The modules of svae that importing each stage imports."""
     run = subprocess.run(
         [sys.executable, "-c", IMPORT_EACH, *STAGES],
         cwd=REPOSITORY,
@@ -439,14 +439,14 @@ def imported():
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_all_that_a_stage_imports_is_seen(imported, stage):
+def test_everything_that_a_stage_imports_is_found(imported, stage):
     assert stage in imported[stage]
     assert set(imported[stage]) <= set(modules(stage))
 
 
 @pytest.fixture
 def inputs(tmp_path):
-    """A folder with a store, and two scores of a variant, of as much as `combine` reads."""
+    """A folder with a store, and two scores of a variant with the entries that `combine` reads."""
     rng = np.random.default_rng(0)
     splits = {
         split: rng.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
@@ -460,7 +460,7 @@ def inputs(tmp_path):
     return tmp_path
 
 
-# Stages that take no TensorFlow, and a call of each.
+# Stages without TensorFlow, and a call of each.
 CHEAP = {
     "contact_sheet": lambda folder: draw_contact_sheet.draw(folder / "a.h5", folder / "a.png"),
     "spectrum": lambda folder: principal_components.fit(folder / "a.h5", 8).save(folder / "a.npz"),
@@ -471,7 +471,7 @@ CHEAP = {
 
 
 def definition_at(path, line):
-    """The names that the statement at the top level binds to which a line belongs."""
+    """The names that the top-level statement around a line binds."""
     for node in ast.parse(path.read_text()).body:
         first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", ()))])
         if first <= line <= node.end_lineno:
@@ -481,8 +481,8 @@ def definition_at(path, line):
 
 
 @pytest.mark.parametrize("rule", CHEAP)
-def test_all_that_a_stage_calls_is_covered(inputs, rule):
-    """Seen from outside: every function of the package that runs is of a covered definition."""
+def test_everything_that_a_stage_calls_is_covered(inputs, rule):
+    """Observed at run time: every function of the package that runs is in a covered definition."""
     called = set()
 
     def note(frame, event, _):

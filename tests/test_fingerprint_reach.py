@@ -1,4 +1,4 @@
-"""What the fingerprint of an entry covers: what it uses, and what acts when it is imported."""
+"""What the fingerprint of an entry covers: what it uses, and what runs when it is imported."""
 
 import pytest
 from helpers.packages import edit, write
@@ -9,7 +9,7 @@ STAGE = "def run():\n    return {}\n\n\ndef other():\n    return 1\n"
 
 
 def covered(root, *entries, **options):
-    """What is covered, as the words "module:name", without the package's own name."""
+    """What is covered, as words "module:name" without the package's name."""
     found = definitions(*(entries or ["pkg.stage:run"]), package_root=root, **options)
     return {
         f"{module.removeprefix('pkg').removeprefix('.')}:{name}"
@@ -19,7 +19,7 @@ def covered(root, *entries, **options):
 
 
 def used(expression, **files):
-    """A stage whose `run` gives an expression, after the lines `top`."""
+    """A stage whose `run` returns an expression, after the lines `top`."""
     top = files.pop("top", "")
     return {"stage.py": f"{top}\n{STAGE.format(expression)}"} | {
         f"{name.replace('_in_', '/')}.py": text for name, text in files.items()
@@ -58,18 +58,18 @@ AF = "def f(): pass\ndef g(): pass"
         (used("a", top="class A: pass\ndef a(x: A) -> A: pass"), "stage:a"),
         (used("a", top="A = 1\ndef a(): raise E(f'{A}')"), "stage:a"),
         (used("a", top="A = 1\nlog = logging.getLogger()\ndef a(): log.info(A)"), "stage:a"),
-        # What is only assigned, or has the name elsewhere, is not used; a variable may be.
+        # A name that is only assigned, or bound elsewhere, is not used; a variable may be.
         (used("a", top="A = 1\ndef a():\n    A = 2"), "stage:a"),
         (used("x.A", top="A = 1"), ""),
         (used("f(A=1)", top="A = 1"), ""),
         (used("'A'", top="A = 1"), ""),
         (used("a", top="A = 1\ndef a():\n    A = 2\n    return A"), "stage:a stage:A"),
         (used("a", top="A = 1\nB = [A for A in ()]\ndef a(): return A"), "stage:a stage:A"),
-        # What a function binds by `global`.
+        # Names that a function binds by `global`.
         (used("A", top="A = 1\ndef f():\n    global A\n    A = 2"), "stage:A stage:f"),
         (used("A", top="def f():\n    global A\n    A = 2"), "stage:f"),
         (used("A", top="A = 1\ndef f():\n    A = 2"), "stage:A"),
-        # Names that are read by computed names.
+        # Names that are computed.
         (used("globals()['other']()"), "stage:other"),
         (used("eval('other()')"), "stage:other"),
         (used("vars()['other']"), "stage:other"),
@@ -93,7 +93,7 @@ AF = "def f(): pass\ndef g(): pass"
             "a:f",
         ),
         (used("A", top="from pkg import A", __init__="A = 1\nB = 2"), ":A"),
-        # What a module merely passes on.
+        # Names that a module only re-exports.
         (
             used("f()", top="from .a import f", a="from .b import f", b="def f(): pass\nx = 1"),
             "b:f",
@@ -118,14 +118,14 @@ AF = "def f(): pass\ndef g(): pass"
             "stage:C a:g",
         ),
         (used("1", top="def f():\n    from .a import g\n    g()", a="g = 1"), ""),
-        # A module that is used as an object is used whole, with what it passes on.
+        # A module that is used as an object is covered completely, with its re-exports.
         (used("getattr(a, x)", top="from . import a", a="f = 1\ndef g(): pass"), "a:f a:g"),
         (used("h(a)", top="import pkg.a as a", a="f = 1\ndef g(): pass"), "a:f a:g"),
         (used("b", top="from . import a\nb = a", a="f = 1\ng = 2"), "stage:b a:f a:g"),
         (used("h(a)", top="from . import a", a="from .b import f", b="f = 1\ng = 2"), "b:f"),
         (used("h(a)", top="from . import a", a="from . import b", b="f = 1\ng = 2"), "b:f b:g"),
         (used("h(pkg)", top="import pkg.a", a="f = 1", b="g = 1"), "a:f stage:other"),
-        # So is one that seems not to have the name.
+        # So is one that does not seem to have the name.
         (
             used("a.h", top="from . import a", a="def __getattr__(name): return f\nf = 1\ng = 2"),
             "a:f a:g a:__getattr__",
@@ -134,7 +134,7 @@ AF = "def f(): pass\ndef g(): pass"
         (used("a.h", top="from . import a", a="from .b import *", b="h = 1\ng = 2"), "b:h b:g"),
         (used("h", top="from .b import *", b="h = 1\ng = 2"), "b:h b:g"),
         (used("a.__name__", top="from . import a", a="f = 1"), ""),
-        # What a string names.
+        # Names in strings.
         (used("Popen(CODE)", top="CODE = 'from pkg.a import f'", a=AF), "stage:CODE a:f a:g"),
         (used("import_module('pkg.a').f()", a=AF), "a:f a:g"),
         (used("import_module('pkg.a.f')", a=AF), "a:f"),
@@ -142,7 +142,7 @@ AF = "def f(): pass\ndef g(): pass"
         (used("import_module(f'pkg.s.{x}').f()", s_in_b=AF), ""),
         (used("import_module(f'pkg.{x}').f()", a=AF), ""),
         (used("'pkgs.a', 'other.pkg.a', 'pkg', 'a', 'pkg.missing'", a=AF), ""),
-        # What is of other packages, or of none.
+        # Names of other packages, or of none.
         (used("json.loads(np.array(x))", top="import json\nimport numpy as np"), ""),
         (used("a.f()", top="import a", a="f = 1"), ""),
     ],
@@ -251,7 +251,7 @@ class Made:
 
 
 @pytest.mark.parametrize(("statement", "found"), ACTING.items())
-def test_statements_that_act_are_covered_wherever_their_module_is_imported(
+def test_statements_with_effects_are_covered_wherever_their_module_is_imported(
     tmp_path, statement, found
 ):
     files = {"a.py": "X = 1\nY = []", "table.py": AROUND + statement}
@@ -269,7 +269,7 @@ def test_statements_that_act_are_covered_wherever_their_module_is_imported(
 
 
 @pytest.mark.parametrize("statement", STILL)
-def test_statements_that_do_not_act_are_not(tmp_path, statement):
+def test_statements_without_effects_are_not(tmp_path, statement):
     stage = "from .table import unused\ndef run(): return 1\n"
     before = fingerprint(
         "pkg.stage:run", package_root=write(tmp_path, {"stage.py": stage, "table.py": AROUND})
@@ -294,7 +294,7 @@ def test_statements_that_do_not_act_are_not(tmp_path, statement):
         ),
         ("class Base: pass\ndef all_of(): return Base.__subclasses__()", "all_of()"),
         ("class Base: pass\ndef all_of(): return type(x).__subclasses__()", "all_of()"),
-        ("class Base: pass\nBase = Base", "Base"),  # not to be told
+        ("class Base: pass\nBase = Base", "Base"),  # cannot be determined
     ],
 )
 def test_classes_that_register_themselves_are_covered(tmp_path, hook, used):
@@ -319,7 +319,7 @@ def test_classes_that_register_themselves_are_covered(tmp_path, hook, used):
         "try:\n    from . import b\nexcept ImportError:\n    pass",
     ],
 )
-def test_what_an_imported_module_imports_acts_too(tmp_path, text):
+def test_indirect_imports_have_effects_too(tmp_path, text):
     files = {"a.py": text, "b.py": "Y = 1\nf()\ndef f(): pass", "c.py": "f()\ndef f(): pass"}
     root = write(tmp_path, {"stage.py": "from . import a\ndef run(): pass", **files})
     assert covered(root) == {"stage:run", "b:f"}
@@ -331,7 +331,7 @@ def test_what_an_imported_module_imports_acts_too(tmp_path, text):
     }
 
 
-def test_packages_on_the_way_act(tmp_path):
+def test_parent_packages_have_effects(tmp_path):
     files = {"__init__.py": "f()\ndef f(): pass", "s/__init__.py": "g()\ndef g(): pass\nh = 1"}
     stage = "from .s.a import x\ndef run(): pass"
     root = write(tmp_path, {"stage.py": stage, "s/a.py": "x = 1", **files})
@@ -355,12 +355,12 @@ ONE, TWO = "def f():\n    return T\n", "class T:\n    pass\n"
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        # The order of definitions, and what stands between.
+        # The order of definitions, and what is between them.
         (RUN + ONE + TWO, TWO + RUN + ONE),
         (RUN + ONE + TWO, ONE + "X = 1\n" + TWO + "def unused(): pass\n" + RUN),
         ("X = 1\nY = 2\ndef run(): return X, Y", "Y = 2\nX = 1\ndef run(): return X, Y"),
         ("X = []\nX.append(1)\n" + RUN + ONE, RUN + ONE + "X = []\nX.append(1)"),
-        # Imports of which nothing is used.
+        # Unused imports.
         (RUN + ONE, "import numpy as np\ndef unused(): return np\n" + RUN + ONE),
         (RUN + ONE, "import pkg.a\nfrom . import b\n" + RUN + ONE),
         ("from .a import f\n" + RUN, "from .a import f, g\n" + RUN),
@@ -376,7 +376,7 @@ ONE, TWO = "def f():\n    return T\n", "class T:\n    pass\n"
         ("import os\nimport re\ndef run(): return re", "import re, os\ndef run(): return re"),
     ],
 )
-def test_what_does_not_matter(tmp_path, before, after):
+def test_edits_that_do_not_matter(tmp_path, before, after):
     if "os" in before:
         before, after = f"{before}\ndef x(): return os", f"{after}\ndef x(): return os"
     assert not changed(tmp_path, before, after)
@@ -408,7 +408,7 @@ def test_what_does_not_matter(tmp_path, before, after):
         ("def run(): return a.X", "from . import a\ndef run(): return a.X"),
     ],
 )
-def test_what_matters(tmp_path, before, after):
+def test_edits_that_matter(tmp_path, before, after):
     assert changed(tmp_path, before, after)
 
 
@@ -458,7 +458,7 @@ def test_what_is_left_out(tmp_path, entries, without, found):
         ("def low(): pass\ndef full(): pass\nALL |= {'low': low, 'full': full}", "pkg.table:ALL"),
     ],
 )
-def test_what_enters_into_a_table_that_is_left_out_is_not_covered(tmp_path, text, without):
+def test_the_entries_of_a_table_that_is_left_out_are_not_covered(tmp_path, text, without):
     table = f"ALL = {{}}\ndef enter(f): ALL[f.__name__] = f\n{text}"
     root = write(
         tmp_path,

@@ -1,4 +1,4 @@
-"""A new setting at its neutral value leaves no trace in a fingerprint; at others it does."""
+"""A new setting changes no fingerprint at its neutral value, but does at others."""
 
 import pytest
 from helpers.packages import edit, write
@@ -48,7 +48,7 @@ def digest(root, **settings):
 
 
 def with_reads(tmp_path, read, top="from . import decay"):
-    """The package with the new setting, which `read`, between the two lines of `step`, reads."""
+    """The package with the new setting, which the code `read`, within `step`, reads."""
     stage = STAGE.replace("    return y", f"    {read}\n    return y")
     return write(tmp_path / "with", {**WITH_DECAY, "stage.py": f"{top}\n{stage}"})
 
@@ -91,12 +91,12 @@ def test_a_new_setting_at_its_neutral_value_changes_nothing(tmp_path, read):
 @pytest.mark.parametrize(
     "values", [{"decay": 0.1}, {"decay": 0}, {"decay": False}, {"decay": -0.0}, {"decay": None}, {}]
 )
-def test_at_any_other_value_it_counts_in_full(tmp_path, read, values):
+def test_any_other_value_changes_it(tmp_path, read, values):
     before = digest(write(tmp_path / "without", FILES), epochs=1)
     root = with_reads(tmp_path, read)
     after = digest(root, epochs=1, **values)
     assert after != before
-    assert after == digest(root)  # as without any settings
+    assert after == digest(root)  # the same as without any settings
     for file, old, new in [
         ("decay.py", "x - LEAST", "x + LEAST"),
         ("settings.py", "neutral=0.0", "neutral=0.5"),
@@ -144,7 +144,7 @@ def test_other_reads_count(tmp_path, read):
         assert digest(root, epochs=1, decay=0.0) not in (found, before)
 
 
-def test_a_setting_of_two_classes_is_not_told_apart(tmp_path):
+def test_a_setting_with_the_name_of_another_always_counts(tmp_path):
     files = {**WITH_DECAY, "other.py": "class Other:\n    decay: float\n"}
     stage = STAGE.replace("    return y", "    if settings.decay:\n        y = 1\n    return y")
     alone = digest(write(tmp_path, {**files, "stage.py": stage}), epochs=1, decay=0.0)

@@ -1,4 +1,4 @@
-"""Image and latent sizes against a simulation of the networks, layer by layer."""
+"""Image and latent sizes compared with a simulation of the networks, layer by layer."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def encoder_takes(side):
 
 
 @pytest.mark.parametrize("stem", [False, True])
-def test_doublings_are_those_of_the_layers(stem):
+def test_doublings_equal_those_of_the_layers(stem):
     for d in (1,) if stem else range(1, 40):
         sides = decoder_sides(d, stem)
         for image in range(1, 300):
@@ -72,7 +72,7 @@ def test_vanilla_latent_is_of_size_1():
         (33, 3, False, ["33x33", "fit: none;", "vanilla does not fit"]),
     ],
 )
-def test_error_says_what_fits(image, d, stem, words):
+def test_the_error_lists_sizes_that_fit(image, d, stem, words):
     with pytest.raises(UserError) as caught:
         check(image, image, d, stem)
     for word in words:

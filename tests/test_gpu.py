@@ -1,4 +1,4 @@
-"""What only a machine with a GPU can show: `make test-gpu`. Skipped where none is visible.
+"""Tests that need a GPU: `make test-gpu`. Skipped if none is visible.
 
 Each training runs in a process of its own, since the process of the tests computes on the CPU.
 """
@@ -122,15 +122,15 @@ def test_equal_jobs_give_equal_bits(precision, jit_compile):
     assert first["sha256"] == second["sha256"]
 
 
-def test_a_job_sees_one_gpu_and_takes_its_memory_as_it_needs_it():
+def test_a_job_sees_one_gpu_and_allocates_memory_as_needed():
     found = trained("gpu", "float32")
     assert found["gpus"] == 1 and found["growth"] == [True]
     assert 0 < found["peak_mb"] < 2000
 
 
 @pytest.mark.workflow
-def test_as_many_trainings_side_by_side_as_there_are_gpus(tmp_path):
-    """The whole pipeline under device: gpu; each training on a GPU of its own."""
+def test_as_many_parallel_trainings_as_there_are_gpus(tmp_path):
+    """The whole pipeline with device: gpu; each training on its own GPU."""
     names = ("low_rank", "vanilla", "mvn", "naive")[: max(2, min(4, len(GPUS)))]
     workflow = Workflow(tmp_path)
     workflow.configure(

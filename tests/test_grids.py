@@ -1,4 +1,4 @@
-"""Every picture of every variant stands in its row of the grids."""
+"""Every picture of every variant is in its row of the grids."""
 
 import itertools
 
@@ -8,7 +8,7 @@ import pytest
 from helpers.pictures import decoded, enlarged, noise, places
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from svae.figures.grids import Row, _labelled_rows, _titled
+from svae.figures.grids import Row, labelled_rows, sheet
 from svae.report.draw_grids import draw
 
 SHAPE = (16, 16, 3)
@@ -46,7 +46,7 @@ def test_grids(tmp_path, names):
     draw(names, paths, *targets, samples)
 
     def rows_of(path, rows):
-        """Top of each row of images, which stand beside each other in it."""
+        """Top of each row of images, which are next to each other in it."""
         picture = decoded(path)
         scale = 9
         tops = []
@@ -78,16 +78,16 @@ def test_grids(tmp_path, names):
             ((top, inner),) = places(between, enlarged(steps[0], 9))
             ((_, outer),) = places(between, enlarged(steps[-1], 9))
             assert {top} <= {y for y, _ in first} == {y for y, _ in last}
-            # Set apart: by far more than what lies between two steps.
+            # Separated by far more than the gap between two steps.
             assert inner - (left + width) == right - (outer + width) == 36
 
 
-def test_what_belongs_together_stands_together():
+def test_related_images_are_close_together():
     """A sample is nearer to its neighbour than to the next variant."""
     rows = [
         Row(str(index), noise(3, SHAPE, index), below) for index, below in enumerate([4, 36, 4, 36])
     ]
-    figure = _labelled_rows(rows, "Title")
+    figure = labelled_rows(rows, "Title")
     extents = [image.get_extent() for image in figure.images]
     gaps = [upper[2] - lower[3] for upper, lower in itertools.pairwise(extents)]
     assert gaps == [4, 36, 4]
@@ -99,10 +99,10 @@ LONG = "a_variant_of_a_name_of_30_letters"
 @pytest.mark.parametrize("columns", [1, 11])
 @pytest.mark.parametrize("side", [28, 64, 256])
 @pytest.mark.parametrize("title", ["CIFAR-10: samples", "MNIST, 5,000 digits: samples of " + LONG])
-def test_texts_are_whole_and_can_be_read_at_the_width_of_a_page(side, columns, title):
+def test_texts_are_complete_and_readable_at_the_width_of_a_page(side, columns, title):
     images = noise(columns, (side, side, 1))
     rows = [Row(LONG, images, ends_apart=columns > 2), Row("", images), Row("vanilla", images)]
-    for figure in (_labelled_rows(rows, title), _titled(images, title, columns)):
+    for figure in (labelled_rows(rows, title), sheet(images, title, columns)):
         canvas = FigureCanvasAgg(figure)
         wide, high = canvas.get_width_height()
         renderer = canvas.get_renderer()

@@ -1,4 +1,4 @@
-"""The start of the decoder's outputs against numpy's mean and standard deviation."""
+"""The initial outputs of the decoder compared with NumPy's mean and standard deviation."""
 
 import h5py
 import numpy as np
@@ -19,7 +19,7 @@ def pixels(images):
 
 @pytest.mark.parametrize("n", [1, 300])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_scale_and_shift_are_those_of_the_images(n, channels, tmp_path):
+def test_scale_and_shift_follow_the_images(n, channels, tmp_path):
     shape = (*SHAPE[:2], channels)
     images = make_images(n, shape)
     images[..., 0] //= 3  # channels differ

@@ -1,4 +1,4 @@
-"""Random numbers by key: their distribution, and that nothing but the key decides them."""
+"""Random numbers by key: their distribution, and that they depend only on the key."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_normal_numbers_are_normal():
         assert abs(correlation) < 4 / np.sqrt(found.size)
 
 
-def test_normal_numbers_are_decided_by_their_key():
+def test_normal_numbers_depend_only_on_their_key():
     first, again = (
         keyed_random.normal((50,), KEY).numpy(),
         keyed_random.normal(tf.constant([50]), KEY).numpy(),

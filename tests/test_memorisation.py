@@ -1,4 +1,4 @@
-"""Memorisation: nearest images against scikit-learn, shares on sets with a known answer."""
+"""Memorisation: nearest images compared with scikit-learn, shares on sets with known results."""
 
 import json
 import math
@@ -36,7 +36,7 @@ def blur(images):
 class TestNearest:
     @pytest.mark.parametrize("shape", [(4, 4, 1), (32, 32, 3)])
     @pytest.mark.parametrize("blocks", [(2000, 1000), (7, 10)])
-    def test_is_that_of_scikit_learn(self, shape, blocks, monkeypatch):
+    def test_equals_scikit_learn(self, shape, blocks, monkeypatch):
         monkeypatch.setattr(search, "_QUERIES", blocks[0])
         monkeypatch.setattr(search, "_REFERENCES", blocks[1])
         images, references = pictures(23, 1, shape), pictures(61, 2, shape)
@@ -47,7 +47,7 @@ class TestNearest:
         np.testing.assert_array_equal(numbers, places[:, 0])
         np.testing.assert_allclose(distances, expected[:, 0], rtol=1e-6)
 
-    def test_copies_are_at_no_distance(self, monkeypatch):
+    def test_copies_have_distance_0(self, monkeypatch):
         monkeypatch.setattr(search, "_REFERENCES", 10)
         references = pictures(40, 1)
         order = np.random.default_rng(2).permutation(40)
@@ -57,7 +57,7 @@ class TestNearest:
             np.testing.assert_array_equal(distances, 0)
 
     def test_a_near_copy_is_found_at_its_distance(self):
-        """In float32 alone, 1e-3 would be lost beside a squared length of about 1,000."""
+        """In float32 only, 1e-3 would be lost in a squared length of about 1,000."""
         references = scale(pictures(50, 1, (32, 32, 3)))
         images = references[:5].copy()
         images[:, 0, 0, 0] += 1e-3
@@ -95,7 +95,7 @@ def points(n, rng, spread=1.0, dimension=4):
 
 
 def by_tree(images, references, threads):
-    """As `nearest`, fast for images of few pixels."""
+    """Like `nearest`, but fast for images of few pixels."""
     distances, numbers = KDTree(references[:].reshape(len(references), -1)).query(
         images[:].reshape(len(images), -1)
     )
@@ -157,7 +157,7 @@ class TestShares:
         with pytest.raises(UserError, match="at least 2"):
             shares(half, test[:1], train, held_out, seed=5)
 
-    def test_the_standard_error_is_that_by_references(self):
+    def test_the_standard_error_counts_references(self):
         """Four samples around one training image, two around one that is held out."""
         train, held_out = np.zeros((2, 1, 1, 2)), np.ones((2, 1, 1, 2))
         train[1] = -1
@@ -189,7 +189,7 @@ class TestShares:
         assert found["share_of_samples"] == pytest.approx((6 * 0.5 + 4) / 10)
 
     def test_the_null_z_has_a_standard_deviation_of_one_with_hubs(self, monkeypatch):
-        """Samples crowd together: the few references among them are nearest to most of them."""
+        """Samples are crowded: the few references among them are nearest to most of them."""
         monkeypatch.setattr(copies, "nearest", by_tree)
         by_reference, binomial, largest = [], [], []
         for seed in range(800):

@@ -31,7 +31,7 @@ def layers(network):
 
 
 def sides(network, x):
-    """The side of the maps behind each block."""
+    """The side of the maps after each block."""
     found = []
     for block in network.blocks:
         x = block(x)
@@ -53,7 +53,7 @@ def test_encoder_makes_outputs(image, channels):
     assert Encoder(10, 0.1)(random(2, image, image, channels)).shape == (2, 10)
 
 
-def test_decoder_refuses_what_does_not_fit():
+def test_decoder_refuses_sizes_that_do_not_fit():
     with pytest.raises(UserError, match="1, 3, 7"):
         Decoder(32, 3, 4, stem=False)
 
@@ -93,7 +93,7 @@ def test_encoder_layers_are_the_published_ones():
 
 
 def test_each_block_is_convolution_batch_norm_activation():
-    """Written out in numpy after the convolution: epsilon 1e-3, a scale, ELU but for the last."""
+    """In NumPy after the convolution: epsilon 1e-3, a scale, ELU except for the last block."""
     rng = np.random.default_rng(1)
     decoder = Decoder(32, 3, 3, stem=False)
     z = random(2, 3, 3, 4)
@@ -119,7 +119,7 @@ def test_each_block_is_convolution_batch_norm_activation():
 
 
 def dropping_encoder(rate):
-    """An encoder whose outputs are its features behind the dropout."""
+    """An encoder whose outputs are its features after the dropout."""
     x = random(20, 32, 32, 3)
     encoder = Encoder(512, rate)
     encoder(x)
@@ -144,7 +144,7 @@ def test_dropout_drops_its_share_and_scales_the_rest(rate):
     assert not gone.all(axis=0).any()
 
 
-def test_dropout_is_decided_by_its_seed():
+def test_dropout_depends_on_its_seed():
     features = dropping_encoder(0.3)
     first = features([1, 2])
     np.testing.assert_array_equal(first, features([1, 2]))
@@ -173,7 +173,7 @@ def test_statistics(part):
     with_moving = network(x).numpy()
     for before, after in zip(start, moving(), strict=True):
         np.testing.assert_array_equal(before, after)
-    # with the moving statistics, an image has no part in another's
+    # with the moving statistics, images do not affect each other
     np.testing.assert_allclose(network(x[:1]), with_moving[:1], rtol=1e-4, atol=1e-6)
 
     with_batch = network(x, batch_statistics=True).numpy()
@@ -183,7 +183,7 @@ def test_statistics(part):
     assert np.max(abs(with_moving - with_batch)) > 0.01
 
 
-def test_a_start_by_the_data_has_a_lower_linear_layer():
+def test_initialization_by_the_data_has_smaller_weights():
     found = []
     for start in ("published", "data"):
         keras.utils.set_random_seed(3)

@@ -1,4 +1,4 @@
-"""Neutral settings: what is left of the code that reads them, and of what a run records."""
+"""Neutral settings: what remains of the code that reads them, and of the record of a run."""
 
 import ast
 import dataclasses
@@ -64,20 +64,20 @@ NEUTRAL = {"off": "False", "zero": "0", "none": "None", "mode": "'old'", "on": "
         ("if f().settings.off: g()", "if f().settings.off: g()"),
         ("if settings.off.x: f()", "if settings.off.x: f()"),
         ("if settings.other: f()", "if settings.other: f()"),
-        # What has no setting in it stays as it is written.
+        # Code without settings stays as it is.
         ("if 1: f()", "if 1: f()"),
         ("if x and True: f()", "if x and True: f()"),
         ("x = 1 if True else 2", "x = 1 if True else 2"),
         ("x = not 1 or 2 > 3", "x = not 1 or 2 > 3"),
         ("if x: pass", "if x: pass"),
-        # What acts is kept.
+        # Code with effects is kept.
         ("if f() and settings.off: g()", "if f() and False: g()"),
         ("if f(): \n    if settings.off: g()", "if f(): pass"),
         ("if x: \n    if settings.off: g()", ""),
         ("if x: \n    if settings.off: g()\nelse: h()", "if x: pass\nelse: h()"),
     ],
 )
-def test_what_is_folded(source, folded):
+def test_folding(source, folded):
     tree = fold(ast.parse(source), NEUTRAL)
     wanted = ast.unparse(ast.parse(folded))
     for node in ast.walk(tree):  # an empty body is as good as `pass`
@@ -92,7 +92,7 @@ OPERATORS = ("{} and {}", "{} or {}", "not {} and {}", "{} == 0 or {}", "({} is 
 
 @pytest.mark.parametrize("frame", ["r = {}", "if {}: r = 1\nelse: r = 2", "r = 1 if {} else 2"])
 def test_folded_code_does_the_same(frame):
-    """All small expressions, with all values of what the settings do not decide."""
+    """All small expressions, with all values that the settings do not determine."""
 
     class Settings:
         off, zero, none, mode, on = False, 0, None, "old", True

@@ -1,4 +1,4 @@
-"""The objectives against scipy, and the optimizer's gradients against the losses written out."""
+"""The objectives compared with scipy, and the optimizer's gradients with explicit losses."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_weighted_over_dimension_is_the_sum_of_the_published_means():
 
 @pytest.mark.parametrize("beta", [1.0, 0.3])
 @pytest.mark.parametrize("variance", [0.01, 1.0, 4.0])
-def test_negative_elbo_is_that_of_scipy(variance, beta):
+def test_negative_elbo_equals_scipy(variance, beta):
     x, mean = np.random.default_rng(1).uniform(-1, 1, (2, 50))
     kl = 7.0
     sse = np.square(x - mean).sum()
@@ -64,7 +64,7 @@ def test_optimal_variance_is_the_best_of_all():
 
 
 def gradient(function, at=(0.7, -0.4)):
-    """Of function(SSE, KL) by two parameters that both terms depend on."""
+    """The gradient of function(SSE, KL) with respect to two parameters of both terms."""
     theta = tf.constant(at, tf.float64)
     with tf.GradientTape() as tape:
         tape.watch(theta)
@@ -73,7 +73,7 @@ def gradient(function, at=(0.7, -0.4)):
     return tape.gradient(value, theta).numpy()
 
 
-def test_gradient_at_the_optimal_variance_is_that_of_log_mse():
+def test_gradient_at_the_optimal_variance_equals_that_of_log_mse():
     dimension = 40
     found = gradient(
         lambda sse, kl: objectives.negative_elbo(
@@ -153,7 +153,7 @@ def fixed_loss(squared_errors, kl):
         (fixed_loss, {**ELBO, "decoder_variance": 0.2, "beta": 20.0}),
     ],
 )
-def test_the_optimizer_sees_the_gradient_of_the_loss_written_out(
+def test_the_optimizer_gets_the_gradient_of_the_explicit_loss(
     posterior, loss, objective, monkeypatch
 ):
     if loss is published_loss:
@@ -163,7 +163,7 @@ def test_the_optimizer_sees_the_gradient_of_the_loss_written_out(
     model, images = take_step.model, make_images()
     found = optimizer_gradients(take_step, tf.constant(images), monkeypatch)
     assert distance(found, gradients_of(loss, model, images)) < 1e-4
-    # what a weight that is off by two, or another scale, would have given
+    # the effect of a weight that is off by a factor of two, or of another scale
     for factors in ((1, 2), (2, 2)):
         wrong = gradients_of(
             lambda errors, kl, f=factors: (
@@ -176,7 +176,7 @@ def test_the_optimizer_sees_the_gradient_of_the_loss_written_out(
         assert distance(found, wrong) > 0.05
 
 
-def test_kl_warmup_scales_the_kl_alone(monkeypatch):
+def test_kl_warmup_scales_only_the_kl(monkeypatch):
     take_step = make_step(kl_weight=8.0, kl_warmup_epochs=4.0)
     model, images = take_step.model, make_images()
     found = optimizer_gradients(take_step, tf.constant(images), monkeypatch)

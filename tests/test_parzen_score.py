@@ -1,4 +1,4 @@
-"""The Parzen score from files: the right images, the run's context, and refusals."""
+"""The Parzen score from files: the right images, the context of the run, and errors."""
 
 import h5py
 import numpy as np
@@ -47,7 +47,7 @@ def scored(folder, fresh_draws=0, **changes):
 
 
 def brute_force(images, samples, sigma):
-    """log 1/m sum_j N(x; s_j, sigma^2 I), one pair after another, in float64."""
+    """log 1/m sum_j N(x; s_j, sigma^2 I), pair by pair, in float64."""
     values = []
     for x in images.astype(np.float64):
         exponents = [-np.sum((x - s) ** 2) / (2 * sigma**2) for s in samples.astype(np.float64)]
@@ -108,7 +108,7 @@ def test_score_against_brute_force(files, protocol, asked, n_valid, n_test):
     assert result["variant"] == "tiny" and result["batch_norm"] == "moving"
 
 
-def test_sigma_at_the_edge_is_said(files, caplog):
+def test_sigma_at_the_edge_is_reported(files, caplog):
     result, _ = scored(files, sigma_log10_min=-4.0, sigma_log10_max=-3.0, sigma_count=3)
     assert result["sigma_at_grid_edge"] and "edge of its grid" in caplog.text
     assert sigma_grid(-4, -3, 3)[-1] == result["sigma"]
@@ -131,12 +131,12 @@ def test_samples_of_another_run_are_refused(files, key):
         ("paper", 6, 30, r"parzen\.n_valid"),
     ],
 )
-def test_more_images_than_there_are(files, protocol, n_valid, n_test, key):
+def test_more_images_than_available(files, protocol, n_valid, n_test, key):
     with pytest.raises(UserError, match=key):
         scored(files, protocol=protocol, n_valid=n_valid, n_test=n_test)
 
 
-def test_fresh_draws_are_scored_as_the_samples_are(files, monkeypatch):
+def test_fresh_draws_are_scored_like_the_samples(files, monkeypatch):
     sets = [scale(make_images(15, (8, 8, 3), seed=20 + i)) for i in range(3)]
     asked = []
 

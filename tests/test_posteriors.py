@@ -1,4 +1,4 @@
-"""Every posterior against scipy's matrix normal and multivariate normal.
+"""Every posterior compared with scipy's matrix normal and multivariate normal.
 
 A new posterior is one more row of `ROWS`.
 """
@@ -18,7 +18,7 @@ from svae.model.priors import StandardNormal
 
 
 class Map(NamedTuple):
-    """The distribution of one map F, entries row by row, and the encoder outputs that state it."""
+    """The distribution of one map F, entries row by row, and the encoder outputs that encode it."""
 
     raw: np.ndarray  # (outputs per map,)
     mean: np.ndarray  # (d, d)
@@ -27,7 +27,7 @@ class Map(NamedTuple):
 
 
 class Random:
-    """Random encoder outputs, rounded to what their type can say.
+    """Random encoder outputs, rounded to the precision of their type.
 
     Means and log variances along rows and along columns come from disjoint ranges, so that no
     exchange of rows and columns goes unseen.
@@ -94,7 +94,7 @@ of_types = pytest.mark.parametrize("dtype", list(TOLERANCE))
 
 
 class Truth:
-    """A batch of random maps: `maps[b][n]`, and the encoder outputs that state them."""
+    """A batch of random maps: `maps[b][n]`, and the encoder outputs that encode them."""
 
     def __init__(self, name, d, images=3, maps=2, dtype="float64", seed=0):
         random = Random(seed, dtype)
@@ -129,7 +129,7 @@ def test_a_variant_may_have_any_posterior():
 @of_types
 @of_batches
 @of_cases
-def test_log_density_and_kl_are_those_of_scipy(name, d, images, maps, dtype):
+def test_log_density_and_kl_equal_scipy(name, d, images, maps, dtype):
     truth = Truth(name, d, images, maps, dtype)
     posterior, z = truth.posterior(), truth.latents(seed=1)
     densities, divergences = posterior.log_density(tf.constant(z, dtype)), posterior.kl()
@@ -154,7 +154,7 @@ def test_a_sample_is_the_mean_plus_a_square_root_of_the_covariance_times_the_noi
 ):
     truth = Truth(name, d, images, maps, dtype)
     posterior, entries = truth.posterior(), d * d
-    # noise of 0, and then of 1 in one entry after the other: leading axes are samples
+    # noise of 0, and then of 1 in each entry in turn: leading axes are samples
     noise = np.zeros((entries + 1, images, d, d, maps))
     noise[1:] = np.eye(entries).reshape(entries, 1, d, d, 1)
     z = posterior.sample(tf.constant(noise, dtype))
@@ -192,7 +192,7 @@ def test_samples_have_the_mean_and_covariance_of_the_distribution(name, d):
 
 
 @of_one_size
-def test_kl_is_that_of_monte_carlo(name, d):
+def test_kl_equals_a_monte_carlo_estimate(name, d):
     truth = Truth(name, d, images=2, maps=2)
     posterior = truth.posterior()
     noise = tf.random.stateless_normal((20_000, 2, d, d, 2), [2, 3], dtype=tf.float64)
@@ -205,7 +205,7 @@ def test_kl_is_that_of_monte_carlo(name, d):
 
 
 @pytest.mark.parametrize("name", ["vanilla", "naive", "mvn"])
-def test_outputs_of_zero_are_the_prior(name):
+def test_outputs_of_zero_give_the_prior(name):
     d = 1 if name == "vanilla" else 3
     posterior = POSTERIORS[name].from_outputs(
         tf.zeros((2, ROWS[name].outputs_per_map(d) * 4)), d, 4
@@ -216,7 +216,7 @@ def test_outputs_of_zero_are_the_prior(name):
     np.testing.assert_array_equal(posterior.log_density(noise), StandardNormal().log_density(noise))
 
 
-def test_the_prior_is_scipys():
+def test_the_prior_equals_scipy():
     prior = StandardNormal()
     noise = tf.constant(np.random.default_rng(0).normal(size=(5, 2, 3, 3, 4)))
     z = prior.sample(noise)
@@ -238,14 +238,14 @@ def test_outputs_per_map(name, d):
     assert POSTERIORS[name].outputs_per_map(d) == ROWS[name].outputs_per_map(d)
 
 
-def test_vanilla_has_no_other_latent_size_than_1():
+def test_vanilla_accepts_only_latent_size_1():
     with pytest.raises(ValueError, match="latent_size 1"):
         Vanilla(tf.zeros((1, 2, 1)), 3)
 
 
 @pytest.mark.parametrize("what", ["kl", "sample", "log_density"])
 @of_one_size
-def test_gradients_are_finite_differences(name, d, what):
+def test_gradients_equal_finite_differences(name, d, what):
     maps, h = 2, 1e-5
     truth = Truth(name, d, 1, maps)
     rng = np.random.default_rng(6)
@@ -289,7 +289,7 @@ def test_low_rank_means_have_rank_one_and_those_of_mvn_do_not():
 
 
 def test_low_rank_is_stationary_where_both_factors_vanish():
-    """Of any function of the mean; one factor that differs from zero ends it."""
+    """For any function of the mean, unless one of the factors differs from zero."""
     d, maps = 3, 2
     weights = tf.constant(np.random.default_rng(7).normal(size=(1, d, d, maps)))
 
@@ -309,7 +309,7 @@ def test_low_rank_is_stationary_where_both_factors_vanish():
 
 
 @pytest.mark.parametrize("limit", [0.0, 2.0])
-def test_a_limited_log_variance_is_itself_below_and_grows_slowly_and_smoothly_above(limit):
+def test_a_limited_log_variance_is_unchanged_below_and_grows_slowly_and_smoothly_above(limit):
     log_var = tf.constant([-90.0, -1.0, 0.0, limit, limit + 1e-6, limit + 1, 14.0, 1e6], tf.float64)
     with tf.GradientTape() as tape:
         tape.watch(log_var)
@@ -323,8 +323,8 @@ def test_a_limited_log_variance_is_itself_below_and_grows_slowly_and_smoothly_ab
 
 
 @of_cases
-def test_a_limit_changes_nothing_below_it_and_keeps_factors_factors(name, d):
-    truth = Truth(name, d)  # no log variance above 1.5, nor a factor's
+def test_a_limit_changes_nothing_below_it_and_keeps_the_product_structure(name, d):
+    truth = Truth(name, d)  # no log variance above 1.5, of factors either
     published, limited_high = truth.posterior(), truth.posterior(options=Options(log_var_limit=3.0))
     np.testing.assert_array_equal(published.mean, limited_high.mean)
     np.testing.assert_array_equal(published.variance, limited_high.variance)
@@ -339,7 +339,7 @@ def test_a_limit_changes_nothing_below_it_and_keeps_factors_factors(name, d):
 
 
 @pytest.mark.parametrize("d", [1, 2, 3])
-def test_low_rank_that_starts_at_ones_is_the_published_one_with_nu_shifted(d):
+def test_low_rank_started_at_ones_equals_the_published_one_with_nu_shifted(d):
     truth = Truth("low_rank", d)
     ones = Options(low_rank_start="ones")
     shifted = truth.outputs.numpy().reshape(3, 4 * d, -1)

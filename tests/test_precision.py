@@ -8,7 +8,7 @@ from helpers.builders import ELBO, to_x
 
 from svae.model.vae import SpatialVAE
 
-# Bits behind the point: the precision of one operation. A network's is some times coarser.
+# Bits after the binary point: the precision of one operation; a network's is a few times coarser.
 EPSILON = {"float32": 2.0**-23, "mixed_bfloat16": 2.0**-8, "mixed_float16": 2.0**-11}
 HALF = ["mixed_bfloat16", "mixed_float16"]
 SHAPE = (24, 24, 1)  # half precision on a CPU is slow
@@ -40,7 +40,7 @@ def make_step(**changes):
 
 
 def run(take_step, count, compiled=None):
-    """Terms of `count` steps on one batch, by the number of the step."""
+    """The terms of `count` steps on one batch, by the number of the step."""
     images = tf.constant(builders.make_images(8, take_step.model.image_shape))
     found = [(compiled or take_step)(images, tf.constant(n, tf.int64)) for n in range(count)]
     return [{name: float(value) for name, value in terms.items()} for terms in found]
@@ -59,7 +59,7 @@ def same(first, second):
     ("precision", "objective"),
     [("mixed_bfloat16", "weighted"), ("mixed_float16", "learned")],
 )
-def test_half_precision_learns_and_repeats_every_bit(precision, objective):
+def test_half_precision_learns_and_is_reproducible(precision, objective):
     def trained():
         take_step = make_step(precision=precision, learning_rate=5e-4, **OBJECTIVES[objective])
         found = run(take_step, 10, tf.function(take_step))
@@ -96,7 +96,7 @@ def test_networks_compute_in_their_precision_and_the_rest_in_float32(precision):
 
 @pytest.mark.parametrize("precision", HALF)
 def test_sums_over_pixels_are_float32(precision):
-    """The SSE of a batch is that of the decoded images, to more digits than a half has."""
+    """The SSE of a batch equals that of the decoded images, beyond the digits of half precision."""
     model = make_model(precision=precision, dropout=0.0)
     take_step = make_step(precision=precision, dropout=0.0)
     images = make_images()
@@ -121,7 +121,7 @@ def outputs(precision):
 
 
 @pytest.mark.parametrize("precision", HALF)
-def test_half_precision_gives_what_float32_gives_but_for_its_digits(precision):
+def test_half_precision_gives_the_same_as_float32_within_its_precision(precision):
     for exact, found in zip(outputs("float32"), outputs(precision), strict=True):
         error = np.abs(found - exact).max() / np.abs(exact).max()
         assert 0 < error < 40 * EPSILON[precision]
@@ -129,7 +129,7 @@ def test_half_precision_gives_what_float32_gives_but_for_its_digits(precision):
 
 @pytest.mark.parametrize("precision", HALF)
 def test_statistics_of_batch_norm_are_float32(precision):
-    """Of activations whose squares float16 cannot hold."""
+    """For activations whose squares overflow float16."""
     found = {}
     for name in ("float32", precision):
         model = make_model(precision=name)
@@ -142,7 +142,7 @@ def test_statistics_of_batch_norm_are_float32(precision):
         np.testing.assert_allclose(half, exact, atol=2 * EPSILON[precision] * np.abs(exact).max())
 
 
-def test_a_scale_of_the_loss_that_falls_for_ever_is_told():
+def test_a_loss_scale_that_keeps_falling_is_reported():
     assert not make_step().overflows()
     take_step = make_step(precision="mixed_float16")
     found = []
@@ -153,7 +153,7 @@ def test_a_scale_of_the_loss_that_falls_for_ever_is_told():
 
 
 def first_moments(precision, scale=None):
-    """Adam's first moments behind one step, a tenth of the gradients."""
+    """Adam's first moments after one step, a tenth of the gradients."""
     take_step = make_step(precision=precision, dropout=0.0)
     optimizer = take_step.optimizer
     if precision == "mixed_float16":
@@ -165,7 +165,7 @@ def first_moments(precision, scale=None):
 
 
 def worst_angle(first, second):
-    """The largest angle between two gradients of one variable, of those that are not about 0."""
+    """The largest angle between two gradients of one variable, among those not close to 0."""
     largest = max(np.linalg.norm(g) for g in first)
     return max(
         np.arccos(min(1.0, np.vdot(a, b) / np.linalg.norm(a) / np.linalg.norm(b)))
@@ -175,7 +175,7 @@ def worst_angle(first, second):
 
 
 @pytest.mark.slow
-def test_gradients_of_half_precision_are_those_of_float32():
+def test_gradients_of_half_precision_agree_with_float32():
     exact = first_moments("float32")
     bfloat16 = first_moments("mixed_bfloat16")
     float16 = first_moments("mixed_float16", 2.0**10)
@@ -184,7 +184,7 @@ def test_gradients_of_half_precision_are_those_of_float32():
         assert worst_angle(exact, found) < most
         for a, b in zip(exact, found, strict=True):
             assert np.linalg.norm(b) == pytest.approx(np.linalg.norm(a), rel=0.1, abs=1e-6)
-    # what the scale is for
+    # the purpose of the scale
     assert worst_angle(exact, unscaled) > 2 * worst_angle(exact, float16)
 
 
@@ -223,7 +223,7 @@ def test_an_overflow_skips_the_step_and_halves_the_scale():
 
 
 @pytest.mark.parametrize("scale", [2.0**4, 2.0**14])
-def test_clipping_sees_the_gradients_without_their_scale(scale):
+def test_clipping_uses_the_unscaled_gradients(scale):
     limit = 1e-3
     take_step = make_step(precision="mixed_float16", gradient_clip_norm=limit)
     take_step.optimizer.dynamic_scale.assign(scale)
@@ -252,7 +252,7 @@ def test_one_weights_file_for_every_precision(tmp_path, precision):
     assert isinstance(twin, SpatialVAE) and np.any(twin(x).numpy() != trained.model(x).numpy())
 
 
-# Every posterior, objective and precision, but not every combination: XLA takes its time.
+# Every posterior, objective and precision, but not every combination, because XLA is slow.
 COMPILED = [
     ("vanilla", "weighted", "float32"),
     ("naive", "learned", "mixed_float16"),
@@ -294,7 +294,7 @@ def rounding_moves(take_step, function, epsilon):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("posterior", "objective", "precision"), COMPILED)
-def test_xla_computes_what_is_computed_without_it(posterior, objective, precision):
+def test_xla_gives_the_same_results(posterior, objective, precision):
     changes = {"posterior": posterior, "precision": precision, "dropout": 0.5}
     found = []
     for compiled in (True, False):
@@ -308,7 +308,7 @@ def test_xla_computes_what_is_computed_without_it(posterior, objective, precisio
     (terms, weights), (expected_terms, expected_weights) = found
     epsilon = EPSILON[precision]
     tolerance = max(1e-4, 8 * epsilon)
-    # A network rounds in each of its layers, not once.
+    # A network rounds in every layer, not only once.
     moves = rounding_moves(take_step, function, epsilon)
     for found, expected, move in zip(terms, expected_terms, moves, strict=True):
         for name, value in expected.items():

@@ -1,4 +1,4 @@
-"""One line per epoch, and lines in between where an epoch is long."""
+"""One line per epoch, and more within long epochs."""
 
 import logging
 from types import SimpleNamespace
@@ -39,7 +39,7 @@ def take_steps(shown, clock, numbers, seconds):
         shown.on_train_batch_end(number)
 
 
-def test_a_short_epoch_is_one_line(clock, lines):
+def test_a_short_epoch_has_one_line(clock, lines):
     shown = Progress("tiny", 3, 2, 40, [RECORD])
     shown.on_epoch_begin(0)
     take_steps(shown, clock, range(2), seconds=1)

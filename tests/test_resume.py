@@ -1,4 +1,4 @@
-"""Trainings that are killed, or asked to stop, in processes of their own, and go on."""
+"""Trainings in separate processes that are killed or asked to stop, and resume."""
 
 import json
 import signal
@@ -13,7 +13,7 @@ from helpers.stores import write
 from svae.jobs.files import read_json
 
 # 3 epochs of 20 steps of the default network, with dropout, batch norm and shuffling. A checkpoint
-# as often as steps allow. `kill`: where the process kills itself, and how often it passes there
+# after every step. `kill`: where the process kills itself, and how often it passes this place
 # before.
 TRAIN = """
 import os, signal, sys
@@ -96,7 +96,7 @@ def log_of(folder):
 
 
 def results(folder):
-    """Weights and record, and the history, without times."""
+    """Weights, record and history, without times."""
     times = ("seconds", "images_per_second", "training_seconds")
     lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     return (
@@ -127,7 +127,7 @@ def whole(data, tmp_path_factory):
 
 
 def wait_for_step(folder, step):
-    """Until a checkpoint of this step or a later one is there."""
+    """Wait until there is a checkpoint of this step or a later one."""
     limit = time.monotonic() + 120
     while time.monotonic() < limit:
         saved = [int(path.stem[5:]) for path in (folder / "checkpoints").glob("step-*.npz")]
@@ -137,12 +137,12 @@ def wait_for_step(folder, step):
     raise TimeoutError
 
 
-# In a step, while a checkpoint is written, in a validation, and in the last pass of all.
+# In a step, while a checkpoint is written, in a validation, and in the final pass.
 MOMENTS = (("step", 7), ("save", 12), ("save", 3), ("validation", 1), ("statistics", 0))
 
 
 @pytest.mark.slow
-def test_a_training_killed_anywhere_ends_as_if_it_was_not(data, whole, tmp_path):
+def test_a_training_killed_anywhere_ends_like_an_uninterrupted_one(data, whole, tmp_path):
     folder = tmp_path / "run"
     resumed = []
     for where, passes in MOMENTS:
@@ -157,12 +157,12 @@ def test_a_training_killed_anywhere_ends_as_if_it_was_not(data, whole, tmp_path)
 
 
 @pytest.mark.slow
-def test_asked_to_stop_it_saves_and_goes_on(data, whole, tmp_path):
+def test_a_training_asked_to_stop_saves_and_resumes(data, whole, tmp_path):
     folder = tmp_path / "run"
     for name, step in (("SIGINT", 3), ("SIGTERM", 25)):
         process = start(data, folder)
         wait_for_step(folder, step)
-        for _ in range(3):  # Snakemake sends its own behind the terminal's
+        for _ in range(3):  # Snakemake sends its own signal after the terminal's
             process.send_signal(getattr(signal, name))
         assert process.wait() == 128 + getattr(signal, name)
         log = log_of(folder)
@@ -174,7 +174,7 @@ def test_asked_to_stop_it_saves_and_goes_on(data, whole, tmp_path):
     assert results(folder) == results(whole)
 
 
-def test_while_there_is_nothing_to_save_it_just_stops():
+def test_a_training_with_nothing_to_save_stops_at_once():
     code = """
 import os, signal, sys, time
 from svae.errors import Stopped

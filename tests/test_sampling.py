@@ -1,4 +1,4 @@
-"""Samples are decoder means of z ~ N(0, I) under the statistics of the finished run."""
+"""Samples are decoder means of z ~ N(0, I) with the statistics of the finished run."""
 
 import h5py
 import numpy as np
@@ -48,8 +48,8 @@ def test_latents_are_standard_normal(run, tmp_path, monkeypatch):
     assert np.abs(correlation).max() < 5 / np.sqrt(4000)
 
 
-def test_neither_number_nor_batch_size_changes_a_sample(run, tmp_path):
-    """Batch statistics would tie each sample to the others of its batch."""
+def test_samples_depend_neither_on_their_number_nor_on_the_batch_size(run, tmp_path):
+    """With batch statistics, each sample would depend on the others in its batch."""
     first, _ = drawn(run, tmp_path / "first.h5")
     more, _ = drawn(run, tmp_path / "more.h5", n=30)
     np.testing.assert_array_equal(more[:16], first[:16])
@@ -57,7 +57,7 @@ def test_neither_number_nor_batch_size_changes_a_sample(run, tmp_path):
     np.testing.assert_allclose(one, first, atol=1e-5)
 
 
-def test_further_sets_are_other_draws_each_the_same_every_time(run, tmp_path):
+def test_further_sets_are_different_and_reproducible(run, tmp_path):
     settings = SamplingSettings(n_samples=6, batch_size=4)
     first, _ = drawn(run, tmp_path / "first.h5")
     sets = [again.copy() for again in redrawn(run, settings, 2)]

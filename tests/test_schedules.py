@@ -1,4 +1,4 @@
-"""Learning rates against Keras' own schedule, and written out."""
+"""Learning rates compared with Keras' own schedule and with explicit values."""
 
 import keras
 import pytest
@@ -18,7 +18,7 @@ def test_constant(warmup_steps):
     assert [float(rate(step)) for step in range(12)] == pytest.approx(expected)
 
 
-def test_cosine_is_that_of_keras():
+def test_cosine_equals_keras():
     ours, theirs = (
         LearningRate(0.2, "cosine", 0, 10),
         keras.optimizers.schedules.CosineDecay(0.2, 10),
@@ -28,7 +28,7 @@ def test_cosine_is_that_of_keras():
     )
 
 
-def test_cosine_behind_a_warm_up():
+def test_cosine_after_a_warm_up():
     rate = LearningRate(1.0, "cosine", 4, 8)
     found = [float(rate(step)) for step in range(9)]
     behind = [0.5 + 2**-0.5 / 2, 0.5, 0.5 - 2**-0.5 / 2, 0]

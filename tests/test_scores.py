@@ -1,4 +1,4 @@
-"""The scores as they are declared, and what refuses a wrong declaration."""
+"""The declarations of the scores, and errors for wrong ones."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def test_the_primary_score_is_first_and_the_others_are_in_order():
     assert first == PRIMARY and others == sorted(others)
 
 
-def test_columns_of_the_summary_have_one_name_each():
+def test_columns_of_the_summary_have_unique_names():
     columns = [column for score in scores().values() for column in score.columns]
     names = [name for column in columns for name in (column.csv, column.error_csv) if name]
     assert [name for name, count in Counter(names).items() if count > 1] == []
@@ -37,7 +37,7 @@ def test_the_name_of_a_standard_error_ends_with_the_unit():
 
 
 @pytest.mark.parametrize("declared", [{}, {"SCORE": score(name="b")}, {"SCORE": "a"}])
-def test_a_module_without_a_score_of_its_name_is_refused(monkeypatch, declared):
+def test_a_module_without_a_score_with_its_name_is_refused(monkeypatch, declared):
     module = ModuleType("a")
     vars(module).update(declared, __file__="measures/a.py")
     monkeypatch.setattr(registry.pkgutil, "iter_modules", lambda path: [module])
@@ -47,7 +47,7 @@ def test_a_module_without_a_score_of_its_name_is_refused(monkeypatch, declared):
         registry.scores.__wrapped__()
 
 
-def test_what_a_score_needs_is_opened_once_and_the_rest_not_at_all():
+def test_files_are_opened_once_and_only_if_needed():
     opened = []
     run = Run(Path(), {"seed": 5}, None, 1, {"a.b": 3}, {"model": lambda: opened.append(1) or "m"})
     assert (run.seed, run.setting("a.b"), opened) == (5, 3, [])

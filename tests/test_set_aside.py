@@ -1,4 +1,4 @@
-"""What is set aside: files and folders that come back, the list of them, and their deletion."""
+"""Files and folders that are set aside: their return, their list, and their deletion."""
 
 import errno
 import os
@@ -23,7 +23,7 @@ def working_folder(tmp_path, monkeypatch):
 
 
 def convert(identity, content):
-    """What the rule does: its output has been deleted; is it converted?"""
+    """What the rule does after its output was deleted; returns whether it converted."""
     STORE.parent.mkdir(exist_ok=True)
     STORE.unlink(missing_ok=True)
     aside = SetAside(STORE, folder_for(STORE))
@@ -35,7 +35,7 @@ def convert(identity, content):
 
 
 def train(epochs, rate=0.1):
-    """A run of this identity, where another one may be, which is set aside."""
+    """Make a run of this identity; one that is already there is set aside."""
     aside = SetAside(RUN, folder_for(RUN))
     if RUN.exists():
         aside.put(read_json(RUN / "identity.json"))
@@ -61,14 +61,14 @@ def test_a_file_is_made_once_for_each_identity():
     assert STORE.read_bytes() == b"64" and len(places()) == 1
 
 
-def test_an_identity_may_hold_tuples():
+def test_an_identity_may_contain_tuples():
     identity = {"files": [("archive", "a.zip", None)]}
     assert convert(identity, b"x") and not convert(identity, b"y")
 
 
 def test_a_damaged_file_is_made_again(caplog):
     convert(SMALL, b"32")
-    with STORE.open("r+b") as file:  # both names are of one file
+    with STORE.open("r+b") as file:  # both names belong to one file
         file.write(b"xx")
     assert convert(SMALL, b"32")
     assert "waves.h5 is damaged" in caplog.text
@@ -86,7 +86,7 @@ def test_without_hard_links_a_file_is_not_kept(monkeypatch, caplog):
     assert places() == []
 
 
-def test_a_stamp_tells_files_apart(tmp_path):
+def test_different_files_have_different_stamps(tmp_path):
     path = tmp_path / "archive"
     path.write_bytes(b"1")
     first = set_aside.stamp(path)
@@ -96,7 +96,7 @@ def test_a_stamp_tells_files_apart(tmp_path):
     assert set_aside.stamp(path) == ["archive", 2, 1]
 
 
-def test_equal_identities_lie_side_by_side():
+def test_equal_identities_have_separate_folders():
     for _ in range(3):
         train(2)
     assert len(places()) == 2
@@ -104,7 +104,7 @@ def test_equal_identities_lie_side_by_side():
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_another_file_system(monkeypatch, killed):
-    """Copied whole before it goes; a copy that was cut short is made again."""
+    """It is copied completely before it is deleted; an interrupted copy is made again."""
 
     def refused(self, target):
         if self.parent != Path(target).parent:
@@ -134,7 +134,7 @@ def _half_a_copy(source, target, **keywords):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_what_was_deleted_does_not_come_back():
+def test_deleted_entries_do_not_return():
     train(2)
     train(3)
     aside = SetAside(RUN, folder_for(RUN))
@@ -162,7 +162,7 @@ def test_the_list(capsys):
 
 
 def test_nothing_else_is_deleted(capsys, tmp_path):
-    """Neither what is current, nor what somebody put into the tree."""
+    """Neither current files, nor files that a user put into the tree."""
     for epochs in (2, 3):
         train(epochs)
     convert(SMALL, b"32")
@@ -183,7 +183,7 @@ def test_nothing_else_is_deleted(capsys, tmp_path):
     assert convert(SMALL, b"32")
 
 
-def test_only_what_is_old_or_named_is_deleted(capsys, monkeypatch, tmp_path):
+def test_only_old_or_named_entries_are_deleted(capsys, monkeypatch, tmp_path):
     for epochs in (2, 3, 4):
         train(epochs)
     first, second = places()
@@ -201,7 +201,7 @@ def test_only_what_is_old_or_named_is_deleted(capsys, monkeypatch, tmp_path):
     assert places() == []
 
 
-def test_a_deletion_that_was_cut_short_is_finished(monkeypatch):
+def test_an_interrupted_deletion_is_finished(monkeypatch):
     train(2)
     train(3)
 

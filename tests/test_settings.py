@@ -1,4 +1,4 @@
-"""Settings as they are declared, and the schema that is made from a declaration."""
+"""The declarations of settings, and the schema that is made from them."""
 
 import dataclasses
 import os
@@ -116,20 +116,20 @@ def test_only_a_setting_that_was_added_has_a_neutral_value():
         (int, 3, r"field wrong is not declared by setting"),
     ],
 )
-def test_what_no_schema_can_be_made_of(hint, value, message):
+def test_declarations_without_a_schema_are_refused(hint, value, message):
     wrong = dataclasses.make_dataclass("Wrong", [("wrong", hint, value)])
     with pytest.raises(TypeError, match=message):
         section_schema(wrong, "wrong")
 
 
-def test_declaring_settings_is_light():
+def test_declaring_settings_imports_nothing_heavy():
     heavy = ("jsonschema", "yaml", "numpy", "tensorflow")
     code = f"import sys, svae.settings.fields; print([n for n in {heavy} if n in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stdout.strip() == "[]", run.stderr
 
 
-def test_the_setting_of_the_guide_is_checked_as_it_says(tmp_path):
+def test_the_setting_of_the_guide_is_checked_as_stated(tmp_path):
     """docs/add-a-setting.md, in a copy of the package: the declaration and its message."""
     text = (CLONE / "docs/add-a-setting.md").read_text()
     (declaration,) = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)

@@ -49,7 +49,7 @@ rule another:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where a small workflow has run that calls every function of the file."""
+    """The folder of a small workflow that called every function of the file."""
     folder = tmp_path_factory.mktemp("internals")
     (folder / "Snakefile").write_text(SNAKEFILE)
     (folder / "settings.yaml").write_text("key: value\n")
@@ -77,7 +77,7 @@ def test_facts_of_the_workflow(folder, function, value):
 
 
 @pytest.mark.workflow
-def test_a_limit_holds_unless_the_user_gave_another(folder):
+def test_a_limit_applies_unless_the_user_gave_another(folder):
     assert (folder / "amounts").read_text().split() == ["2", "3"]
 
 

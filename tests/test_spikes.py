@@ -1,4 +1,4 @@
-"""Spikes: which epochs are one, and what a training does about one that is provoked."""
+"""Spikes: which epochs count as one, and what a training does after a provoked one."""
 
 import math
 from dataclasses import replace
@@ -56,14 +56,14 @@ def test_a_spike_is_far_above_the_best_before(split, sse, kl, expected):
         assert found["objective"] == sse + 2 * kl
 
 
-def test_epochs_before_the_statistics_have_settled_are_no_measure():
+def test_epochs_before_the_statistics_settle_are_not_compared():
     late = record(SETTLED + 5, 1000.0, 10.0)
     assert spike_of([], late) is None
     assert spike_of([record(SETTLED - 1, 100.0, 10.0)], late) is None
     assert spike_of([record(SETTLED, 100.0, 10.0)], late) is not None
 
 
-def test_a_weight_that_moves_is_no_spike():
+def test_a_changing_weight_is_not_a_spike():
     """Under the ELBO w falls with the variance: both epochs are judged at the later one's."""
     before = [record(SETTLED, 100.0, 10.0, kl_weight=1.0)]
     assert spike_of(before, record(SETTLED + 1, 90.0, 10.0, kl_weight=40.0)) is None
@@ -81,7 +81,7 @@ def tiny(monkeypatch):
 
 
 def provoke(monkeypatch, epoch, factor, times=1):
-    """The encoder's last layer is multiplied at the end of this epoch's steps, so many times."""
+    """At the end of this epoch's steps, multiply the encoder's last layer, this many times."""
     left, steps = [times], loop.Loop._steps
 
     def disturbed(self, step, batches, number):
@@ -99,7 +99,7 @@ def provoke(monkeypatch, epoch, factor, times=1):
 @pytest.mark.slow
 @pytest.mark.parametrize("factor", [20.0, math.nan], ids=["objective", "not finite"])
 @pytest.mark.parametrize("objective", ["weighted", "elbo"])
-def test_rollback_returns_to_the_epoch_before_with_a_lower_rate(
+def test_rollback_returns_to_the_previous_epoch_with_a_lower_rate(
     data,
     tiny,
     tmp_path,
@@ -153,7 +153,7 @@ def test_a_stop_after_a_rollback_loses_nothing_of_it(data, tiny, tmp_path, monke
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
-def test_a_spike_in_the_first_epoch_goes_back_to_the_start(data, tiny, tmp_path, monkeypatch):
+def test_a_spike_in_the_first_epoch_returns_to_the_start(data, tiny, tmp_path, monkeypatch):
     provoke(monkeypatch, epoch=0, factor=math.nan)
     found = train(data, tmp_path / "run", replace(tiny, on_spike="rollback"))
     assert [spike["epoch"] for spike in found["spikes"]] == [1]
@@ -180,7 +180,7 @@ def test_stop_names_epoch_step_term_map_image_and_checkpoint(data, tiny, tmp_pat
 
 
 @pytest.mark.parametrize("taken", ["last", "best"])
-def test_an_ignored_spike_is_recorded_and_the_best_weights_can_be_taken(
+def test_an_ignored_spike_is_recorded_and_the_best_weights_can_be_used(
     data,
     tiny,
     tmp_path,

@@ -15,7 +15,7 @@ from svae.model import keyed_random
 from svae.streams import Stream, generator, words
 
 REPOSITORY = Path(__file__).parents[1]
-# Small numbers, which meet members and counts of indices, and the largest ones.
+# Small numbers, which equal members and counts of indices, and the largest ones.
 NUMBERS = [0, 1, 2, 3, splits.SEED, 2**32 - 1]
 INDICES = [found for count in range(4) for found in itertools.product(NUMBERS, repeat=count)]
 
@@ -25,7 +25,7 @@ COUNTS = {Stream.EPOCH_ORDER: 1, Stream.WINDOW_ORDER: 2}
 
 
 def places(most):
-    """Seed, member and up to `most` indices, in all combinations that a member takes."""
+    """Seed, member and up to `most` indices, in all combinations that a member accepts."""
     for seed, stream, indices in itertools.product(NUMBERS, Stream, INDICES):
         if stream in COUNTS:
             if len(indices) == COUNTS[stream] and max(indices) < 2**31:
@@ -44,7 +44,7 @@ def test_no_two_members_give_the_same_generator_whatever_their_indices():
     assert len(starts) == len(found)
 
 
-def test_entropies_differ_also_with_zeros_after_them():
+def test_entropies_differ_even_with_zeros_appended():
     """SeedSequence takes the words of a list as they are, with zeros after the last one, and mixes
     them. So the lists must differ in a word, and no word may be one that it would split."""
     found = [words(*place) for place in places(3)]
@@ -59,7 +59,7 @@ def test_orders_of_a_training_are_those_of_before_streams_had_names():
     assert words(5, Stream.WINDOW_ORDER, (7, 0)) == [5, 7, 1]
 
 
-def test_what_numpy_does_not_tell_apart():
+def test_what_numpy_does_not_distinguish():
     """Why the number of indices is one of the words, and why none is 2^32."""
 
     def start(*entropy):
@@ -72,13 +72,13 @@ def test_what_numpy_does_not_tell_apart():
 
 
 @pytest.mark.parametrize("wrong", [(-1,), (2**32,), (0, -1), (0, 0, 2**32)])
-def test_numbers_that_do_not_fit_into_a_word_are_refused(wrong):
+def test_numbers_above_32_bits_are_refused(wrong):
     seed, *indices = wrong
     with pytest.raises(ValueError, match=r"DROPOUT.*out of range"):
         generator(seed, Stream.DROPOUT, *indices)
 
 
-def test_epochs_that_could_be_another_stream_are_refused():
+def test_epochs_that_could_equal_another_stream_are_refused():
     with pytest.raises(ValueError, match=r"EPOCH_ORDER.*out of range"):
         generator(0, Stream.EPOCH_ORDER, 2**31)
 
@@ -94,7 +94,7 @@ def test_no_two_members_give_the_same_key_whatever_the_counter():
     np.testing.assert_array_equal(of_tensor, keyed_random.key(1, Stream.DROPOUT, 5))
 
 
-def test_keys_are_those_that_weights_were_trained_with():
+def test_keys_are_those_of_earlier_trainings():
     for number, stream in enumerate(
         [Stream.TRAINING_LATENTS, Stream.DROPOUT, Stream.EVALUATION_LATENTS]
     ):
@@ -102,7 +102,7 @@ def test_keys_are_those_that_weights_were_trained_with():
         np.testing.assert_array_equal(keyed_random.key(5, stream, 7), expected)
 
 
-def test_the_numbers_of_members_stay():
+def test_the_numbers_of_members_do_not_change():
     numbers = [stream.value for stream in Stream]
     assert numbers == sorted(numbers)  # a new member has the largest; removed ones leave gaps
     first = {
@@ -115,8 +115,8 @@ def test_the_numbers_of_members_stay():
     assert {name: Stream[name].value for name in first} == first
 
 
-def test_nothing_else_makes_random_numbers():
-    """Generators and keys are made in one place each; splits and Keras have seeds of their own."""
+def test_no_other_code_makes_random_numbers():
+    """Generators and keys are made in one place each; splits and Keras have their own seeds."""
     makers = re.compile(r"np\.random\.\w+\(|default_rng\(|stateless_fold_in\(|set_random_seed\(")
     found = {
         str(path.relative_to(REPOSITORY / "svae"))
@@ -133,7 +133,7 @@ def test_every_member_is_used():
     assert {stream.name for stream in Stream} == set(re.findall(r"Stream\.([A-Z_]+)\b", texts))
 
 
-def test_streams_are_light():
+def test_streams_import_nothing_heavy():
     code = "import sys, svae.streams; print('numpy' in sys.modules)"
     run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY

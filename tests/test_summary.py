@@ -1,8 +1,7 @@
-"""The tables: one row a variant, the numbers of the files, paired differences."""
+"""The tables: one row per variant, the numbers in the files, paired differences."""
 
 import csv
 import json
-from itertools import combinations
 
 import numpy as np
 import pytest
@@ -10,7 +9,10 @@ import scipy.stats
 from helpers.reports import ATTRIBUTES, LICENSE, NO_VARIANCE, make_arguments
 
 from svae.errors import UserError
+from svae.report.intervals import compare
 from svae.report.summary import summarise
+
+PARZEN = "parzen.log_likelihood"
 
 
 def write(folder, names, seeds=(0,), attributes=ATTRIBUTES, **changes):
@@ -22,14 +24,15 @@ def write(folder, names, seeds=(0,), attributes=ATTRIBUTES, **changes):
     return rows, pairs, targets["markdown"].read_text(), files
 
 
-def per_image(files, name):
+def per_image(files, name, measure=PARZEN):
     """float64 (n_seeds, n_test)."""
-    paths = [path for path in files.per_image if path.parents[2].name == name]
-    return np.array([np.load(path)["log_likelihood"] for path in paths])
+    score, array = measure.split(".")
+    paths = [path for path in files.per_image[score] if path.parents[2].name == name]
+    return np.array([np.load(path)[array] for path in paths])
 
 
 def entries(paths, name, key):
-    """A number of every seed of a variant."""
+    """One number for every seed of a variant."""
     found = []
     for path in [path for path in paths if f"/{name}/" in path.as_posix()]:
         value = json.loads(path.read_text())
@@ -40,7 +43,7 @@ def entries(paths, name, key):
 
 
 def line_of(text, name):
-    """The first row of a table that begins with this name."""
+    """The first row of a table that starts with this name."""
     return next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
 
 
@@ -49,17 +52,16 @@ def line_of(text, name):
 def test_rows(tmp_path, names, seeds):
     rows, pairs, text, files = write(tmp_path, names, seeds)
     assert [row["variant"] for row in rows] == names
-    reference = "vanilla" if "vanilla" in names else "own"
-    base = per_image(files, reference)
     for row in rows:
         name, values = row["variant"], per_image(files, row["variant"])
         means = values.mean(axis=1)
-        difference = (values - base).mean(axis=0)
+        j, elbo = (per_image(files, name, f"objective.{x}") for x in ("j", "elbo"))
         expected = {
             "log_likelihood_nats": means.mean(),
-            "standard_error_nats": scipy.stats.sem(values.mean(axis=0)),
-            "paired_difference_nats": difference.mean(),
-            "paired_standard_error_nats": scipy.stats.sem(difference),
+            "log_likelihood_standard_error_nats": scipy.stats.sem(values.mean(axis=0)),
+            "test_j": j.mean(),
+            "test_j_standard_error": scipy.stats.sem(j.mean(axis=0)),
+            "test_elbo_at_optimal_variance_nats": elbo.mean(),
         }
         for column, (paths, key) in {
             "sigma": (files.scores["parzen"], "sigma"),
@@ -86,24 +88,40 @@ def test_rows(tmp_path, names, seeds):
         for column, value in expected.items():
             assert float(row[column]) == pytest.approx(value, rel=1e-9, abs=1e-12), column
         if len(seeds) > 1:
-            assert float(row["spread_over_seeds_nats"]) == pytest.approx(means.std(ddof=1))
+            spread = float(row["log_likelihood_spread_over_seeds_nats"])
+            assert spread == pytest.approx(means.std(ddof=1))
+            spread = float(row["test_j_spread_over_seeds"])
+            assert spread == pytest.approx(j.mean(axis=1).std(ddof=1))
         else:
-            assert row["spread_over_seeds_nats"] == "" and row["active_entries"].isdecimal()
-        assert row["reference"] == reference and row["seeds"] == " ".join(map(str, seeds))
+            assert row["log_likelihood_spread_over_seeds_nats"] == ""
+            assert row["active_entries"].isdecimal()
+        assert row["seeds"] == " ".join(map(str, seeds))
         assert row["importance_weighted_bound_nats"] == "" and row["warnings"] == ""
-        score, error = expected["log_likelihood_nats"], expected["standard_error_nats"]
+        score, error = expected["test_j"], expected["test_j_standard_error"]
         assert f"{score:.1f} ± {error:.1f}" in line_of(text, name)
-    found = {(pair["variant"], pair["less"]): pair for pair in pairs}
-    assert list(found) == list(combinations(names, 2))
-    for (first, second), pair in found.items():
-        difference = per_image(files, first) - per_image(files, second)
-        assert float(pair["difference_nats"]) == pytest.approx(difference.mean())
-        expected = scipy.stats.sem(difference.mean(axis=0))
-        assert float(pair["standard_error_nats"]) == pytest.approx(expected)
-        assert pair["established"] == "False" or len(seeds) > 1
-    assert f"difference to {reference}" in text
-    for part in ("choice of test images alone", "not yet established"):
-        assert (part in text) or len(seeds) > 1
+    found = {}
+    for pair in pairs:
+        found.setdefault(pair["measure"], {})[pair["variant"], pair["less"]] = pair
+    against_first = [(name, names[0]) for name in names[1:]]
+    assert list(found.pop("objective.j")) == (
+        [("own", "naive")] if "naive" in names else against_first
+    )
+    assert set(found) == {"objective.elbo", "objective.sse", "objective.kl", PARZEN}
+    for measure, compared in found.items():
+        assert list(compared) == against_first
+        values = {name: per_image(files, name, measure) for name in names}
+        for expected in compare(values):
+            pair = compared[expected.first, expected.second]
+            assert float(pair["difference"]) == pytest.approx(expected.difference)
+            error = scipy.stats.sem((values[expected.first] - values[names[0]]).mean(axis=0))
+            assert float(pair["standard_error_over_images"]) == pytest.approx(error)
+            assert pair["established"] == str(expected.established)
+            if len(seeds) == 1:
+                assert pair["lower"] == pair["p_holm"] == pair["standard_error"] == ""
+            else:
+                assert float(pair["lower"]) == pytest.approx(expected.deciding_interval[0])
+                assert float(pair["p_holm"]) == pytest.approx(expected.p_holm)
+    assert ("Nothing is established: with one seed" in text) == (len(seeds) == 1)
     assert "Warning" not in text and NO_VARIANCE in text
     assert ATTRIBUTES["checksum"] in text and LICENSE in text
 
@@ -127,7 +145,7 @@ def test_sanity_rows_and_the_linear_vae(tmp_path):
 
 def test_one_variant_has_no_pairs(tmp_path):
     rows, pairs, text, _ = write(tmp_path, ["mvn"])
-    assert len(rows) == 1 and pairs == [] and "difference to" not in text
+    assert len(rows) == 1 and pairs == [] and "## Differences" not in text
 
 
 def test_warnings(tmp_path):
@@ -152,7 +170,7 @@ def test_spikes_are_counted(tmp_path):
     assert rows[0]["spikes"] == "4"
 
 
-def test_the_warnings_of_other_variants_than_the_best_are_pointed_to(tmp_path):
+def test_warnings_of_variants_other_than_the_best_are_referenced(tmp_path):
     *_, text, files = write(tmp_path, ["vanilla", "own", "mvn"])
     assert "There are warnings" not in text
     record = json.loads(files.records[0].read_text()) | {"warnings": ["not converged: it falls"]}
@@ -174,7 +192,7 @@ def test_elbo_has_columns_and_a_bound(tmp_path):
     assert float(rows[0]["importance_weighted_bound_nats"]) == pytest.approx(bound)
 
 
-def test_a_bar_in_a_text_divides_no_cell(tmp_path):
+def test_a_bar_in_a_text_does_not_split_a_cell(tmp_path):
     rows = [{"name": "a|b", "meaning": "c|d", "n_fitted": 1, "n_samples": 2}]
     rows[0] |= {"log_likelihood": -1.0, "standard_error": 0.5, "sigma": 0.2}
     _, _, text, _ = write(tmp_path, ["vanilla"], baselines={"rows": rows})
@@ -184,7 +202,7 @@ def test_a_bar_in_a_text_divides_no_cell(tmp_path):
 
 def test_only_equal_numbers_of_images_are_paired(tmp_path):
     files = make_arguments(tmp_path, ["vanilla", "own"])["files"]
-    np.savez(files.per_image[1], log_likelihood=np.zeros(39))
+    np.savez(files.per_image["parzen"][1], log_likelihood=np.zeros(39))
     with pytest.raises(UserError, match="39"):
         summarise(
             files,

@@ -1,4 +1,4 @@
-"""The events are read back with TensorBoard's own reader, which also tells doubled steps."""
+"""The events are read with TensorBoard's own reader, which also detects duplicate steps."""
 
 import io
 import sys
@@ -28,7 +28,7 @@ def model():
 
 
 def run(folder, model, records, epochs=(), picture_epochs=0, images=IMAGES, ends=True):
-    """A training of these epochs, from 0, whose earlier ones are in `records`."""
+    """A training of these epochs, from 0; `records` contains the earlier ones."""
     callback = TensorBoard(folder, records, picture_epochs, images)
     callbacks = keras.callbacks.CallbackList([callback], model=model)
     callbacks.on_train_begin()
@@ -62,7 +62,7 @@ def pictures(folder, tag):
 
 
 def grid(images, columns=8):
-    """One image after the other put in its place, with a white pixel around each."""
+    """Each image copied to its place, with a white border of one pixel."""
     n, height, width, channels = images.shape
     rows = -(-n // columns)
     picture = np.full((rows * (height + 2), columns * (width + 2), channels), 255, np.uint8)
@@ -113,16 +113,20 @@ def test_every_term_has_its_chart(tmp_path, model):
 
 
 def test_the_elbo_has_its_own_chart_and_unit(tmp_path, model):
-    record = make_record(1, objective="elbo", decoder_variance=0.25)
+    record = make_record(1, objective="elbo", decoder_variance=0.25, kl_weight=2 * 0.25 * 3)
     callback = TensorBoard(tmp_path, [record], 0, make_images(1))
     callback.set_model(model)
     callback.on_train_begin()
     callback.on_train_end()
-    tag = "loss/negative_elbo_nats_per_image"
-    assert tensors(tmp_path, "validation")[tag][1] == -record["valid_elbo_nats_per_image"]
+    tag = "loss/objective_negative_elbo_with_beta"
+    valid = tensors(tmp_path, "validation")
+    loss = -record["valid_elbo_nats_per_image"]
+    assert valid["loss/negative_elbo_nats_per_image"][1] == loss
+    loss += 2 * record["valid_kl_nats_per_image"]
+    assert valid[tag][1] == pytest.approx(loss, rel=1e-5)
     train = tensors(tmp_path, "train")
     nll = D / 2 * np.log(2 * np.pi * 0.25) + record["train_sse_per_image"] / 0.5
-    assert train[tag][1] == pytest.approx(nll + record["train_kl_nats_per_image"], rel=1e-5)
+    assert train[tag][1] == pytest.approx(nll + 3 * record["train_kl_nats_per_image"], rel=1e-5)
     assert train["training/decoder_variance"][1] == 0.25
     assert "loss/objective_sse_plus_w_kl" not in train
 
@@ -184,7 +188,7 @@ def test_the_model_and_all_random_state_stay_as_they_were(tmp_path):
 
 
 def kept(folder):
-    """What must not change when a training goes on: every event's value by writer, tag and step."""
+    """What must not change when a training resumes: all values, by writer, tag and step."""
     return {
         (name, tag, step): value.tolist()
         for name in ("train", "validation")
@@ -194,10 +198,8 @@ def kept(folder):
 
 
 @pytest.mark.parametrize("stopped_behind", [3, 5])
-def test_a_training_that_goes_on_neither_doubles_nor_loses_an_epoch(
-    tmp_path, model, stopped_behind
-):
-    """It was killed in epoch 6, and goes on behind an earlier one; then the same again."""
+def test_a_resumed_training_neither_duplicates_nor_loses_an_epoch(tmp_path, model, stopped_behind):
+    """It was killed in epoch 6 and resumes after an earlier one; then the same again."""
     run(tmp_path / "whole", model, [], range(8), 2)
     parts, records = tmp_path / "parts", []
     run(parts, model, records, range(5), 2, ends=False)
@@ -211,20 +213,20 @@ def test_a_training_that_goes_on_neither_doubles_nor_loses_an_epoch(
         assert len(list((parts / name).iterdir())) == 2
 
 
-def test_lost_events_are_written_from_the_history(tmp_path, model):
+def test_lost_events_are_rewritten_from_the_history(tmp_path, model):
     run(tmp_path / "whole", model, [], range(4))
     records = []
     run(tmp_path / "parts", model, records, range(3))
     (cut,) = (path for path in (tmp_path / "parts/train").iterdir() if "kept" not in path.name)
-    cut.write_bytes(cut.read_bytes()[:-150])  # as a kill may leave it
+    cut.write_bytes(cut.read_bytes()[:-150])  # as after a kill
     run(tmp_path / "parts", model, records, [3])
     assert kept(tmp_path / "parts") == kept(tmp_path / "whole")
     run(tmp_path / "new", model, records)
     assert kept(tmp_path / "new") == kept(tmp_path / "whole")
 
 
-def test_a_kill_while_events_are_cut_off_doubles_nothing(tmp_path, model):
-    """What was kept is there already, and so are the files that it was taken from."""
+def test_a_kill_while_events_are_dropped_duplicates_nothing(tmp_path, model):
+    """The kept events already exist in a new file, and so do the files that they came from."""
     records = []
     run(tmp_path, model, records, range(3), 1)
     before = {path: path.read_bytes() for path in tmp_path.glob("*/*")}
@@ -233,7 +235,7 @@ def test_a_kill_while_events_are_cut_off_doubles_nothing(tmp_path, model):
     for path, content in before.items():
         if "kept" not in path.name:
             path.write_bytes(content)
-    # TensorBoard reads whatever has tfevents in its name.
+    # TensorBoard reads every file with tfevents in its name.
     name = ".abcdefgh-events.out.tfevents.0000000000.kept"
     (tmp_path / "train" / name).write_bytes(content)
     run(tmp_path, model, records)
@@ -242,7 +244,7 @@ def test_a_kill_while_events_are_cut_off_doubles_nothing(tmp_path, model):
 
 
 def test_the_last_picture_is_drawn_once(tmp_path, model):
-    """Also by a training that was killed between its last epoch and its end."""
+    """Even by a training that was killed between its last epoch and its end."""
     records = []
     run(tmp_path, model, records, range(3), 2, ends=False)
     run(tmp_path, model, records, [], 2)

@@ -1,4 +1,4 @@
-"""Trainings of a few steps: repeatable, continued, set aside, stopped in time."""
+"""Trainings of a few steps: reproducible, resumed, set aside, stopped in time."""
 
 import json
 import math
@@ -53,12 +53,12 @@ def aside_of(folder):
 
 
 def asides(folder):
-    """The runs that were in `folder` and are set aside."""
+    """The runs that were in `folder` and were set aside."""
     return [entry.content for entry in aside_of(folder).entries()]
 
 
 def train(data, folder, what=TINY, seed=0, code="c0de"):
-    keras.utils.clear_session()  # layers are counted anew, as in a process of their own
+    keras.utils.clear_session()  # layers are numbered from the start, as in a new process
     training.train(
         data,
         folder,
@@ -108,13 +108,13 @@ def test_record_and_history(trained):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 5])
-def test_seed_decides_every_bit(data, trained, tmp_path, seed):
+def test_every_bit_depends_on_the_seed(data, trained, tmp_path, seed):
     train(data, tmp_path / "again", seed=seed)
     assert same(weights(trained), weights(tmp_path / "again")) == (seed == 0)
 
 
 @pytest.mark.slow
-def test_more_epochs_go_on_as_if_never_stopped(data, tmp_path):
+def test_more_epochs_continue_like_an_uninterrupted_training(data, tmp_path):
     what = replace(TINY, **ELBO, decoder_variance="learned", posterior="mvn")
     train(data, tmp_path / "parts", replace(what, epochs=1))
     parts = train(data, tmp_path / "parts", replace(what, epochs=3))
@@ -132,7 +132,7 @@ class Cut(Exception):
 
 
 def begin(monkeypatch, *arguments, **keywords):
-    """A training that is cut short as soon as its folder and its feed are ready."""
+    """A training that is interrupted as soon as its folder and its feed are ready."""
 
     def cut(*arguments):
         raise Cut
@@ -143,7 +143,7 @@ def begin(monkeypatch, *arguments, **keywords):
 
 
 @pytest.mark.slow
-def test_a_training_cut_short_before_its_record_ends_as_if_it_was_not(
+def test_a_training_interrupted_before_its_record_ends_like_an_uninterrupted_one(
     data, trained, tmp_path, monkeypatch
 ):
     def cut(*arguments, **keywords):
@@ -178,7 +178,7 @@ def test_a_run_folder_has_one_writer(data, tmp_path):
             train(data, tmp_path / "run")
         assert not (tmp_path / "run").exists()
         other.kill()
-    with RunFolder(tmp_path / "run").only_writer():  # the lock has gone with its process
+    with RunFolder(tmp_path / "run").only_writer():  # the lock was released when its process exited
         pass
 
 
@@ -198,14 +198,14 @@ def content(folder):
 
 
 def finished_before(trained, folder):
-    """A copy of the finished run, as Snakemake leaves it when it runs the job again: its files."""
+    """A copy of the finished run, as Snakemake leaves it before it reruns the job; its files."""
     shutil.copytree(trained, folder)
     (folder / "run.json").unlink()
     return content(folder)
 
 
 @pytest.mark.parametrize("change", [*CHANGES, "data"])
-def test_another_run_is_set_aside_whole(data, trained, tmp_path, monkeypatch, change):
+def test_another_run_is_set_aside_completely(data, trained, tmp_path, monkeypatch, change):
     folder = tmp_path / "seed-0"
     before = finished_before(trained, folder)
     other = make_store(tmp_path / "other.h5", changes=["train"]) if change == "data" else data
@@ -220,7 +220,7 @@ OTHER = CHANGES["settings"]["what"]
 
 @pytest.fixture
 def taken(monkeypatch):
-    """The epochs that are trained, as (learning rate, epoch)."""
+    """The epochs that were trained, as (learning rate, epoch)."""
     epochs = []
     original = Loop._steps
 
@@ -233,14 +233,14 @@ def taken(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_setting_and_back_again_trains_nothing(data, trained, tmp_path, monkeypatch, taken):
+def test_changing_a_setting_and_back_trains_nothing(data, trained, tmp_path, monkeypatch, taken):
     folder = tmp_path / "seed-0"
     before = finished_before(trained, folder)
     train(data, folder, OTHER)
     (folder / "run.json").unlink()
     assert taken == [(0.01, 1), (0.01, 2)]
     taken.clear()
-    monkeypatch.setattr(training, "SpatialVAE", None)  # nor is anything evaluated
+    monkeypatch.setattr(training, "SpatialVAE", None)  # and nothing is evaluated
     for what in (TINY, OTHER, TINY):
         record = train(data, folder, what)
         assert record["settings"]["learning_rate"] == what.learning_rate
@@ -251,7 +251,7 @@ def test_a_setting_and_back_again_trains_nothing(data, trained, tmp_path, monkey
     assert taken == [] and content(folder) == before
 
 
-def test_a_finished_run_is_recognised_where_it_is(data, trained, tmp_path, monkeypatch, taken):
+def test_a_finished_run_is_recognised_in_place(data, trained, tmp_path, monkeypatch, taken):
     folder = tmp_path / "seed-0"
     finished_before(trained, folder)
     monkeypatch.setattr(training, "SpatialVAE", None)
@@ -259,7 +259,7 @@ def test_a_finished_run_is_recognised_where_it_is(data, trained, tmp_path, monke
 
 
 @pytest.mark.slow
-def test_two_runs_are_set_aside_and_more_epochs_go_on(data, trained, tmp_path, taken):
+def test_two_runs_are_set_aside_and_more_epochs_resume(data, trained, tmp_path, taken):
     folder = tmp_path / "seed-0"
     finished_before(trained, folder)
     train(data, folder, OTHER)
@@ -274,8 +274,8 @@ def test_two_runs_are_set_aside_and_more_epochs_go_on(data, trained, tmp_path, t
 
 
 @pytest.mark.slow
-def test_the_run_that_got_furthest_comes_back(data, trained, tmp_path, taken):
-    """Of one epoch here and two set aside, where two are wanted."""
+def test_the_run_with_the_most_progress_returns(data, trained, tmp_path, taken):
+    """One run of one epoch is in place, and one of two, which are requested, is set aside."""
     folder = tmp_path / "seed-0"
     finished_before(trained, folder)
     train(data, folder, replace(TINY, epochs=1))
@@ -330,7 +330,7 @@ def test_a_damaged_run_is_repaired_as_far_as_needed(
 
 
 @pytest.mark.slow
-def test_nothing_of_another_run_gets_into_a_new_one(data, trained, tmp_path):
+def test_no_part_of_another_run_affects_a_new_one(data, trained, tmp_path):
     what = replace(TINY, learning_rate=0.01)
     finished_before(trained, tmp_path / "seed-0")
     record = train(data, tmp_path / "seed-0", what)
@@ -362,7 +362,9 @@ def test_the_optimal_variance_is_the_training_sets(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_gradients_that_fit_into_float16_at_no_scale_stop_the_training(data, tmp_path, monkeypatch):
+def test_gradients_that_overflow_float16_at_every_scale_stop_the_training(
+    data, tmp_path, monkeypatch
+):
     what = replace(TINY, precision="mixed_float16")
     train(data, tmp_path / "run", what)
     monkeypatch.setattr(training_step, "LEAST_SCALE", 2.0**60)
@@ -428,7 +430,7 @@ def test_a_learned_variance_starts_at_that_of_the_pixels(tmp_path):
     assert record["decoder_variance"] == pytest.approx(expected, rel=1e-6)
 
 
-def test_load_model_wants_the_recorded_weights(data, tmp_path):
+def test_load_model_requires_the_recorded_weights(data, tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(UserError, match=r"no finished run"):
         load_model(folder)
@@ -444,7 +446,7 @@ def test_load_model_wants_the_recorded_weights(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_early_stopping_takes_the_weights_of_the_best_epoch(data, tmp_path):
+def test_early_stopping_uses_the_weights_of_the_best_epoch(data, tmp_path):
     what = replace(TINY, learning_rate=0.02, epochs=40, early_stopping_patience=1)
     record = train(data, tmp_path / "early", what)
     lines = read_history(tmp_path / "early")
@@ -453,8 +455,8 @@ def test_early_stopping_takes_the_weights_of_the_best_epoch(data, tmp_path):
     assert record["early_stopped"] and len(lines) == record["epochs_trained"] == best + 1 < 40
     assert record["weights_of_epoch"] == record["best_epoch"] == best
 
-    # the same weights as of a training of so many epochs, but for the batch-norm statistics, which
-    # are estimated in an order that the number of epochs decides
+    # the same weights as after a training of that many epochs, except batch-norm statistics, which
+    # are estimated in an order that depends on the number of epochs
     train(data, tmp_path / "best", replace(what, epochs=best, early_stopping_patience=None))
     models = [load_model(tmp_path / name)[0] for name in ("early", "best")]
     for a, b in zip(*(model.trainable_variables for model in models), strict=True):
@@ -478,7 +480,7 @@ def test_a_cosine_schedule_depends_on_the_epochs(data, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_dead_run_says_so_once(data, tmp_path, caplog):
+def test_a_dead_run_is_reported_once(data, tmp_path, caplog):
     what = replace(TINY, learning_rate=1e-12, kl_warmup_epochs=0, epochs=5, batch_size=2)
     record = train(data, tmp_path / "run", what)
     (warning,) = [text for text in record["warnings"] if text.startswith("dead run")]

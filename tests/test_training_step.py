@@ -1,4 +1,4 @@
-"""One training step: its loss, what it moves, what decides it."""
+"""One training step: its loss, its updates, and what they depend on."""
 
 import math
 
@@ -74,12 +74,12 @@ class TestLearnedVariance:
         start = float(take.model.log_variance.numpy())
         found = step(take, tf.constant(make_images()))
         towards = np.sign(math.log(found["sse"] / D) - start)
-        # Adam's first step is as long as its rate
+        # the length of Adam's first step is its learning rate
         moved = float(take.model.log_variance.numpy()) - start
         assert moved == pytest.approx(0.05 * towards, rel=1e-3)
 
     @pytest.mark.slow
-    def test_arrives_at_the_mean_squared_error(self):
+    def test_converges_to_the_mean_squared_error(self):
         take = self.step(
             data_variance=0.9, learning_rate=0.0, dropout=0.0, decoder_variance_learning_rate=0.1
         )
@@ -137,7 +137,7 @@ def trained_weights(seed):
 
 
 @pytest.mark.slow
-def test_the_seed_decides_the_weights():
+def test_the_weights_depend_on_the_seed():
     first, again, other = (trained_weights(seed) for seed in (1, 1, 2))
     for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -146,7 +146,7 @@ def test_the_seed_decides_the_weights():
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_noise_and_dropout_differ_from_step_to_step(dropout):
-    """With weights that rest, only the noise can move the SSE, only the dropout the KL."""
+    """With fixed weights, only the noise can change the SSE, and only dropout the KL."""
     take = make_step(learning_rate=0.0, dropout=dropout)
     images = tf.constant(make_images())
     found = [step(take, images) for _ in range(3)]
@@ -159,7 +159,7 @@ def test_noise_and_dropout_differ_from_step_to_step(dropout):
 
 
 def test_gradients_are_clipped_to_their_global_norm():
-    """Adam's first moment behind the first step is a tenth of the gradient."""
+    """Adam's first moment after the first step is a tenth of the gradient."""
 
     def moments(clip):
         take = make_step(dropout=0.0, gradient_clip_norm=clip)
@@ -175,7 +175,7 @@ def test_gradients_are_clipped_to_their_global_norm():
     np.testing.assert_allclose(moments(100.0), free, rtol=1e-4, atol=1e-9)
 
 
-def test_the_saturation_penalty_is_that_of_numpy():
+def test_the_saturation_penalty_equals_numpy():
     a = np.random.default_rng(0).normal(0, 3, (4, 5, 5, 3)).astype(np.float32)
     expected = np.square(np.maximum(0, abs(a) - 3)).sum(axis=(1, 2, 3)).mean()
     assert float(saturation_penalty(tf.constant(a))) == pytest.approx(expected, rel=1e-5)
@@ -195,7 +195,7 @@ def test_without_saturated_outputs_the_penalty_changes_no_bit(objective):
         np.testing.assert_array_equal(a, b)
 
 
-def test_the_penalty_brings_back_an_output_that_is_wrong_and_far_out():
+def test_the_penalty_corrects_a_wrong_saturated_output():
     """At |a| = 20 tanh has no gradient in float32; the penalty has one, and lowers the offset."""
     images = tf.zeros((8, *SHAPE), tf.uint8)  # black, the outputs white
     moved = []

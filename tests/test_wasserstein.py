@@ -1,4 +1,4 @@
-"""The sliced Wasserstein distance against known answers, scipy and slow formulas."""
+"""The sliced Wasserstein distance compared with known results, scipy and slow formulas."""
 
 import json
 import math
@@ -77,7 +77,7 @@ class TestSlicedWasserstein:
         expected = abs(scale - 1) * math.sqrt(2 / math.pi)
         assert found == pytest.approx(expected, abs=4 * (1 + scale) / math.sqrt(n))
 
-    def test_is_that_of_scipy_along_each_direction(self):
+    def test_equals_scipy_along_each_direction(self):
         a, b, w = points(200, 5, 5), 2 * points(200, 5, 6) + 1, axes(5, 40)
         each = [stats.wasserstein_distance(a @ axis, b @ axis) for axis in w.T]
         assert sliced_wasserstein(a, b, w) == pytest.approx(np.mean(each), rel=1e-5)
@@ -122,8 +122,8 @@ class TestPyramid:
         assert [level.shape for level in levels] == [(2, s, s, 1) for s in expected]
 
     @pytest.mark.parametrize("shape", [(28, 28, 1), (64, 64, 3), (31, 45, 2)])
-    def test_is_that_of_the_source(self, shape):
-        """As in the code published with the paper, by two-dimensional convolutions."""
+    def test_equals_the_published_code(self, shape):
+        """As in the code published with the paper, with two-dimensional convolutions."""
         kernel = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]) / 256
 
         def smooth(image, weights):
@@ -181,7 +181,7 @@ def test_each_channel_is_normalised_by_itself():
 
 
 def slow_distance(x, y, seed, per_image, count):
-    """Neighbourhood by neighbourhood and direction by direction, in float64."""
+    """Neighbourhood by neighbourhood, direction by direction, in float64."""
     found = []
     for level in range(len(pyramid(x))):
         rng = generator(seed, Stream.WASSERSTEIN_PLACES, level)
@@ -209,7 +209,7 @@ def slow_distance(x, y, seed, per_image, count):
 @pytest.mark.usefixtures("few")
 class TestDistance:
     @pytest.mark.parametrize(("side", "channels"), [(28, 1), (32, 3)])
-    def test_is_that_of_a_slow_loop(self, side, channels, monkeypatch):
+    def test_equals_a_slow_loop(self, side, channels, monkeypatch):
         monkeypatch.setattr(wasserstein, "_BLOCK", 4)
         x, y = (scale(textures(6, seed, side, channels)) for seed in (1, 2))
         found = distance(x, y, seed=3)
@@ -254,7 +254,7 @@ class TestDistance:
         found = distance(x, np.full(x.shape, 0.7, np.float32), seed=3)
         assert np.isfinite(found).all() and min(found) > 10
 
-    def test_of_many_images_fewer_neighbourhoods_are_taken(self, monkeypatch):
+    def test_many_images_have_fewer_neighbourhoods(self, monkeypatch):
         monkeypatch.setattr(wasserstein, "MOST_NEIGHBOURHOODS", 60)
         sizes = []
 

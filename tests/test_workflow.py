@@ -1,4 +1,4 @@
-"""The real pipeline, small: what it makes, and what it makes anew after which change."""
+"""The real pipeline, small: what it makes, and what it makes again after which change."""
 
 import csv
 import json
@@ -56,7 +56,7 @@ KEYS = {
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A finished small run on the default data set, and the configuration it was made with."""
+    """A finished small run on the default data set, and its configuration."""
     workflow = Workflow(tmp_path_factory.mktemp("finished"))
     workflow.configure(SMALL)
     workflow.command_line("--cores", "2")
@@ -68,12 +68,12 @@ def undo(finished):
     """Puts the configuration and the code of `finished` back as they were."""
     texts = [
         path
-        for part in ("svae", "scripts")
-        for pattern in ("*.py", "*.j2", "*.yaml")
+        for part in ("svae", "scripts", "rules")
+        for pattern in ("*.py", "*.j2", "*.yaml", "*.rst")
         for path in (finished.folder / part).rglob(pattern)
     ]
     before = {path: path.read_text() for path in (finished.folder / "config.yaml", *texts)}
-    # Snakemake looks at the time of a script, not only at its text.
+    # Snakemake compares the time of a script, not only its text.
     times = {path: (path.stat().st_atime_ns, path.stat().st_mtime_ns) for path in before}
     yield finished
     for path, text in before.items():
@@ -83,7 +83,7 @@ def undo(finished):
 
 
 def rows(heading):
-    """The table under a heading of docs/staleness.md, as cells without their quotes."""
+    """The table under a heading of docs/staleness.md, as cells without quotes."""
     text = (CLONE / "docs/staleness.md").read_text()
     (section,) = re.findall(rf"^{heading}\n.*?((?:^\|[^\n]*\n)+)", text, re.MULTILINE | re.DOTALL)
     lines = [line.strip("|").split(" | ") for line in section.splitlines()[2:]]
@@ -101,7 +101,7 @@ PER_VARIANT = {"train", "sample", "examples", "result", *scores()}
 
 
 def jobs(cell):
-    """How many jobs of each rule are meant by a cell such as "*sanity rows* of 2 variants, `x`"."""
+    """The number of jobs of each rule in a cell such as "*sanity rows* of 2 variants, `x`"."""
     counts = {}
     for name, few in re.findall(r"[*`]([\w ]+)[*`](?: of (\d) variants?)?", cell):
         everywhere = {name: len(VARIANTS) if name in PER_VARIANT else 1}
@@ -142,7 +142,7 @@ def test_results(finished):
     assert len(re.findall(r"low_rank: epoch 1/1 .* images/s", log)) == 1
 
 
-def test_the_page_has_everything(finished):
+def test_the_page_is_complete(finished):
     text = (finished.folder / "results/report.html").read_text()
     page = parse(text)
     assert len(list(page.all("img"))) == 10 + len(VARIANTS)
@@ -213,7 +213,7 @@ def test_what_an_edit_reruns(undo, path, old, new, cell):
     assert undo.planned() == jobs(cell)
 
 
-def test_the_score_of_the_guide_is_shown_and_makes_no_other_score_again(finished, tmp_path):
+def test_the_score_of_the_guide_is_shown_and_reruns_no_other_score(finished, tmp_path):
     workflow = finished.copy(tmp_path / "copy")
     guide = (CLONE / "docs/add-a-score.md").read_text()
     module, settings = (
@@ -240,8 +240,8 @@ def test_the_score_of_the_guide_is_shown_and_makes_no_other_score_again(finished
         assert next(row.all("td")).text().startswith(f"{expected / 2:.4f} ± ")
 
 
-def test_a_spectrum_made_again_takes_no_step(finished, tmp_path):
-    """A newer one of the same content, and another: the trainings find themselves complete."""
+def test_after_a_new_spectrum_no_training_takes_a_step(finished, tmp_path):
+    """A newer file with the same content, and another spectrum: the runs stay finished."""
     workflow = finished.copy(tmp_path / "copy")
     spectrum = workflow.folder / "runs/mnist_5k/baselines/spectrum.npz"
     run = "runs/mnist_5k/low_rank/seed-0"
@@ -265,13 +265,13 @@ def test_a_spectrum_made_again_takes_no_step(finished, tmp_path):
     assert after["training_seconds"] == before["training_seconds"]
 
 
-def test_one_score_and_only_what_it_needs(tmp_path):
+def test_one_score_runs_only_what_it_needs(tmp_path):
     workflow = Workflow(tmp_path)
     one = dict.fromkeys(("convert", "spectrum", "train", "sample", "parzen", "result"), 1)
     assert workflow.planned("results/parzen_low_rank.json") == one
 
 
-def test_same_seed_same_bits_whatever_the_cores(finished, tmp_path):
+def test_the_same_seed_gives_the_same_bits_for_any_number_of_cores(finished, tmp_path):
     again = Workflow(tmp_path)
     again.configure(SMALL)
     again.run("--cores", "1", "results/parzen_low_rank.json")

@@ -1,4 +1,4 @@
-"""From the sources of every data set to its store and contact sheet, by the real pipeline."""
+"""The real pipeline from the sources of every data set to its store and contact sheet."""
 
 import hashlib
 import http.server
@@ -21,7 +21,7 @@ from svae.jobs.files import read_json
 
 pytestmark = pytest.mark.workflow
 
-# What becomes of the small sources, by data set: images in all, and their shape.
+# The result for the small sources, by data set: number of images, and their shape.
 EXPECTED = {
     "mnist": (240, (28, 28, 1)),
     "cifar10": (240, (32, 32, 3)),
@@ -39,7 +39,7 @@ def workflow(tmp_path):
 
 
 def configure(workflow, name, files, **conversion):
-    """Take the data set from `files` (role -> path)."""
+    """Set the data set and its files (role -> path)."""
     workflow.configure(
         {
             "dataset": name,
@@ -82,14 +82,14 @@ def test_the_number_of_cores_changes_no_pixel(workflow, tmp_path):
     configure(workflow, "images", sources.images(tmp_path))
     checksums = set()
     for cores in ("1", "2"):
-        # What was converted before would come back.
+        # Otherwise, the store converted before would return.
         shutil.rmtree(workflow.folder / "set-aside", ignore_errors=True)
         workflow.run("--cores", cores, "--forcerun", "convert", "--", "data/images.h5")
         checksums.add(stored(workflow, "images")[1]["checksum"])
     assert len(checksums) == 1
 
 
-def test_images_added_to_a_folder_are_noticed_and_move_no_other(workflow, tmp_path):
+def test_images_added_to_a_folder_are_noticed_and_change_no_other_split(workflow, tmp_path):
     folder = sources.images(tmp_path)["archive"]
     configure(workflow, "images", {"archive": folder})
     workflow.run(*TARGETS)
@@ -106,7 +106,7 @@ def test_images_added_to_a_folder_are_noticed_and_move_no_other(workflow, tmp_pa
         assert {image.tobytes() for image in images} <= kept
 
 
-# What a conversion reruns for, by setting.
+# What changes of settings rerun a conversion.
 @pytest.mark.parametrize(
     ("changes", "jobs"),
     [
@@ -175,19 +175,19 @@ def test_a_file_at_another_address_is_fetched_once(workflow, tmp_path, address):
     workflow.run(*TARGETS)
     raw = workflow.folder / "data/raw/cifar10" / archive.name
     assert raw.read_bytes() == archive.read_bytes()
-    # Snakemake has not touched it since, so that it was read only once for its checksum.
+    # Snakemake did not touch it since, so it was hashed only once.
     note, status = read_json(raw.with_name(f".{raw.name}.checksums.json")), raw.stat()
     assert status.st_ctime_ns in note["stamp"]
     images, attributes = stored(workflow, "cifar10")
     assert sum(map(len, images.values())) == 240
     assert attributes["source_sha256"] == {"archive": sha256(archive)}
-    # The script runs again, the file stays.
+    # The script reruns, and the file stays.
     archive.unlink()
     workflow.run("--forcerun", "fetch", "--", *TARGETS)
     assert raw.exists()
 
 
-def test_a_page_in_place_of_a_file_gives_one_message_and_does_not_stay(workflow, tmp_path, address):
+def test_a_page_instead_of_a_file_gives_one_message_and_is_removed(workflow, tmp_path, address):
     page = tmp_path / "img_align_celeba.zip"
     page.write_bytes(b"<!DOCTYPE html><html><title>Quota exceeded</title></html>")
     workflow.configure(
@@ -208,8 +208,8 @@ def test_a_page_in_place_of_a_file_gives_one_message_and_does_not_stay(workflow,
 
 
 @pytest.mark.parametrize("after_a_kill", [False, True])
-def test_a_file_put_by_hand_is_checked_and_used(workflow, tmp_path, after_a_kill):
-    """Also where a killed download left Snakemake with a mark that this file is incomplete."""
+def test_a_file_placed_by_hand_is_checked_and_used(workflow, tmp_path, after_a_kill):
+    """Even if Snakemake marked this file as incomplete after a killed download."""
     archive = sources.cifar10(tmp_path)["archive"]
     own = {"archive": "http://127.0.0.1:9/cifar.tar.gz", "sha256": sha256(archive)}
     if after_a_kill:
@@ -226,7 +226,7 @@ def test_a_file_put_by_hand_is_checked_and_used(workflow, tmp_path, after_a_kill
 
 
 def _kill_while_it_downloads(workflow, own):
-    """Kill Snakemake and all that it started in the middle of a file; the address of that file."""
+    """Kill Snakemake and its processes in the middle of a download; return the file's address."""
     asked = threading.Event()
 
     def part(request):
@@ -243,7 +243,7 @@ def _kill_while_it_downloads(workflow, own):
     return address
 
 
-def test_a_wrong_file_put_by_hand_is_refused_and_does_not_stay(workflow):
+def test_a_wrong_file_placed_by_hand_is_refused_and_renamed(workflow):
     raw = workflow.folder / "data/raw/cifar10/cifar-10-binary.tar.gz"
     raw.parent.mkdir(parents=True)
     raw.write_bytes(b"<html><title>Sign in</title></html>")
@@ -260,7 +260,7 @@ def test_a_wrong_file_put_by_hand_is_refused_and_does_not_stay(workflow):
 
 
 @pytest.mark.parametrize("policy", ["stop", "skip"])
-def test_a_broken_image_stops_or_is_listed(workflow, tmp_path, policy):
+def test_a_broken_image_stops_the_run_or_is_listed(workflow, tmp_path, policy):
     folder = sources.images(tmp_path)["archive"]
     broken = folder / "class 1" / "7.png"
     broken.write_bytes(broken.read_bytes()[:100])

@@ -1,4 +1,4 @@
-"""Whole runs of the real pipeline, each in a folder of its own."""
+"""Complete runs of the real pipeline, each in its own folder."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def test_changed_settings_and_data_sets(tmp_path):
     assert there["objective"] == "elbo" and there["decoder_variance"] > 0
     assert "the checksum of own.tar.gz differs" in there["dataset_source_note"]
     assert workflow.planned(score) == {"result": 1}
-    # All the rest is asked for here for the first time, or is of the other data set.
+    # Everything else is requested here for the first time, or belongs to the other data set.
     rest = ("contact_sheet", "comparison", "training_curves", "grids", "charts", "summary")
     rest += ("result", "report", "baselines", "examples", *(set(scores()) - {"parzen"}))
     assert workflow.planned() == dict.fromkeys(rest, 1)
@@ -72,7 +72,7 @@ def test_changed_settings_and_data_sets(tmp_path):
     assert (tmp_path / score).read_text() == content
 
 
-def test_a_setting_and_back_again_trains_and_converts_nothing(tmp_path):
+def test_changing_a_setting_and_back_trains_and_converts_nothing(tmp_path):
     workflow = Workflow(tmp_path)
     archive = small_cifar10(tmp_path / "own.tar.gz")
     first = {
@@ -86,7 +86,7 @@ def test_a_setting_and_back_again_trains_and_converts_nothing(tmp_path):
     record = str(run.relative_to(tmp_path) / "run.json")
 
     def work(changes):
-        """Conversions and trained epochs, by their logs."""
+        """Conversions and trained epochs, according to the logs."""
         workflow.configure(first)
         workflow.configure(changes)
         jobs = ("convert_cifar10", "train_cifar10_low_rank_seed-0")
@@ -139,7 +139,7 @@ def test_a_setting_and_back_again_trains_and_converts_nothing(tmp_path):
 
 
 def test_outputs_go_to_the_directory(tmp_path):
-    """From the clone, with --directory: its config.yaml wins, sources are relative to it."""
+    """From the clone, with --directory: its config.yaml is used; sources are relative to it."""
     workflow = Workflow(tmp_path / "unused")
     working = tmp_path / "elsewhere"
     working.mkdir()
@@ -159,7 +159,7 @@ def test_outputs_go_to_the_directory(tmp_path):
 
 
 def fake_gpus(folder, count):
-    """A nvidia-smi that tells of `count` GPUs, in front of the PATH."""
+    """An nvidia-smi that lists `count` GPUs, first on the PATH."""
     tool = folder / "bin" / "nvidia-smi"
     tool.parent.mkdir()
     lines = "\n".join(f"GPU {i}: NVIDIA Fake (UUID: GPU-fake-{i})" for i in range(count))
@@ -176,7 +176,7 @@ RECORDS = [f"runs/mnist_5k/{name}/seed-0/run.json" for name in ("vanilla", "low_
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A workflow of two trainings, and all that they need."""
+    """A workflow of two trainings, with everything that they need."""
     workflow = Workflow(tmp_path_factory.mktemp("prepared"))
     names = ("vanilla", "low_rank")
     workflow.configure(SMALL | {"variants": {name: {"posterior": name} for name in names}})
@@ -186,7 +186,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture
 def small(prepared, tmp_path):
-    """The same in a folder of its own."""
+    """The same in its own folder."""
     return prepared.copy(tmp_path / "small")
 
 
@@ -229,21 +229,21 @@ Path(snakemake.output.record).write_text("{{}}")
         ("cpu", 1, ["None", "None"]),
     ],
 )
-def test_trainings_side_by_side(small, tmp_path, device, count, given):
-    """Two of them, each on a GPU of its own or both on the CPU."""
+def test_parallel_trainings(small, tmp_path, device, count, given):
+    """Two of them, each on its own GPU or both on the CPU."""
     events = stand_in(small, tmp_path, device, count, together=2)
     assert sorted(line.split()[1] for line in events if line.startswith("given")) == given
 
 
 @pytest.mark.parametrize("device", ["auto", "gpu"])
 def test_trainings_on_one_gpu(small, tmp_path, device):
-    """One after the other: the second does not even begin while the first has the GPU."""
+    """One after the other: the second does not start while the first has the GPU."""
     events = stand_in(small, tmp_path, device, 1, together=1)
     assert [line.rpartition(" ")[0] for line in events] == ["begin", "given GPU-fake-0", "end"] * 2
 
 
 def stand_in(small, tmp_path, device, count, together):
-    """The notes of two stand-ins, `together` of which must have a GPU, or none, at a time."""
+    """The notes of two stand-ins, of which `together` must have a GPU, or none, at a time."""
     small.configure({"device": device})
     (small.folder / "scripts/train.py").write_text(STAND_IN)
     environment = {"TMPDIR": str(tmp_path), **fake_gpus(tmp_path, count)}
@@ -251,8 +251,8 @@ def stand_in(small, tmp_path, device, count, together):
     return (small.folder / "events.txt").read_text().splitlines()
 
 
-def test_a_training_with_a_gpu_that_tensorflow_lacks(small, tmp_path):
-    """It says so, naming the one that it was given, and trains on the CPU."""
+def test_a_training_with_an_unusable_gpu(small, tmp_path):
+    """It logs a warning that names this GPU, and trains on the CPU."""
     environment = {"TMPDIR": str(tmp_path), **fake_gpus(tmp_path, 2)}
     small.run("--cores", "2", RECORDS[0], **environment)
     log = (small.folder / "logs/train_mnist_5k_vanilla_seed-0.log").read_text()
@@ -262,7 +262,7 @@ def test_a_training_with_a_gpu_that_tensorflow_lacks(small, tmp_path):
     assert content["device"] == "running on the CPU with 1 thread"
 
 
-def test_device_cpu_leaves_gpus_alone(small, tmp_path):
+def test_device_cpu_uses_no_gpu(small, tmp_path):
     small.configure({"device": "cpu"})
     environment = {"TMPDIR": str(tmp_path), **fake_gpus(tmp_path, 1)}
     record = RECORDS[1]
@@ -271,7 +271,7 @@ def test_device_cpu_leaves_gpus_alone(small, tmp_path):
     assert content["device"] == "running on the CPU with 1 thread"
     assert not any("GPU" in path.read_text() for path in (small.folder / "logs").glob("train*"))
     assert not list(tmp_path.glob("svae-gpu-*"))
-    # Another device trains nothing again, nor is a GPU missed where none is needed.
+    # Another device retrains nothing, and a missing GPU is no error if none is needed.
     assert small.planned("--config", "device=gpu", "--", record) == {}
     small.run("--cores", "2", "--config", "device=gpu", "--", record)
 
@@ -284,12 +284,12 @@ def test_device_gpu_without_a_gpu_stops_before_anything_runs(tmp_path):
     assert "device is gpu, but no NVIDIA GPU is visible" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "data").exists()
-    # Nothing else needs one, and a dry run tells what would run.
+    # Nothing else needs one, and a dry run shows what would run.
     assert workflow.planned(*RECORDS) == {"convert": 1, "spectrum": 1, "train": 2}
     workflow.run("--cores", "2", "data/mnist_5k.h5")
 
 
-def test_device_gpu_with_one_that_tensorflow_lacks_fails_the_training(small, tmp_path):
+def test_device_gpu_with_an_unusable_gpu_fails_the_training(small, tmp_path):
     small.configure({"device": "gpu"})
     environment = {"TMPDIR": str(tmp_path), **fake_gpus(tmp_path, 1)}
     done = small.run("--cores", "2", RECORDS[0], check=False, **environment)
@@ -300,7 +300,7 @@ def test_device_gpu_with_one_that_tensorflow_lacks_fails_the_training(small, tmp
     assert not list((small.folder / "runs").rglob("identity.json"))
 
 
-# Stands in for a cluster: it notes what a job asks for, and fails it.
+# Stand-in for a cluster: it records what a job requests, and fails the job.
 CLUSTER = """
 from pathlib import Path
 

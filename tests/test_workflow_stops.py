@@ -1,4 +1,4 @@
-"""The real Snakemake, stopped and killed in the middle of a training, and brought back."""
+"""The real Snakemake, stopped and killed in the middle of a training, and resumed."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def results(folder):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """All that the training needs."""
+    """Everything that the training needs."""
     workflow = Workflow(tmp_path_factory.mktemp("prepared"))
     workflow.configure(SETTINGS)
     workflow.run(SPECTRUM)
@@ -45,7 +45,7 @@ def whole(prepared, tmp_path_factory):
 
 
 def stop(workflow, name):
-    """Start Snakemake, and send the signal to all of it as soon as there is a new checkpoint."""
+    """Start Snakemake, and signal all its processes as soon as there is a new checkpoint."""
 
     def checkpoints():
         return set(workflow.folder.glob(f"{RUN}/checkpoints/step-*"))
@@ -57,14 +57,14 @@ def stop(workflow, name):
             assert process.poll() is None
             time.sleep(0.05)
         os.killpg(process.pid, getattr(signal, name))
-        # Snakemake may be gone before its job; this ends when nobody can write any more.
+        # Snakemake may exit before its job; this ends when no process can write any more.
         process.communicate()
         assert process.returncode != 0
     assert not (workflow.folder / RUN / "run.json").exists()
 
 
-def test_a_signal_to_all_of_it_loses_nothing(tmp_path, prepared, whole):
-    """As Ctrl-C in a terminal does, and then a machine that is lost."""
+def test_a_signal_to_all_processes_loses_nothing(tmp_path, prepared, whole):
+    """Like Ctrl-C in a terminal, and then like the loss of the machine."""
     workflow = prepared.copy(tmp_path / "stopped")
     log = workflow.folder / "logs/train_mnist_5k_low_rank_seed-0.log"
     stop(workflow, "SIGINT")

@@ -38,19 +38,19 @@ def checked(raw: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_writable(content: Any) -> None:
-    """Refuse what no message could show: a number of thousands of digits, or a YAML alias that
-    contains itself."""
+    """Refuse content that no message can show: a number with thousands of digits, or a YAML alias
+    that contains itself."""
     try:
         json.dumps(content, default=str, skipkeys=True)
     except (ValueError, RecursionError):
         raise UserError(
-            "the configuration holds a number of thousands of digits, or a YAML alias (*NAME) "
-            "inside of what it stands for; write the value itself"
+            "the configuration contains a number with thousands of digits, or a YAML alias (*NAME) "
+            "inside the value that it refers to; write the value itself"
         ) from None
 
 
 def _is_number(checker: Any, value: Any) -> bool:
-    # Neither NaN nor infinity, nor a whole number that no float can hold.
+    # Excludes NaN, infinity, and whole numbers too large for a float.
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
@@ -82,8 +82,8 @@ def _unnamed(content: dict[Any, Any], key: str = "") -> Iterator[str]:
             text = "null" if name is None else shown(name)
             where = f" under {key}" if key else ""
             yield (
-                f"key {text}{where} is no name; YAML reads on, off, yes, no, null, numbers and "
-                f"dates as values: take another name"
+                f"key {text}{where} is not a valid name; YAML reads on, off, yes, no, null, "
+                f"numbers and dates as values: use another name"
             )
         elif isinstance(value, dict):
             yield from _unnamed(value, _join(key, name))
@@ -92,7 +92,7 @@ def _unnamed(content: dict[Any, Any], key: str = "") -> Iterator[str]:
 def _messages(error: ValidationError, root: dict[str, Any]) -> Iterator[str]:
     """One line per problem: the key, what is wrong with it, and what to write instead."""
     key = functools.reduce(_join, map(str, error.absolute_path), "")
-    # All are set, and no schema here is just true or false.
+    # jsonschema sets all of these, and no schema here is merely true or false.
     value: Any = error.instance
     schema: Any = error.schema
     rule = error.validator
@@ -109,7 +109,7 @@ def _messages(error: ValidationError, root: dict[str, Any]) -> Iterator[str]:
         yield f"{key} is empty; name at least one, such as low_rank: {{posterior: low_rank}}"
     elif "propertyNames" in error.absolute_schema_path:
         rules = root["properties"]["variants"]["propertyNames"]["description"]
-        yield f"{_join(key, value)} is no name for a variant; take {rules}"
+        yield f"{_join(key, value)} is not a valid variant name; use {rules}"
     else:
         names = [name for option in _options(schema) for name in option.get("enum", [])]
         close = closest(str(value), names)
@@ -146,7 +146,7 @@ def _join(key: str, name: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as a message shows it, on one line."""
+    """A value on one line, for messages."""
     if value is None or value == "":
         return "empty"
     if isinstance(value, dict):
@@ -211,23 +211,29 @@ def _options(schema: dict[str, Any]) -> list[dict[str, Any]]:
     return [schema, *schema.get("anyOf", [])]
 
 
+def _option(schema: dict[str, Any], kind: str) -> dict[str, Any]:
+    """The alternative of this JSON type; {} if there is none."""
+    return next((option for option in _options(schema) if option.get("type") == kind), {})
+
+
 def _kinds(schema: dict[str, Any]) -> set[str]:
     """The JSON types that a schema allows."""
     return {option["type"] for option in _options(schema) if "type" in option}
 
 
 def _typed(value: Any, schema: dict[str, Any]) -> Any:
-    """Read text as the number, truth value or null that it is meant to be, if the schema wants one.
+    """Convert text to the number, truth value or null that the schema asks for.
 
-    YAML 1.1 takes 1e-3 for text, for want of a dot, and Snakemake all inner values of
-    --config training='{epochs: 5}'.
+    YAML 1.1 reads 1e-3 as text because it has no dot, and Snakemake reads all inner values of
+    --config training='{epochs: 5}' as text.
     """
     if isinstance(value, dict):
         other = schema.get("additionalProperties") or {}
         known = schema.get("properties", {})
         return {name: _typed(inner, known.get(name, other)) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_typed(inner, schema.get("items", {})) for inner in value]
+        items = _option(schema, "array").get("items", {})
+        return [_typed(inner, items) for inner in value]
     kinds = _kinds(schema)
     if isinstance(value, str) and "null" in kinds and value in ("null", "~", ""):
         return None
@@ -241,12 +247,13 @@ def _typed(value: Any, schema: dict[str, Any]) -> Any:
 
 
 def _complete(value: Any, schema: dict[str, Any], fill: bool = True) -> Any:
-    """Fill in the defaults, and give every number its type: JSON tells not 1 from 1.0.
+    """Fill in the defaults, and convert every number to its type: JSON does not distinguish 1 from
+    1.0.
 
-    Nothing is filled in inside variants, whose defaults are the values of model and training.
+    Variants are not filled in, because their defaults are the values of model and training.
     """
     if isinstance(value, dict):
-        schema = next(option for option in _options(schema) if option.get("type") == "object")
+        schema = _option(schema, "object")
         known, other = schema.get("properties", {}), schema.get("additionalProperties")
         if other:
             return {name: _complete(inner, other, fill=False) for name, inner in value.items()}
@@ -258,7 +265,7 @@ def _complete(value: Any, schema: dict[str, Any], fill: bool = True) -> Any:
             for name, inner in {**defaults, **value}.items()
         }
     if isinstance(value, list):
-        return [_complete(inner, schema["items"], fill) for inner in value]
+        return [_complete(inner, _option(schema, "array")["items"], fill) for inner in value]
     if isinstance(value, int | float) and not isinstance(value, bool):
         return int(value) if "integer" in _kinds(schema) else float(value)
     return value

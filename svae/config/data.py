@@ -1,6 +1,6 @@
 """The part of a configuration that concerns the data: sources and conversion.
 
-Light enough for the Snakefile, as svae.config.resolve, which uses it.
+Imported by the Snakefile: no TensorFlow, h5py or NumPy.
 """
 
 import os
@@ -19,8 +19,8 @@ from svae.errors import UserError
 class Source:
     """One file of a data set: the user's own file or folder at `path`, or else one to fetch.
 
-    name: of the file, without folder or query; urls: addresses, tried in this order;
-    known_hash: what the fetched file must have, as "algorithm:hexadecimal"; bytes: its size, where
+    name: of the file, without folder or query; urls: addresses, tried in this order; known_hash:
+    the checksum that the fetched file must have, as "algorithm:hexadecimal"; bytes: its size, if
     known; sha256: the checksum that the user gave.
     """
 
@@ -114,14 +114,14 @@ def resolve_sources(dataset: Dataset, own: dict[str, Any], working: Path) -> dic
         if role not in sources:
             raise UserError(
                 f"sources.{dataset.name}.sha256.{role} is the checksum of a file that is not read; "
-                f"drop it"
+                f"remove it"
             )
     fetched: dict[str, str] = {}
     for source in sources.values():
         if source.path is None and fetched.setdefault(source.name, source.role) != source.role:
             raise UserError(
                 f"sources.{dataset.name}.{source.role} and .{fetched[source.name]} would both be "
-                f"kept as {source.name}; download one of them and give its path"
+                f"saved as {source.name}; download one of them and give its path"
             )
     return sources
 
@@ -148,17 +148,22 @@ def _source(
     if not exists(working / location):
         raise UserError(
             f"{key} is {shown(location)}, but there is no such file (from {working}); "
-            + (f"correct the path, or drop {key} to fetch it" if file.urls else "correct the path")
+            + (
+                f"correct the path, or remove {key} to download it"
+                if file.urls
+                else "correct the path"
+            )
         )
     if os.path.isfile(working / location) and set("{}") & set(location):  # noqa: PTH113
         raise UserError(
-            f"{key} is {shown(location)}; Snakemake takes braces for wildcards: rename the file"
+            f"{key} is {shown(location)}; Snakemake reads braces as wildcards: rename the file"
         )
     return Source(file.role, Path(location).name, location, (), None, None, sha256)
 
 
 def _address(key: str, file: SourceFile, url: str, sha256: str | None) -> Source:
-    """A source behind the user's own address; without a checksum of theirs it must be official."""
+    """A source at the user's own address. Without a checksum from the user, the file must be the
+    official one."""
     try:
         name = Path(urlsplit(url).path).name
     except ValueError:
@@ -172,7 +177,7 @@ def _address(key: str, file: SourceFile, url: str, sha256: str | None) -> Source
     if not sha256 and official.known_hash is None:
         raise UserError(
             f"{key} is {shown(url)}, and no checksum of it is known; give its SHA-256 under "
-            f"sources, sha256, or download it and give the path"
+            f"{key.rpartition('.')[0]}.sha256, or download it and give the path"
         )
     return _fetched(file, name, (url,), official, sha256)
 

@@ -1,4 +1,4 @@
-"""Keys of config.yaml that have other names since an earlier version."""
+"""Keys of config.yaml that were renamed since an earlier version."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ MOVED = {
 
 
 def refuse_moved_keys(raw: dict[str, Any]) -> None:
-    """UserError for keys that were renamed; it says what they are called now."""
+    """UserError for keys that were renamed, with their new names."""
     problems = []
     for section, keys in MOVED.items():
         if section not in raw:

@@ -1,6 +1,6 @@
 """A configuration, checked and resolved: from a config.yaml's mapping to each stage's settings.
 
-Light enough for the Snakefile: neither TensorFlow nor h5py nor numpy is imported.
+Imported by the Snakefile: no TensorFlow, h5py or NumPy.
 """
 
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from svae.config.schema import config_schema
 from svae.config.variants import (
     check_batch_sizes,
     check_latent_sizes,
+    resolve_comparisons,
     resolve_variants,
     warn_of_twins,
 )
@@ -38,15 +39,18 @@ class Configuration:
     fetch: FetchSettings
     conversion: Conversion
     seeds: tuple[int, ...]
+    comparisons: tuple[tuple[str, str], ...] | None
+    """The pairs of variants whose differences are asked for; None: every variant against the
+    first."""
     device: str  # auto, cpu or gpu
-    threads: int  # of TensorFlow, in a job that is of no variant
+    threads: int  # of TensorFlow, in jobs that belong to no variant
     services: Services
     variants: dict[str, TrainingSettings]
     sampling: SamplingSettings
     parzen: ParzenSettings
-    """What every Parzen score is taken by, those of sanity rows too."""
+    """For every Parzen score, including those of the sanity rows."""
     scores: dict[str, Any]
-    """The settings of each score by its name; None where it has none."""
+    """The settings of each score by its name; None if it has none."""
     figure: FigureSettings
 
 
@@ -76,6 +80,7 @@ def resolve(raw: dict[str, Any], working: Path) -> Configuration:
         fetch=FetchSettings(**config["fetch"]),
         conversion=conversion,
         seeds=tuple(config["seeds"]),
+        comparisons=resolve_comparisons(config),
         device=config["device"],
         threads=config["training"]["threads"],
         services=Services(
@@ -98,8 +103,9 @@ def _checked_sampling(sampling: SamplingSettings) -> SamplingSettings:
         )
     if sampling.batch_norm == "batch" and sampling.n_samples % sampling.batch_size:
         raise UserError(
-            f"sampling.n_samples is {sampling.n_samples}, no multiple of sampling.batch_size, "
-            f"which is {sampling.batch_size}; with batch_norm batch, all batches must be equal"
+            f"sampling.n_samples is {sampling.n_samples}, not a multiple of sampling.batch_size, "
+            f"which is {sampling.batch_size}; with batch_norm batch, all batches must be of this "
+            f"size: change one of the two"
         )
     return sampling
 
@@ -114,14 +120,14 @@ def _checked_parzen(parzen: ParzenSettings, dataset: Dataset) -> ParzenSettings:
         )
     if parzen.refine is True and parzen.protocol == "paper":
         raise UserError(
-            "parzen.refine is true, but under protocol paper each sigma has images of its own, so "
-            "that nothing can be searched between them; set it to auto, or take protocol disjoint"
+            "parzen.refine is true, but with protocol paper each sigma has its own images, and no "
+            "search between sigmas is possible; set it to auto, or use protocol disjoint"
         )
     return parzen
 
 
 def _check_counts(parzen: ParzenSettings, dataset: Dataset) -> None:
-    """Against the official data set; the images of a smaller one are counted when it is scored."""
+    """Check against the official data set; a smaller one is checked when it is scored."""
     if dataset.counts is None:
         return
     valid, test = dataset.counts["valid"], dataset.counts["test"]
@@ -131,8 +137,8 @@ def _check_counts(parzen: ParzenSettings, dataset: Dataset) -> None:
         valid, images = test // count, f"test images for each of {count} sigmas (protocol paper)"
         if valid < 2:
             raise UserError(
-                f"parzen.sigma_count is {count}, but under protocol paper each sigma needs 2 or "
-                f"more test images of its own and {dataset.name} has {test}; lower it"
+                f"parzen.sigma_count is {count}, but with protocol paper each sigma needs at least "
+                f"2 test images of its own, and {dataset.name} has {test}; lower it"
             )
     for key, asked, limit, kind in (
         ("n_valid", parzen.n_valid, valid, images),

@@ -2,7 +2,7 @@
 
     python -m svae.config.schema > config.schema.json
 
-writes it for editors: the first line of config.yaml names that file.
+writes the file for editors that the first line of config.yaml names.
 """
 
 import ast
@@ -33,13 +33,11 @@ class Section(NamedTuple):
 
 
 SECTIONS = {
-    "fetch": Section(FetchSettings, "how patient a download is"),
-    "conversion": Section(
-        ConversionSection, "what happens to the images on their way into data/DATASET.h5"
-    ),
-    "model": Section(ModelSection, "the model of every variant that does not say otherwise"),
+    "fetch": Section(FetchSettings, "timeouts and retries of downloads"),
+    "conversion": Section(ConversionSection, "how images are converted into data/DATASET.h5"),
+    "model": Section(ModelSection, "the model of every variant, unless the variant overrides it"),
     "training": Section(
-        TrainingSection, "the training of every variant that does not say otherwise"
+        TrainingSection, "the training of every variant, unless the variant overrides it"
     ),
     "checkpoints": Section(CheckpointSettings, "when a training saves its state"),
     "tensorboard": Section(TensorBoardSettings, "what TensorBoard shows"),
@@ -74,7 +72,7 @@ def config_schema() -> dict[str, Any]:
 
 
 def _variants_schema(*overridden: dict[str, Any]) -> dict[str, Any]:
-    """What `variants` may hold; a variant may override any setting of these sections."""
+    """What `variants` may contain; a variant may override any setting of these sections."""
     variant = section_schema(
         VariantSection, "a posterior and overrides, such as {posterior: vanilla, latent_maps: 576}"
     )
@@ -111,7 +109,7 @@ def posterior_classes() -> dict[str, str]:
 
 
 def _option_schemas(known: dict[str, Dataset]) -> dict[str, dict[str, Any]]:
-    """What `conversion.OPTION` may hold, for the options of all data sets."""
+    """The values of `conversion.OPTION`, for the options of all data sets."""
     schemas: dict[str, dict[str, Any]] = {}
     for dataset in known.values():
         for option, choices in dataset.options.items():
@@ -124,7 +122,7 @@ def _option_schemas(known: dict[str, Dataset]) -> dict[str, dict[str, Any]]:
 
 
 def _sources_schema(known: dict[str, Dataset]) -> dict[str, Any]:
-    """What `sources` may hold: for each data set that has files, where they are."""
+    """What `sources` may contain: for each data set that has files, where they are."""
     return {
         "description": "where the files of a data set come from, if not from the official address",
         "type": "object",
@@ -137,7 +135,7 @@ def _sources_schema(known: dict[str, Dataset]) -> dict[str, Any]:
 
 
 def _source_schema(dataset: Dataset) -> dict[str, Any]:
-    """What `sources.NAME` may hold: a location a role, and checksums."""
+    """What `sources.NAME` may contain: one location per role, and checksums."""
     roles = list(dict.fromkeys(file.role for file in dataset.files))
     folder = "a folder, " * any(file.folder for file in dataset.files)
     location = {
@@ -170,8 +168,8 @@ def _source_schema(dataset: Dataset) -> dict[str, Any]:
 
 
 def editor_schema() -> dict[str, Any]:
-    """The schema for editors, which also accepts a file that is laid over another one: with no data
-    set or variants of its own, or with `NAME: false` under variants."""
+    """The schema for editors, which also accepts a file that overrides another one: it may lack
+    data set and variants, and may have `NAME: false` under variants."""
     schema = config_schema()
     variants = schema["properties"]["variants"]
     variants["additionalProperties"] = {

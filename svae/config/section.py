@@ -19,7 +19,7 @@ TYPES = {
 def section_schema(cls: type, description: str) -> dict[str, Any]:
     """The schema of a mapping with one key for each setting of the dataclass `cls`, and no other.
 
-    The mapping may be left out unless one of its settings is required. TypeError for a field that
+    The mapping may be omitted unless one of its settings is required. TypeError for a field that
     was not declared by `setting`, or whose type has no counterpart in JSON.
     """
     hints = get_type_hints(cls, include_extras=True)

@@ -1,4 +1,4 @@
-"""The variants: the sections `model` and `training`, overrides, and what follows from both."""
+"""The variants: the sections `model` and `training`, with the overrides of each variant."""
 
 import logging
 from typing import Any
@@ -20,9 +20,9 @@ def origin(config: dict[str, Any], name: str, key: str) -> str:
 
 
 def resolve_variants(config: dict[str, Any], dimension: int) -> dict[str, TrainingSettings]:
-    """The settings of each variant, by name; `dimension`: numbers in an image, D.
+    """The settings of each variant, by name; `dimension`: D, pixels per image times channels.
 
-    UserError for a contradiction, with the key that has to change.
+    UserError for a contradiction, with the key that must change.
     """
     merged = {
         name: {**config["model"], **config["training"], **own}
@@ -33,7 +33,7 @@ def resolve_variants(config: dict[str, Any], dimension: int) -> dict[str, Traini
             if config["variants"][name].get("latent_size", 1) != 1:
                 raise UserError(
                     f"variants.{name}.latent_size is {values['latent_size']}, but a vanilla latent "
-                    f"is a vector; drop the key, or take posterior naive, mvn or low_rank"
+                    f"is a vector; remove the key, or use posterior naive, mvn or low_rank"
                 )
             values["latent_size"] = 1
         if values["learning_rate_warmup_epochs"] > values["epochs"]:
@@ -45,7 +45,7 @@ def resolve_variants(config: dict[str, Any], dimension: int) -> dict[str, Traini
         if values["objective"] == "weighted" and values["beta"] != 1:
             raise UserError(
                 f"{origin(config, name, 'beta')} is {values['beta']:g}, but variant {name} has "
-                f"objective weighted; leave beta at 1 and set kl_weight, or take objective elbo"
+                f"objective weighted; leave beta at 1 and set kl_weight, or use objective elbo"
             )
     settings = {}
     for name, values in merged.items():
@@ -55,15 +55,15 @@ def resolve_variants(config: dict[str, Any], dimension: int) -> dict[str, Traini
             "decoder_variance": None if weighted else values["decoder_variance"],
         }
         if values["posterior"] != "low_rank":
-            own["low_rank_start"] = None  # decides nothing there, so it reruns nothing
-        if own["decoder_variance"] != "learned":  # its rate decides nothing, so it reruns nothing
-            own["decoder_variance_learning_rate"] = None
+            own["low_rank_start"] = None  # without effect, so a change of it reruns nothing
+        if own["decoder_variance"] != "learned":
+            own["decoder_variance_learning_rate"] = None  # likewise
         settings[name] = TrainingSettings(**{**values, **own})
     return settings
 
 
 def published_weight(dimension: int, latent_entries: int) -> float:
-    """w = D / L: what the published code's two means amount to (see svae.model.objectives).
+    """w = D / L, which is equivalent to the published code's two means (see svae.model.objectives).
 
     192 at 64x64x3 for 64 latent entries, 21.3 for 576.
     """
@@ -90,21 +90,54 @@ def _kl_weight(
         )
     if rule == name or rule in seen:
         raise UserError(
-            f"{where}, so that variant {rule} would take its weight from itself; "
-            f"give variants.{rule}.kl_weight a number or published"
+            f"{where}, so variant {rule} would get its weight from itself; "
+            f"set variants.{rule}.kl_weight to a number or published"
         )
     if merged[rule]["objective"] == "elbo":
         raise UserError(
-            f"{where}, but variant {rule} has objective elbo and so no kl_weight; "
+            f"{where}, but variant {rule} has objective elbo and thus no kl_weight; "
             f"write a number or published"
         )
     return _kl_weight(config, rule, merged, dimension, [*seen, name])
 
 
+def resolve_comparisons(config: dict[str, Any]) -> tuple[tuple[str, str], ...] | None:
+    """The pairs under `comparisons`; None for auto.
+
+    UserError for a pair of other than two different variants, and for one that is asked for twice.
+    """
+    names = list(config["variants"])
+    if config["comparisons"] == "auto":
+        return None
+    pairs: list[tuple[str, str]] = []
+    for index, pair in enumerate(config["comparisons"]):
+        where = f"comparisons.{index} is {shown(', '.join(pair))}"
+        if len(pair) != 2 or pair[0] == pair[1]:
+            raise UserError(
+                f"{where}; it must be two different variants, such as [{', '.join(names[:2])}]"
+            )
+        for name in pair:
+            if name not in names:
+                close = closest(name, names)
+                raise UserError(
+                    f"{where}, but there is no variant {name} (there are {', '.join(names)})"
+                    + (
+                        f"; did you mean {close}?"
+                        if close
+                        else "; drop the pair, or add the variant"
+                    )
+                )
+        first, second = pair
+        if (first, second) in pairs or (second, first) in pairs:
+            raise UserError(f"{where}, which is asked for twice; drop one of the two")
+        pairs.append((first, second))
+    return tuple(pairs)
+
+
 def check_latent_sizes(
     config: dict[str, Any], variants: dict[str, TrainingSettings], height: int, width: int
 ) -> None:
-    """Whether the networks of each variant can make images of this size, padding included."""
+    """Check that the networks of each variant can make images of this size, padding included."""
     for name, settings in variants.items():
         stem = settings.posterior == "vanilla"
         try:
@@ -120,7 +153,7 @@ def check_latent_sizes(
 def check_batch_sizes(
     config: dict[str, Any], variants: dict[str, TrainingSettings], dataset: Dataset
 ) -> None:
-    """Against the official data set; the images of a smaller one are counted when it is trained."""
+    """Check against the official data set; a smaller one is checked when it is trained on."""
     if dataset.counts is None:
         return
     images = dataset.counts["train"]
@@ -133,14 +166,14 @@ def check_batch_sizes(
 
 
 def warn_of_twins(variants: dict[str, TrainingSettings]) -> None:
-    """A log line for each variant whose training is that of an earlier one."""
+    """Log a warning for each variant whose training is identical to that of an earlier one."""
     first: dict[TrainingSettings, str] = {}
     for name, settings in variants.items():
         other = first.setdefault(settings, name)
         if other != name:
             log.warning(
-                "variants %s and %s are the same training (objective %s); "
-                "leave one out with variants: {%s: false}",
+                "variants %s and %s are identical trainings (objective %s); "
+                "remove one with variants: {%s: false}",
                 other,
                 name,
                 settings.objective,

@@ -1,4 +1,4 @@
-"""Finding the file config.yaml, and refusing one that holds no configuration."""
+"""Finding the file config.yaml, and refusing one that contains no configuration."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from svae.errors import UserError
 
 
 def config_file(working: Path, clone: Path) -> Path:
-    """working/config.yaml if there is one, else the clone's; UserError if it holds no mapping."""
+    """working/config.yaml if there is one, else the clone's; UserError if it is not a mapping."""
     path = working / "config.yaml"
     if not path.exists():
         path = clone / "config.yaml"
@@ -23,7 +23,7 @@ def config_file(working: Path, clone: Path) -> Path:
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text; save it as UTF-8") from None
     except yaml.MarkedYAMLError as error:
-        # PyYAML gives both whenever it reads.
+        # PyYAML always sets both while it reads a file.
         assert error.problem_mark is not None and error.problem is not None
         line = error.problem_mark.line + 1
         tab = r"\t" in error.problem
@@ -39,13 +39,13 @@ def config_file(working: Path, clone: Path) -> Path:
     if not isinstance(content, dict):
         kind = shown(content)
         raise UserError(
-            f"{path} holds {kind}; write one KEY: VALUE a line, as in dataset: mnist_5k"
+            f"{path} contains {kind}; write one KEY: VALUE per line, as in dataset: mnist_5k"
         )
     return path
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice in a mapping; YAML would take the last in silence."""
+    """Refuses duplicate keys in a mapping; YAML would silently use the last."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -53,6 +53,6 @@ class _Loader(yaml.SafeLoader):
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in seen:
                 line = key.start_mark.line + 1
-                raise UserError(f"line {line}: {key.value} is there a second time; keep one")
+                raise UserError(f"line {line}: duplicate key {key.value}; remove one")
             seen.add(key.value)
         return node

@@ -1,10 +1,10 @@
-"""Checksums of source files; one that was fetched or verified is read only once for them.
+"""Checksums of source files; a file that was fetched or verified is hashed only once.
 
 They are kept next to the file in .NAME.checksums.json, with its size, inode, mtime and ctime. While
-all four stay the same, later steps take the kept checksums; otherwise they read the file again. A
-write, a rename or a copy always changes the ctime, which nobody can set back, so that a file that
-was edited or replaced is noticed whatever its mtime says. Times are only compared for equality, so
-that a clock that is wrong or that is changed does no harm.
+all four stay the same, later steps use the kept checksums; otherwise they read the file again. A
+write, a rename or a copy always changes the ctime, which cannot be set back: an edited or replaced
+file is detected whatever its mtime. Times are only compared for equality, so a wrong or adjusted
+clock does no harm.
 """
 
 import contextlib

@@ -19,17 +19,17 @@ from svae.jobs.files import read_json
 
 # A transfer that breaks off loses up to one chunk of what has arrived.
 CHUNK_BYTES = 1 << 16
-# Google Drive puts pages in front of a big file that is often asked for; gdown gets past them.
+# Google Drive shows pages before a large file that is often requested; gdown gets past them.
 DRIVE_HOSTS = ("drive.google.com", "drive.usercontent.google.com")
-# Times the time-out: until Drive must begin to send the file itself.
+# Number of timeouts within which Drive must begin to send the file itself.
 DRIVE_PATIENCE = 5
 _TRANSIENT = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_MANY_REQUESTS)
 
 
 class Failure(Exception):
-    """Why an address does not give the file.
+    """The reason why an address does not provide the file.
 
-    `transient`: a further attempt may succeed, `after` seconds from now at the earliest.
+    `transient`: another attempt may succeed, `after` seconds from now at the earliest.
     """
 
     def __init__(self, reason: str, transient: bool = False, after: float = 0):
@@ -38,7 +38,7 @@ class Failure(Exception):
 
 
 class Part:
-    """What has arrived of a file, .NAME.part, and a note of the address and ETag it came with."""
+    """The part of a file received so far, .NAME.part, and a note of its address and ETag."""
 
     def __init__(self, target: Path):
         self.name = target.name
@@ -73,9 +73,10 @@ class Part:
 
 
 class _Body:
-    """A part as the file that HTTP or gdown write to, with a size limit and a progress bar.
+    """The file object that HTTP or gdown write to: a part, with a size limit and a progress bar.
 
-    An older part is given up only once bytes arrive that may be the file's: not for an error page.
+    An older part is deleted only when bytes arrive that may belong to the file, not when an error
+    page arrives.
     """
 
     def __init__(self, part: Part, url: str, limit: int | None, bar: tqdm, etag: str | None = None):
@@ -112,7 +113,7 @@ class _Body:
 
 @dataclass(frozen=True)
 class Download:
-    """Brings a file into `part`; the other arguments are those of `fetch`."""
+    """Downloads a file into `part`; the other arguments are those of `fetch`."""
 
     part: Part
     size: int | None
@@ -120,13 +121,13 @@ class Download:
     progress: bool
 
     def attempt(self, url: str) -> bool:
-        """Fill the part from an address; whether an older part was resumed."""
+        """Fill the part from an address; return whether an older part was resumed."""
         return self._by_gdown(url) if _is_on_drive(url) else self._by_http(url)
 
     def _by_http(self, url: str) -> bool:
         origin, etag = self.part.origin()
         start = self.part.bytes() if origin == url else 0
-        if start and start == self.size:  # all there; the program ended before it was checked
+        if start and start == self.size:  # complete, but the program ended before it was checked
             return True
         if start:
             asked = {"Range": f"bytes={start}-", "If-Range": etag}
@@ -156,13 +157,13 @@ class Download:
         length = response.headers.get("Content-Length", "")
         total = start + int(length) if re.fullmatch(r"\d{1,18}", length) else None
         if total is None and "Transfer-Encoding" not in response.headers:
-            total = self.size  # else nothing would tell a truncated body from a whole one
+            total = self.size  # otherwise a truncated body would look complete
         if total is not None and self.size is not None and total > self.size:
             raise Failure(f"the server has a file of {total} bytes")
         bar = self._bar(start, total)
         with _Body(self.part, url, self.size, bar, response.headers.get("ETag")) as body:
             try:
-                # Not decoded: the file's own bytes, whatever label they carry.
+                # Not decoded: the bytes of the file itself, whatever encoding the header declares.
                 for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
                     body.write(chunk)
             except urllib3.exceptions.ReadTimeoutError as error:
@@ -182,7 +183,7 @@ class Download:
         """Never resumes: Drive has no ETags."""
         import gdown
 
-        # gdown itself would follow for ever from one page of Drive's to the next.
+        # Without a limit, gdown would follow Drive's pages forever.
         enough = threading.Event()
         patience = threading.Timer(DRIVE_PATIENCE * self.timeout, enough.set)
         patience.start()
@@ -207,7 +208,7 @@ class Download:
         except gdown.exceptions.DownloadError as error:
             raise Failure(plain_text(str(error), 200), transient=True) from error
         except (LookupError, AssertionError, ValueError) as error:
-            # gdown takes headers and forms for granted.
+            # gdown assumes certain headers and forms.
             raise Failure("Google Drive sent an answer that gdown cannot read") from error
         finally:
             patience.cancel()
@@ -242,12 +243,12 @@ def _is_on_drive(url: str) -> bool:
 
 
 def _is_strong(etag: Any) -> bool:
-    """Whether an ETag stands for the very bytes of a file; a weak one begins with W/."""
+    """Whether an ETag identifies the exact bytes of a file; a weak one begins with W/."""
     return isinstance(etag, str) and re.fullmatch(r'"[!#-~]+"', etag) is not None
 
 
 def _continues(response: requests.Response, start: int, etag: str, size: int | None) -> bool:
-    """Whether a response is all of the same file from byte `start` on."""
+    """Whether a response contains all the rest of the same file, from byte `start` on."""
     pattern = r"bytes (\d{1,18})-(\d{1,18})/(?:(\d{1,18})|\*)"
     span = re.fullmatch(pattern, response.headers.get("Content-Range", ""))
     if response.status_code != 206 or response.headers.get("ETag") != etag or not span:
@@ -260,7 +261,7 @@ def _continues(response: requests.Response, start: int, etag: str, size: int | N
 
 
 def _refusal(response: requests.Response) -> Failure:
-    """A response without the file."""
+    """The failure that a response without the file means."""
     code = response.status_code
     known = code in http.HTTPStatus.__members__.values()
     reason = f"{code} {http.HTTPStatus(code).phrase}" if known else str(code)

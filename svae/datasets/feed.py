@@ -98,7 +98,7 @@ class Feed:
                 yield read.result(), order
 
     def _plan(self, epochs: Iterable[int], skip: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Each window's runs, ascending, and the order in which its images, so read, are used."""
+        """Each window's runs, ascending, and the order in which the images of these are used."""
         whole = self.steps * self._batch_size
         for epoch in epochs:
             runs = generator(self._seed, Stream.EPOCH_ORDER, epoch).permutation(self._runs)

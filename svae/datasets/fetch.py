@@ -21,7 +21,7 @@ from svae.errors import UserError
 
 log = logging.getLogger(__name__)
 
-# Times the first wait: the longest one, whatever a server asks for.
+# The longest wait, as a multiple of the first, whatever a server asks for.
 LONGEST_WAIT = 64
 
 
@@ -37,30 +37,30 @@ def fetch(
     by_hand: str,
     wait: float = 1,
 ) -> None:
-    """Download a file to `target`, which appears only when whole and with the right checksum.
+    """Download a file to `target`, which appears only when complete and with the right checksum.
 
-    A file that is already there with that checksum is left as it is, without any network; one with
-    another checksum is replaced by the right one, or else renamed to NAME.refused.
+    An existing file with that checksum is left as it is, without network access; one with another
+    checksum is replaced by the right one or, if that cannot be downloaded, renamed to NAME.refused.
 
     A transfer that breaks off is resumed, in this run or in a later one, if the server sent a
-    strong ETag and still has the same file. Until then, what has arrived is kept next to the target
-    in the hidden files .NAME.part and .NAME.part.json. The checksums of the target are kept in
-    .NAME.checksums.json, so that later steps need not read it again for them.
+    strong ETag and still has the same file. Until then, the part received so far is kept next to
+    the target in the hidden files .NAME.part and .NAME.part.json. The checksums of the target are
+    kept in .NAME.checksums.json, so later steps need not read the file to compute them again.
 
     Args:
-        target: path to write, data/raw/DATASET/NAME; its folder is made if need be.
-        urls: http or https addresses, tried in this order, but first the one whose part is here.
+        target: path to write, data/raw/DATASET/NAME; its folder is created if necessary.
+        urls: http or https addresses, tried in this order, after the one of a kept part.
         known_hash: "sha256:HEX" or "md5:HEX".
         size: of the file in bytes, if known.
         timeout: seconds to wait for a connection, and for the next bytes.
-        retries: further attempts at a mirror that fails in a way that may pass.
+        retries: further attempts at a mirror after a transient failure.
         progress: whether to draw a progress bar on standard error.
-        by_hand: for the error message, the places where a person gets the file.
-        wait: seconds before the first further attempt; doubled before each one after it.
+        by_hand: places where a person can get the file, for the error message.
+        wait: seconds before the first further attempt; doubled for each one after it.
 
     Raises:
-        UserError: no mirror gives the right file (one line says why for each), or the folder cannot
-            be written. Nothing is left but a part that can be resumed.
+        UserError: no mirror provides the right file (the message has one line for each), or the
+            folder cannot be written. Only a part that can be resumed is left.
     """
     target = Path(target).absolute()
     part = Part(target)
@@ -112,9 +112,9 @@ def _check_space(part: Part, size: int | None) -> None:
 def _from_first_mirror(
     download: Download, urls: Sequence[str], known_hash: str, retries: int, wait: float
 ) -> dict[str, str]:
-    """Fill the part from the first mirror that gives the right file; returns its checksums.
+    """Fill the part from the first mirror that provides the right file; return its checksums.
 
-    Failure: none does; one line for each says why.
+    Failure: none does; the message has one line for each.
     """
     started = download.part.origin()[0]
     failures = ""
@@ -131,13 +131,13 @@ def _from_first_mirror(
 def _from_mirror(
     download: Download, url: str, known_hash: str, retries: int, wait: float
 ) -> dict[str, str]:
-    """The same from one mirror, in several attempts if need be."""
+    """The same from one mirror, in several attempts if necessary."""
     attempt, had = 0, 0
     while True:
         try:
             return _attempt(download, url, known_hash)
         except Failure as failure:
-            # A transfer that progresses, on a line that drops now and then, has all attempts again.
+            # After progress, as on an unreliable connection, all attempts are available again.
             has = download.part.resumable_bytes()
             attempt, had = 0 if has > had else attempt, has
             if not failure.transient or attempt == retries:
@@ -156,6 +156,6 @@ def _attempt(download: Download, url: str, known_hash: str) -> dict[str, str]:
     if not matches(found, known_hash):
         what = described(part.path, found)
         part.delete()
-        # After a resumption the old beginning may be what is wrong; a new file is wrong as a whole.
+        # In a resumed file, the old part may be wrong, and another attempt may succeed.
         raise Failure(f"received {what}", transient=resumed)
     return found

@@ -1,4 +1,4 @@
-"""Fixed rules that split a data set which comes without a split."""
+"""Fixed rules that split a data set published without a split."""
 
 import hashlib
 import unicodedata

@@ -1,5 +1,5 @@
-"""Whether a file is the published one and, if not, what it is: for downloads and for files that
-somebody put in place by hand."""
+"""Checks whether a file is the published one and, if not, what it is: for downloads, and for files
+that a user put in place by hand."""
 
 import html
 import re
@@ -83,7 +83,7 @@ def plain_text(text: str, width: int) -> str:
 
 
 def way_out(target: Path, by_hand: str) -> str:
-    """What a user can do who does not have data/raw/DATASET/NAME."""
+    """What a user without the file data/raw/DATASET/NAME can do."""
     places = f"get it from {by_hand} and " if by_hand else ""
     return (
         f"By hand: {places}put it at {target}.\n"

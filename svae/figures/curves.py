@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from svae.figures.style import LETTER, RING, blank, save, sign
+from svae.figures.style import LETTER, RING, blank, sign
 
 TITLE = 70  # above the panels, in pixels
 LINE = 42  # from one line of text to the next, in pixels
@@ -34,9 +33,7 @@ class Panel:
     from_zero: bool = False
 
 
-def training_curves(
-    panels: Mapping[str, Panel], chosen: Mapping[str, int], title: str, target: Path | str
-) -> None:
+def training_curves(panels: Mapping[str, Panel], chosen: Mapping[str, int], title: str) -> Figure:
     """Draw curves by epoch, two panels per row; if their number is odd, the first has its own row.
 
     panels: label of the axis, with unit -> panel. At least one panel has all variants, in the order
@@ -45,10 +42,6 @@ def training_curves(
     the last one; it is marked with a ring on the variant's validation curve, in the first panel
     that has one.
     """
-    save(_curves(panels, chosen, title), target)
-
-
-def _curves(panels: Mapping[str, Panel], chosen: Mapping[str, int], title: str) -> Figure:
     most = max((panel.curves for panel in panels.values()), key=len)
     variants = list(most)
     keys = _keys(variants, ringed=bool(chosen))

@@ -4,14 +4,13 @@ The text scales with the images, so that it stays readable when the figure is sc
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.transforms import IdentityTransform
 
-from svae.figures.style import DPI, blank, save, text_width
+from svae.figures.style import DPI, blank, text_width
 
 IMAGE_PIXELS = 150  # approximate side of an image in the figure
 GAP = 12  # between rows and at the margins, in pixels
@@ -47,38 +46,12 @@ class _Line(NamedTuple):
     colour: str
 
 
-def labelled_rows(rows: Sequence[Row], title: str, target: Path | str, caption: str = "") -> None:
+def labelled_rows(rows: Sequence[Row], title: str, caption: str = "") -> Figure:
     """Draw rows of images of one size, each with a label, below a title and above a caption.
 
     Contrast is not changed, and each pixel of an image covers a square of the same number of the
     figure's pixels. The caption, which may be empty, is broken into lines.
     """
-    save(_labelled_rows(rows, title, caption), target)
-
-
-def sheet(images: np.ndarray, title: str, target: Path | str, columns: int = 8) -> None:
-    """Draw a grid of uint8 images (n, height, width, channel) below a title."""
-    save(_titled(images, title, columns), target)
-
-
-def contact_sheet(
-    splits: Mapping[str, tuple[np.ndarray, int]],
-    title: str,
-    caption: str,
-    columns: int,
-    target: Path | str,
-) -> None:
-    """Draw some images of every split of a data set, for a look before training.
-
-    splits: name -> the images to show, uint8 (shown, height, width, channel) with one or three
-    channels, and the number of images in the split. Images are in rows of `columns`, drawn as by
-    `labelled_rows`. The title above and the caption below are broken into lines; see
-    svae.report.draw_contact_sheet.
-    """
-    save(_sheet(splits, title, caption, columns), target)
-
-
-def _labelled_rows(rows: Sequence[Row], title: str, caption: str = "") -> Figure:
     columns = max(len(row.images) for row in rows)
     scale = _scale(rows[0].images.shape[2], columns)
     strips = [_strip(row, scale) for row in rows]
@@ -111,6 +84,57 @@ def _labelled_rows(rows: Sequence[Row], title: str, caption: str = "") -> Figure
     return figure
 
 
+def sheet(images: np.ndarray, title: str, columns: int = 8) -> Figure:
+    """Draw a grid of uint8 images (n, height, width, channel) below a title."""
+    scale = _scale(images.shape[2], columns)
+    grid = _grid(images, columns, scale, _gap(scale))
+    font = _font(grid.shape[1])
+    full = max(grid.shape[1], _width(title, font)) + 2 * GAP
+    top = round(TITLE * font)
+    figure = blank(full, top + len(grid) + GAP)
+    _write(figure, title, full / 2, top / 2, font, ha="center")
+    _put(figure, grid, (full - grid.shape[1]) // 2, top)
+    return figure
+
+
+def contact_sheet(
+    splits: Mapping[str, tuple[np.ndarray, int]],
+    title: str,
+    caption: str,
+    columns: int,
+) -> Figure:
+    """Draw some images of every split of a data set, for a look before training.
+
+    splits: name -> the images to show, uint8 (shown, height, width, channel) with one or three
+    channels, and the number of images in the split. Images are in rows of `columns`, drawn as by
+    `labelled_rows`. The title above and the caption below are broken into lines; see
+    svae.report.draw_contact_sheet.
+    """
+    scale = _scale(next(iter(splits.values()))[0].shape[2], columns)
+    grids = {
+        f"{split}: {count:,} image{'' if count == 1 else 's'}": _grid(images, columns, scale, GAP)
+        for split, (images, count) in splits.items()
+    }
+    width = max(grid.shape[1] for grid in grids.values())
+    font = _font(width)
+    texts = [*grids, *_words(title), *_words(caption)]
+    width = max(width, *(_width(text, font) for text in texts))
+    line = round(LINE * font)
+    places, top = [], GAP
+    for section in (_lines(title, width, font), *grids.items(), _lines(caption, width, font)):
+        for block in section:
+            places.append((block, top))
+            top += line if isinstance(block, str) else len(block)
+        top += 2 * GAP
+    figure = blank(width + 2 * GAP, top)
+    for block, top in places:
+        if isinstance(block, str):
+            _write(figure, block, GAP, top + line / 2, font, ha="left")
+        else:
+            _put(figure, block, GAP, top)
+    return figure
+
+
 def _label(row: Row, font: int, small: int) -> list[_Line]:
     name = [_Line(row.label, font, BLACK)] if row.label else []
     return name + [_Line(detail, small, GREY) for detail in row.details]
@@ -138,46 +162,6 @@ def _strip(row: Row, scale: int) -> np.ndarray:
     space = np.full((len(strips[0]), APART, 3), 255, np.uint8)
     spaced = [block for strip in strips for block in (space, strip)]
     return np.concatenate(spaced[1:], axis=1)
-
-
-def _titled(images: np.ndarray, title: str, columns: int) -> Figure:
-    scale = _scale(images.shape[2], columns)
-    grid = _grid(images, columns, scale, _gap(scale))
-    font = _font(grid.shape[1])
-    full = max(grid.shape[1], _width(title, font)) + 2 * GAP
-    top = round(TITLE * font)
-    figure = blank(full, top + len(grid) + GAP)
-    _write(figure, title, full / 2, top / 2, font, ha="center")
-    _put(figure, grid, (full - grid.shape[1]) // 2, top)
-    return figure
-
-
-def _sheet(
-    splits: Mapping[str, tuple[np.ndarray, int]], title: str, caption: str, columns: int
-) -> Figure:
-    scale = _scale(next(iter(splits.values()))[0].shape[2], columns)
-    grids = {
-        f"{split}: {count:,} image{'' if count == 1 else 's'}": _grid(images, columns, scale, GAP)
-        for split, (images, count) in splits.items()
-    }
-    width = max(grid.shape[1] for grid in grids.values())
-    font = _font(width)
-    texts = [*grids, *_words(title), *_words(caption)]
-    width = max(width, *(_width(text, font) for text in texts))
-    line = round(LINE * font)
-    places, top = [], GAP
-    for section in (_lines(title, width, font), *grids.items(), _lines(caption, width, font)):
-        for block in section:
-            places.append((block, top))
-            top += line if isinstance(block, str) else len(block)
-        top += 2 * GAP
-    figure = blank(width + 2 * GAP, top)
-    for block, top in places:
-        if isinstance(block, str):
-            _write(figure, block, GAP, top + line / 2, font, ha="left")
-        else:
-            _put(figure, block, GAP, top)
-    return figure
 
 
 def _lines(text: str, width: int, font: int) -> list[str]:

@@ -1,16 +1,13 @@
-"""Shared by all figures: sizes, colours and markers of the variants, and saving."""
+"""Shared by all figures: sizes, and the colours and markers of the variants."""
 
 import functools
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
-
-from svae.jobs.files import replacing
 
 DPI = 200
 LETTER = 18  # width of a letter of font size 10, in pixels; few are wider
@@ -31,12 +28,6 @@ RING: dict[str, Any] = {
 def blank(width: int, height: int) -> Figure:
     """Return an empty figure; sizes in pixels."""
     return Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
-
-
-def save(figure: Figure, target: Path | str) -> None:
-    """Write a PNG atomically; equal figures give identical files."""
-    with replacing(target) as temporary:
-        figure.savefig(temporary, dpi=DPI, metadata={"Software": None})
 
 
 def sign(variants: Sequence[str], variant: str) -> dict[str, Any]:

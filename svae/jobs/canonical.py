@@ -7,16 +7,16 @@ import ast
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-# A name, and the attributes that are read of it: `a.b.c` is ("a", "b", "c").
+# A name and the attributes that are read from it: `a.b.c` is ("a", "b", "c").
 Chain = tuple[str, ...]
 
 
 class Canonical(NamedTuple):
-    """What `canonical` gives.
+    """The result of `canonical`.
 
-    The text is in ASCII, and the same in all versions of Python from 3.11 on; equal texts are equal
-    code. A name that is merely assigned is not used. `vars()` and `dir()` use `globals`, which
-    tells as much.
+    The text is ASCII, and the same in all versions of Python from 3.11 on; equal texts mean equal
+    code. A name that is only assigned is not used. `vars()` and `dir()` count as uses of `globals`,
+    which gives access to the same names.
     """
 
     text: str
@@ -25,23 +25,23 @@ class Canonical(NamedTuple):
 
 
 def canonical(nodes: Iterable[ast.AST]) -> Canonical:
-    """Give the text of syntax trees, every chain that they use, and their strings."""
+    """Return the text of syntax trees, every chain that they use, and their strings."""
     writer = _Writer()
     for node in nodes:
         writer.write(node)
     return Canonical("".join(writer.tokens), frozenset(writer.used), frozenset(writer.strings))
 
 
-# What differs between versions of Python, or is known from the place: whether a name is read or
-# assigned; `kind` tells u"a" from "a", which is spelling.
+# Fields that differ between versions of Python or have no meaning: `ctx`, whether a name is read or
+# assigned, follows from its position; `kind` distinguishes u"a" from "a".
 _LEFT_OUT = {"ctx", "kind", "type_comment"}
 
 
 class _Writer:
-    """`ast.dump` will not do: what it says of empty and new fields differs between versions.
+    """Replaces `ast.dump`, whose output for empty and new fields differs between versions.
 
-    Here a field that is None or empty is left out, whichever version knows it. Values are in ASCII,
-    since `repr` escapes those characters that the version's Unicode tables do not know.
+    Here a field that is None or empty is left out, whichever version has it. Values are in ASCII,
+    because `repr` escapes the characters that are not in the version's Unicode tables.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class _Writer:
             attributes.append(base.attr)
             base = base.value
         attributes.reverse()
-        if "__subclasses__" in attributes:  # of whatever it is
+        if "__subclasses__" in attributes:  # of any object
             self.used.add(("__subclasses__",))
         self.tokens.append(f"<{'.'.join(attributes)!a} of ")
         if isinstance(base, ast.Name):

@@ -1,7 +1,7 @@
 """The parts of a module: the statements at its top level, what they bind, and what they import.
 
-A fingerprint covers some parts of a module and not others (svae.jobs.reach). Here is what can be
-said of one module by itself.
+A fingerprint covers some parts of a module and not others; svae.jobs.reach decides which. This
+module analyses each module by itself.
 
 Imported by the Snakefile: standard library only.
 """
@@ -23,7 +23,7 @@ _IMPORTS = (ast.Import, ast.ImportFrom)
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
-# Finds names, by being taken up with all else first; it also gives an empty one for each of these.
+# Finds names; imports, strings and comments match before, and give an empty name each.
 _WORDS = re.compile(
     r"""
     ^[ \t]*(?:from[ \t]+[.\w]+[ \t]+)?import\b(?:[ \t]*\([^)]*\)|[^\n]*)
@@ -43,7 +43,7 @@ class Alias(NamedTuple):
     module: str  # full name
     member: str | None
     loads: str  # full name of the module that the import runs, with its parents
-    counts: bool  # whether its text does, see svae.jobs.meaning
+    counts: bool  # whether its text is part of the digest, see svae.jobs.meaning
 
     @property
     def text(self) -> str:
@@ -51,25 +51,25 @@ class Alias(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What a part does, once all that has no meaning is removed."""
+    """What is left of a part when everything without meaning is removed."""
 
     digest: str | None  # None: nothing is left
     used: frozenset[Chain]
-    named: frozenset[str]  # full names in the package that its strings hold
+    named: frozenset[str]  # full names in the package that its strings contain
     nodes: tuple[ast.AST, ...]
 
 
 class Part:
-    """A statement at the top level of a module, but for its imports."""
+    """A statement at the top level of a module, other than an import."""
 
     def __init__(self, number: int, node: ast.stmt, package: str):
         self.number = number
-        self.node: Any = node  # is_class and is_function say of which kind
+        self.node: Any = node  # of a kind that is_class and is_function show
         self.binds = frozenset(_bound(node))
         self.is_class = isinstance(node, ast.ClassDef)
         self.is_function = isinstance(node, _FUNCTIONS)
         self.statements = list(_statements([node]))
-        # Those of functions as well, which run with the function, or never.
+        # Including those in functions, which run with the function, or never.
         self.imports = [
             alias
             for each in self.statements
@@ -82,7 +82,8 @@ class Part:
 
     @property
     def defined_alike(self) -> bool:
-        """A function that is the same wherever it stands: nothing is computed to define it."""
+        """Whether it is a function that is the same at any position in the module, because nothing
+        is computed to define it."""
         if not self.is_function or self.node.decorator_list:
             return False
         defaults = [*self.node.args.defaults, *filter(None, self.node.args.kw_defaults)]
@@ -90,9 +91,9 @@ class Part:
 
 
 class Module:
-    """A module as its parts. `idle`: the settings left out of its code (svae.jobs.folding).
+    """A module and its parts. `idle`: the settings left out of its code (svae.jobs.folding).
 
-    Numbers count parts and aliases together, in the order of the source.
+    Parts and aliases are numbered together, in the order of the source.
     """
 
     def __init__(self, name: str, path: Path, source: bytes, idle: Idle):
@@ -143,7 +144,7 @@ class Module:
                 yield node
 
     def facts(self, part: Part, errors: frozenset[str]) -> Facts:
-        """Give what `part` does; `errors`: the names that stand for exceptions in this module."""
+        """Return what `part` does; `errors`: the names that stand for exceptions in this module."""
         if errors not in self._strippers:
             statements = [each for part in self.parts.values() for each in part.statements]
             self._strippers[errors] = Stripper(statements, errors)
@@ -166,8 +167,8 @@ class Module:
         return Facts(digest, found.used, frozenset(named), tuple(nodes))
 
     def _drop_unused(self, part: Part, nodes: list[ast.AST], read: set[str]) -> None:
-        """Take out those names of the imports of functions that only annotations, texts, log lines
-        or idle code read."""
+        """Remove the imports within functions of names that only annotations, error texts, log
+        lines or unused code read."""
         unstripped = {node.id for node in ast.walk(part.node) if isinstance(node, ast.Name)}
 
         def stays(name: ast.alias) -> bool:
@@ -194,14 +195,14 @@ class Module:
 
     @functools.cached_property
     def read_names(self) -> frozenset[str]:
-        """All names in the source but for those in imports, strings and comments: at least those
-        that anything reads, annotations included, but for what only f-strings do."""
+        """All names in the source, except in imports, strings and comments. They include every name
+        that is read, annotations included, unless only f-strings read it."""
         return frozenset(_WORDS.findall(self._source.decode(errors="replace")))
 
 
 @functools.cache
 def read_module(name: str, path: Path, source: bytes, idle: Idle) -> Module:
-    """Give the module of that source; once per process, since parsing costs most.
+    """Return the module of that source; cached, because parsing takes most of the time.
 
     The source is part of the key, not the file's time: two edits may fall within one clock tick.
     """
@@ -209,7 +210,7 @@ def read_module(name: str, path: Path, source: bytes, idle: Idle) -> Module:
 
 
 def _statements(body: list[Any]) -> Iterator[ast.AST]:
-    """Give all statements, handlers and cases, at any depth of nesting."""
+    """Yield all statements, handlers and cases, at any depth of nesting."""
     waiting = list(body)
     while waiting:
         node = waiting.pop()
@@ -237,7 +238,7 @@ def _aliases(node: ast.Import | ast.ImportFrom, package: str) -> Iterator[Alias]
 
 
 def _bound(node: ast.stmt) -> Iterator[str]:
-    """Give the names that a statement at the top level binds in its module, or more than these."""
+    """Yield the names that a top-level statement binds in its module, and possibly others."""
     inner: Iterable[ast.AST] = [node]
     if isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
         yield node.name
@@ -271,7 +272,7 @@ def _bound(node: ast.stmt) -> Iterator[str]:
 
 
 def _sets_version(node: ast.stmt) -> bool:
-    """The version decides no result: a release must not train everything again."""
+    """Whether it sets the version, which affects no result: a release must not retrain all runs."""
     return isinstance(node, ast.Assign) and [
         target.id if isinstance(target, ast.Name) else None for target in node.targets
     ] == ["__version__"]
@@ -282,7 +283,7 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def _is_main(node: ast.stmt) -> bool:
-    """`if __name__ == "__main__":`, which does nothing in a module that is imported."""
+    """Whether it is `if __name__ == "__main__":`, which does nothing in an imported module."""
     match node:
         case ast.If(
             test=ast.Compare(

@@ -1,11 +1,11 @@
-"""A digest of the code that decides a stage's result, so that a changed algorithm reruns its stage.
+"""A digest of the code that determines a stage's result: a changed algorithm reruns its stage.
 
-Snakemake sees an edited script, but not an edit inside a package that the script imports. A rule
-that carries `fingerprint("svae.training.train:train")` among its params reruns when the meaning of
-that function changes, or of anything in the package that it uses, directly or indirectly
-(svae.jobs.reach). Neither another function of the same modules reruns it, nor a changed comment,
-docstring, annotation, error message or log line (svae.jobs.meaning), nor a new setting at the value
-that leaves everything as before (svae.jobs.folding). Where a function stands in its module does not
+Snakemake notices an edited script, but not an edit inside a package that the script imports. A rule
+with `fingerprint("svae.training.train:train")` in its params reruns when the meaning of that
+function changes, or of anything in the package that it uses, directly or indirectly
+(svae.jobs.reach). It does not rerun after a change of another function in the same modules, or of a
+comment, docstring, annotation, error message or log line (svae.jobs.meaning), or because of a new
+setting at its neutral value (svae.jobs.folding). The position of a function in its module does not
 matter.
 
 Imported by the Snakefile: standard library only.
@@ -31,20 +31,22 @@ def fingerprint(
     settings: Mapping[str, object] | None = None,
     package_root: Path | None = None,
 ) -> str:
-    """Give 16 hexadecimal digits over the entries and all that they use of their package.
+    """Return 16 hexadecimal digits: a digest of the entries and of all that they use in their
+    package.
 
     entries       "module:name", a function, class or constant, or "module", all that it defines.
-                  The source is read, not run: where it imports modules by computed names
-                  (importlib), name those here as well.
-    without       the same of what is used but decides nothing of the result; what only that uses is
-                  not covered either. Leaving out a table of choices and naming the one that is
-                  chosen covers that one.
-    settings      the stage's own: at their neutral values they, and what is done only at other
-                  values, are not covered.
+                  The source is read, not run: if it imports modules by computed names (importlib),
+                  name those here as well.
+    without       the same, for what is used but does not affect the result; what only these use is
+                  not covered either. To cover one entry of a table of choices, leave out the table
+                  and name the entry.
+    settings      those of the stage: at their neutral values, their declarations and the code that
+                  runs only at other values are not covered.
     package_root  folder of the package, default this one; its name is the package's name.
 
-    ModuleNotFoundError for a module, and AttributeError for a name, that there is not. The digits
-    depend neither on where the package lies nor on the version of Python (3.11 to 3.13).
+    ModuleNotFoundError for a module that does not exist, and AttributeError for such a name. The
+    digits depend neither on the location of the package nor on the version of Python (3.11 to
+    3.13).
     """
     with _without_collector():
         reach = _reach(entries, without, settings, package_root)
@@ -62,7 +64,7 @@ def definitions(
     settings: Mapping[str, object] | None = None,
     package_root: Path | None = None,
 ) -> dict[str, frozenset[str]]:
-    """Map each module to those names of it that the fingerprint of these arguments covers."""
+    """Return, for each module, the names in it that the fingerprint of these arguments covers."""
     reach = _reach(entries, without, settings, package_root)
     return {
         name: frozenset(
@@ -81,9 +83,9 @@ def modules(
     settings: Mapping[str, object] | None = None,
     package_root: Path | None = None,
 ) -> dict[str, Path]:
-    """Map each module that is imported for the entries to its file.
+    """Return the file of each module that the entries import, directly or indirectly.
 
-    At least what they define or do of themselves is covered: nothing of some.
+    Of some of these modules, the fingerprint covers nothing.
     """
     reach = _reach(entries, without, settings, package_root)
     return {name: module.path for name, module in sorted(reach.modules.items())}
@@ -91,7 +93,8 @@ def modules(
 
 @contextlib.contextmanager
 def _without_collector() -> Iterator[None]:
-    """Syntax trees are many objects, none of them garbage: looking for it takes a third as long."""
+    """Pause the garbage collector: syntax trees are many objects, none of them garbage, and looking
+    for garbage takes a third as long as the rest."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -121,9 +124,9 @@ def _reach(
 
 
 def _at_neutral_values(reach: Reach, settings: Mapping[str, object]) -> dict[str, str]:
-    """Give the settings, with the source text of their values, that their fields call neutral.
+    """Return the settings at their neutral values, with the source text of these values.
 
-    A name that more than one class has is left out, since `settings.NAME` does not tell which.
+    A name in more than one class is left out, because `settings.NAME` does not show which is meant.
     """
     fields = list(reach.fields())
     owners = Counter(field.name for field in fields)
@@ -138,7 +141,7 @@ def _at_neutral_values(reach: Reach, settings: Mapping[str, object]) -> dict[str
 
 
 def _given_otherwise(reach: Reach, owners: set[str]) -> set[str]:
-    """Give the settings that something reached may give another value than the stage's own."""
+    """Return the settings to which the reached code may give another value than the stage's."""
     return {
         name
         for module, parts in reach.parts.items()
@@ -148,10 +151,11 @@ def _given_otherwise(reach: Reach, owners: set[str]) -> set[str]:
 
 
 def _lines(reach: Reach, module: Module) -> Iterator[str]:
-    """Give a line for each import and part of a module that is covered.
+    """Yield a line for each import and part of a module that is covered.
 
-    First what depends on the order, in the order of the source: imports, and in a module that acts
-    when it is imported, or that binds a name twice, all but functions. Then the others, sorted.
+    First come those whose order matters, in the order of the source: imports and, in a module that
+    acts when it is imported or binds a name twice, everything except functions. Then the others,
+    sorted.
     """
     parts = reach.parts.get(module.name, {})
     found = {}
@@ -178,7 +182,8 @@ def _lines(reach: Reach, module: Module) -> Iterator[str]:
 
 
 def _acts_outside(reach: Reach, module: Module, alias: Alias) -> bool:
-    """Whether an import that nothing reads may act by running a module outside the package."""
+    """Whether an import that nothing reads may have an effect, because it runs a module outside the
+    package."""
     return alias.name == "*" or (
         not reach.holds(alias.loads) and alias.name not in module.read_names
     )

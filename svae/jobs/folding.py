@@ -1,20 +1,21 @@
-"""A module's code without what settings at their neutral values leave idle.
+"""Removal of the code that settings at their neutral values leave unused.
 
-A field of a dataclass can declare the value by which nothing changes,
+A field of a dataclass can declare the value with which the code does what it did before the field
+existed,
 
     weight_decay: float = setting(0.0, neutral=0.0)
     weight_decay: float = dataclasses.field(default=0.0, metadata={"neutral": 0.0})
 
-(any function's keyword `neutral`, a literal). Where a setting has that value, `fold` takes out its
-field, and what its value decides where it is read as `settings.weight_decay`:
+(the keyword `neutral` of any function, a literal). If a setting has that value, `fold` removes its
+field and, where it is read as `settings.weight_decay`, the code that this value rules out:
 
     if settings.weight_decay: ...           the branch that is not taken, and the test
     f() if settings.weight_decay else None  likewise
     settings.weight_decay > 0 and f()       what is not evaluated; `or`, `not` and comparisons with
                                             literals likewise
 
-What is left is the code as it was before the setting, if the setting was read in no other way. The
-receiver's last name is `settings` or ends with `_settings`: `self.settings`, `model.settings`.
+The rest is the code as it was before the setting, if the setting is read in no other way. The name
+before the last dot must be `settings` or end in `_settings`: `self.settings`, `model.settings`.
 
 Imported by the Snakefile: standard library only.
 """
@@ -38,7 +39,7 @@ _COMPARISONS = {
     ast.NotIn: lambda one, other: one not in other,
 }
 _SINGLETONS = (type(None), bool, type(...))
-# What says something of the whole function around it, even where it is never run.
+# These affect the whole function around them, even if they never run.
 _REACHING_OUT = (ast.Yield, ast.YieldFrom, ast.Global, ast.Nonlocal)
 _ACTS = (ast.Call, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr)
 
@@ -52,7 +53,7 @@ class Declaration(NamedTuple):
 
 
 def declarations(owner: ast.ClassDef) -> Iterator[Declaration]:
-    """Give the fields of a class."""
+    """Yield the fields of a class."""
     for node in owner.body:
         match node:
             case ast.AnnAssign(target=ast.Name(id=name), value=value):
@@ -75,15 +76,16 @@ def _neutral(value: ast.expr | None) -> str | None:
 
 
 def fold(tree: ast.Module, neutral: dict[str, str]) -> ast.Module:
-    """Take out, in place, what the settings at these neutral values leave idle."""
+    """Remove, in place, what the settings at these neutral values leave unused."""
     return _Folder(neutral).visit(tree)
 
 
 def overridden(nodes: tuple[ast.AST, ...], owners: set[str]) -> Iterator[str]:
-    """Give the names of the settings that code may give another value than the stage's own.
+    """Yield the names of the settings to which code may give another value than the stage's.
 
-    That is every string, since `{**settings, "name": value}` makes other settings, and the keywords
-    of calls that copy an object or make a mapping, and of classes: `owners`, or capitalised names.
+    These are all strings, because `{**settings, "name": value}` makes other settings, and the
+    keywords of calls that copy an object, make a mapping, or call a class: one of `owners`, or a
+    capitalised name.
     """
     copies = {"replace", "_replace", "__replace__", "dict", "update", *owners}
     for node in (each for root in nodes for each in ast.walk(root)):
@@ -99,7 +101,7 @@ def overridden(nodes: tuple[ast.AST, ...], owners: set[str]) -> Iterator[str]:
 
 
 class _Unknown(Exception):
-    """A value that the settings do not decide."""
+    """A value that the settings do not determine."""
 
 
 class _Folder(ast.NodeTransformer):
@@ -155,7 +157,7 @@ class _Folder(ast.NodeTransformer):
         return left
 
     def _as_test(self, node: ast.expr) -> ast.expr:
-        """Fold an expression of which nothing but the truth counts."""
+        """Fold an expression of which only the truth value matters."""
         match node:
             case ast.BoolOp():
                 return self._shortened(node, as_test=True)
@@ -164,8 +166,8 @@ class _Folder(ast.NodeTransformer):
         return node
 
     def _shortened(self, node: ast.BoolOp, as_test: bool) -> ast.expr:
-        """Take out the operands that decide nothing, and those that are never evaluated."""
-        ends = isinstance(node.op, ast.Or)  # the truth of an operand that is the last evaluated
+        """Remove the operands without influence, and those that are never evaluated."""
+        ends = isinstance(node.op, ast.Or)  # the truth value of an operand that ends evaluation
         operands = [self._as_test(each) if as_test else self.visit(each) for each in node.values]
         kept: list[ast.expr] = []
         for number, operand in enumerate(operands):
@@ -182,21 +184,22 @@ class _Folder(ast.NodeTransformer):
         return node if len(kept) > 1 else kept[0]
 
     def _truth(self, node: ast.expr) -> bool | None:
-        """Give the truth of an expression, or None where the settings do not decide it."""
+        """Return the truth value of an expression; None if the settings do not determine it."""
         try:
             return bool(self._value(node)) if self._reads(node) else None
         except _Unknown:
             return None
 
     def _constant(self, node: ast.expr) -> ast.expr | None:
-        """Give the value of an expression as a literal, or None likewise."""
+        """Return the value of an expression as a literal; None if the settings do not determine
+        it."""
         try:
             literal: Any = ast.parse(repr(self._value(node)), mode="eval").body
         except (_Unknown, SyntaxError):
             return None
         if not self._reads(node) or not _is_literal(literal):
             return None
-        literal.of_settings = True  # tells it from the literals of the source, which stay
+        literal.of_settings = True  # unlike the literals in the source, which stay
         return literal
 
     def _reads(self, node: ast.expr) -> bool:
@@ -240,7 +243,7 @@ def _holds(one: Any, operator: ast.cmpop, other: Any) -> bool:
 
 
 def _is_settings(node: ast.expr) -> bool:
-    """`settings`, `self.settings`, `model.settings`, `own_settings`: only names and points."""
+    """`settings`, `self.settings`, `model.settings`, `own_settings`: only names and dots."""
     last = node.attr if isinstance(node, ast.Attribute) else _name(node)
     while isinstance(node, ast.Attribute):
         node = node.value

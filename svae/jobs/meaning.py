@@ -10,20 +10,20 @@ Removed are
   of an error or in an `assert`. The class of the error and its other arguments stay. Errors are
   what a `raise` calls if its name is capitalised, the built-in exceptions, the classes of the
   package that inherit from one of them, and the functions of the same module whose only way out is
-  to return one of these. Spelling does not count elsewhere: the losses of Keras end in `Error` as
-  well, and their strings decide results;
+  to return one of these. Other names in `Error` do not count: the losses of Keras end in it, too,
+  and their strings affect results;
 - log lines and calls of `warnings.warn`, whole, together with the assignment of a logger and the
   imports of logging and warnings;
 - imports of names from typing and collections.abc, because most serve annotations only. A name that
   is used elsewhere stays where it is used.
 
-All else stays: in particular every string that is compared, stored, returned or passed on, defaults
-of arguments, decorators and names. A text or a log line keeps those parts that may have an effect:
-calls, except those of a few built-in functions, `:=`, `await` and `yield`. A variable that only
-feeds a text stays, too.
+Everything else stays: in particular every string that is compared, stored, returned or passed on,
+defaults of arguments, decorators and names. A text or a log line keeps the parts that may have an
+effect: calls, except those of a few built-in functions, `:=`, `await` and `yield`. A variable that
+is used only in a text stays, too.
 
-This is correct only for code that reads neither its own docstrings, annotations and source, nor the
-text of its own errors to decide anything. tests/test_fingerprint.py checks the package for that.
+This is correct only for code whose results do not depend on its own docstrings, annotations and
+source, or on the texts of its own errors. tests/test_fingerprint.py checks the package for that.
 
 Imported by the Snakefile: standard library only.
 """
@@ -47,8 +47,8 @@ _FIELD_KINDS = re.compile(r"\b(ClassVar|InitVar|KW_ONLY)\b")
 
 # Functions without any effect.
 _HARMLESS = {"abs", "float", "format", "int", "len", "repr", "round", "str", "type"}
-# These may exhaust an iterator, which is an effect in a log line, since the next line may read it,
-# but none in an error.
+# These may exhaust an iterator. That is an effect in a log line, because the next line may read the
+# iterator, but not in an error.
 _ITERATING = {"dict", "enumerate", "list", "max", "min", "set", "sorted", "sum", "tuple", "zip"}
 _ITERATIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Starred)
 # Expressions all of whose parts are evaluated, whatever their values.
@@ -86,9 +86,9 @@ class Stripper(ast.NodeVisitor):
         self._makers = makers - others
 
     def strip(self, statement: ast.stmt) -> list[ast.AST]:
-        """Give what is left of a statement at the top level, which stays as it is.
+        """Return what is left of a top-level statement, which itself stays unchanged.
 
-        What is left cannot be compiled: bodies may be empty, and strings may hold bare calls.
+        The result cannot be compiled: bodies may be empty, and strings may contain bare calls.
         """
         left = self.visit(statement)
         if isinstance(left, list):
@@ -119,7 +119,7 @@ class Stripper(ast.NodeVisitor):
                 return method in _LOG_METHODS and _makes_logger(value)
         return False
 
-    # A visit gives the node itself if nothing of it is removed, else a copy, a list or None.
+    # A visit returns the node itself if nothing of it is removed, else a copy, a list or None.
 
     def visit(self, node: ast.AST) -> Any:
         # Most nodes are leaves, of which nothing is removed.
@@ -222,14 +222,14 @@ class Stripper(ast.NodeVisitor):
 
 
 def _copied(node: ast.AST, **changes: object) -> Any:
-    """Give a copy with other fields, of the same class."""
+    """Return a copy of the same class with other fields."""
     copy = type(node).__new__(type(node))
     vars(copy).update(vars(node), **changes)
     return copy
 
 
 def only_names(module: str, name: ast.alias) -> bool:
-    """Tell whether an import of `name`, from `module`, is one of those that are removed."""
+    """Return whether an import of `name`, from `module`, is one of those that are removed."""
     return module in _NAMES_ONLY and not name.asname and name.name != "*"
 
 
@@ -250,7 +250,7 @@ def _makes_logger(node: ast.expr) -> bool:
 
 
 def _field_kinds(annotation: ast.expr) -> list[str]:
-    """Give what a dataclass reads in the annotation of a field."""
+    """Return what a dataclass reads in the annotation of a field."""
     found = set()
     for node in ast.walk(annotation):
         match node:
@@ -260,7 +260,7 @@ def _field_kinds(annotation: ast.expr) -> list[str]:
 
 
 def _with_masked_texts(call: ast.Call) -> Any:
-    """Replace each argument that is a text by an empty f-string, or one of its effects."""
+    """Replace each argument that is a text by an f-string with only its effects, if any."""
     keywords = [ast.keyword(each.arg, _masked(each.value)) for each in call.keywords]
     return _copied(call, args=[_masked(each) for each in call.args], keywords=keywords)
 
@@ -283,9 +283,9 @@ def _is_text(node: ast.expr) -> bool:
 
 
 def _acting(node: ast.AST, iterating: bool = False) -> list[Any]:
-    """Give the parts of an expression that may have an effect, in order.
+    """Return the parts of an expression that may have an effect, in order.
 
-    iterating  whether exhausting an iterator counts as one.
+    iterating  whether exhausting an iterator counts as an effect.
     """
     if not any(_acts(part, iterating) for part in ast.walk(node)):
         return []

@@ -1,10 +1,10 @@
-"""Settings that change nothing: those at the value that stands for how it was without them.
+"""Settings at their neutral values, with which the code does what it did before they existed.
 
-A setting that is added to a stage says by which value everything stays as it was:
+A setting that is added to a stage declares this value:
 
     weight_decay: float = dataclasses.field(default=0.0, metadata={"neutral": 0.0})
 
-At that value it is no part of what identifies a run, so that no finished run becomes stale by it.
+At that value the setting is not part of the identity of a run, so no finished run becomes stale.
 svae.jobs.fingerprint treats the code likewise.
 
 Imported by the Snakefile: standard library only.
@@ -24,7 +24,7 @@ def same(one: object, other: object) -> bool:
 
 
 def without_neutral(settings: Mapping[str, Any], of: type | Iterable[Field[Any]]) -> dict[str, Any]:
-    """Give the settings but for those at their neutral values, in their order.
+    """Return the settings in their order, except those at their neutral values.
 
     of  the dataclass that the settings are for, or its fields.
     """
@@ -37,15 +37,15 @@ def without_neutral(settings: Mapping[str, Any], of: type | Iterable[Field[Any]]
 
 
 def with_neutral(settings: Mapping[str, Any], of: type | Iterable[Field[Any]]) -> dict[str, Any]:
-    """Give the settings, and the neutral value of each that is missing: undoes `without_neutral`.
+    """Return the settings with the neutral value of each that is missing; undoes `without_neutral`.
 
-    To make the settings' object of these: its own default may be another value.
+    The defaults of the dataclass cannot replace it, because they may be other values.
     """
     return {**_neutral(of), **settings}
 
 
 def restored(of: type[T], settings: Mapping[str, Any]) -> T:
-    """Give an object of the dataclass `of`, from settings that may be without neutral ones."""
+    """Return an object of the dataclass `of`, from settings that may lack neutral ones."""
     return of(**with_neutral(settings, of))
 
 

@@ -1,7 +1,7 @@
-"""Outputs that were replaced by others, and return when they are needed again.
+"""Replaced outputs, which return when they are needed again.
 
 Training and conversion replace outputs of other settings. The previous output is kept in a separate
-tree, next to runs/ and data/, so that TensorBoard shows only the current runs:
+tree, next to runs/ and data/, where TensorBoard does not show it among the current runs:
 
     set-aside/runs/mnist_5k/vanilla/seed-0/1f0c9a3be27d/about.json  identity and date
                                                         seed-0      the complete run folder

@@ -1,9 +1,9 @@
-"""Batch-norm statistics, estimated over the training set with the weights at rest.
+"""Batch-norm statistics, re-estimated over the training set with fixed weights.
 
-Moving averages lag behind weights that move, and remember the dropout of training. After training
-each layer's mean and variance are taken anew over one pass, layers below using the statistics of
-the batch, dropout off: mean = E[m_B], variance = E[v_B + m_B^2] - mean^2 over batches B (Wu and
-Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3).
+The moving averages of a training lag behind its weights and include the effect of dropout. After
+training, the mean and variance of each layer are recomputed in one pass without dropout, in which
+all layers normalise with batch statistics: mean = E[m_B], variance = E[v_B + m_B^2] - mean^2 over
+batches B (Wu and Johnson 2021, "Rethinking 'Batch' in BatchNorm", section 3).
 """
 
 import contextlib
@@ -26,12 +26,12 @@ def layers(model: SpatialVAE) -> list[keras.layers.BatchNormalization]:
 def statistics_of_means(
     model: SpatialVAE, batches: Iterable[np.ndarray], check: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
-    """Within it, the statistics are those of posterior means; arguments as for `reestimate`.
+    """Use the statistics of posterior means within the block, and restore the others after it.
 
-    Most latent entries carry nothing: their posterior is the prior, of variance 1, and their mean
-    is constant. What a decoder makes of means has other statistics than what it makes of samples,
-    and normalised by those of samples the reconstructions of means are worse, not better, than
-    those of samples (docs/training.md).
+    Arguments as for `reestimate`. Most latent entries carry no information: their posterior is the
+    prior, with variance 1, and their mean is constant. The activations of the decoder therefore
+    have different statistics for means than for samples. With the statistics of samples, means are
+    reconstructed worse than samples are (docs/training.md).
     """
     variables = [v for norm in layers(model) for v in (norm.moving_mean, norm.moving_variance)]
     before = [variable.numpy() for variable in variables]
@@ -51,14 +51,14 @@ def reestimate(
 ) -> None:
     """Set the moving statistics of every batch-norm layer from uint8 batches of training images.
 
-    The decoder is fed posterior samples, as in training, or without `sampled` their means;
-    generation feeds it prior samples, whose statistics differ where posterior and prior do. `check`
-    is called before each batch, and stops the pass by raising.
+    The decoder gets posterior samples, as in training, or posterior means if `sampled` is false.
+    Generation decodes prior samples, whose statistics differ if posterior and prior do. `check` is
+    called before each batch; an error that it raises ends the pass.
     """
     norms = layers(model)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
-        norm.momentum = 0.0  # so that a pass leaves the statistics of its batch in the layer
+        norm.momentum = 0.0  # a batch then leaves its own statistics in the layer
 
     @tf.function(reduce_retracing=True)
     def run(images: tf.Tensor, index: tf.Tensor) -> None:

@@ -1,8 +1,8 @@
-"""Random numbers that are a function of their key alone.
+"""Random numbers that depend only on their key.
 
-They are made of integers from the Philox generator, in plain arithmetic: the same on a CPU and a
-GPU, and with and without XLA, up to rounding. TensorFlow's own normal and uniform numbers are
-others once XLA compiles the function that makes them.
+They are computed by plain arithmetic from integers of the Philox generator. Up to rounding, they
+are the same on a CPU and a GPU, and with and without XLA. TensorFlow's own normal and uniform
+numbers change when XLA compiles the function that draws them.
 """
 
 import math
@@ -16,10 +16,10 @@ from svae.streams import Stream
 def key(seed: int, stream: Stream, counter: tf.Tensor | int) -> tf.Tensor:
     """The key of one use of a stream, two int64.
 
-    A function of its place only, so that a resumed training has the random numbers of one that was
-    never interrupted.
+    It depends only on its arguments: a resumed training has the same random numbers as one that
+    was never interrupted.
     """
-    counter = tf.cast(counter, tf.int64)  # 0 of another type would be another place
+    counter = tf.cast(counter, tf.int64)  # 0 of another type would give another key
     return tf.random.experimental.stateless_fold_in(tf.constant([seed, int(stream)]), counter)
 
 
@@ -33,8 +33,8 @@ def _bits(shape: Sequence[int] | tf.Tensor, key: tf.Tensor) -> tf.Tensor:
 def normal(shape: Sequence[int] | tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     """float32 `shape`, iid N(0, 1), from a key of two integers.
 
-    By Box and Muller's method: sqrt(-2 log u) cos(2 pi v) with u and v uniform on (0, 1), here
-    multiples of 2^-24, so that no value lies beyond 5.8.
+    The Box-Muller transform: sqrt(-2 log u) cos(2 pi v) with u and v uniform on (0, 1), here
+    multiples of 2^-24, which limits the values to +-5.8.
     """
     bits = tf.bitwise.right_shift(_bits(tf.concat([[2], shape], 0), key), tf.constant(9, tf.uint32))
     u, v = tf.unstack((tf.cast(bits, tf.float32) + 0.5) * 2.0**-23)
@@ -42,9 +42,9 @@ def normal(shape: Sequence[int] | tf.Tensor, key: tf.Tensor) -> tf.Tensor:
 
 
 def dropout(x: tf.Tensor, rate: float, key: tf.Tensor) -> tf.Tensor:
-    """Sets each entry of x to 0 with probability `rate`, and divides the others by 1 - rate.
+    """Set each entry of x to 0 with probability `rate`, and divide the others by 1 - rate.
 
-    Which ones is decided by the key, whatever the type of x.
+    The key determines which entries, whatever the type of x.
     """
     kept = _bits(tf.shape(x), key) >= tf.constant(round(rate * 2**32), tf.uint32)
     return tf.where(kept, x / (1.0 - rate), tf.zeros_like(x))

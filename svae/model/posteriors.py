@@ -1,8 +1,8 @@
 """The posteriors q(z | x): distributions of a batch of latents, made from encoder outputs.
 
 A latent z is N feature maps F of d x d entries, with prior iid N(0, 1). The maps are independent
-given the image; `Posterior` says what the rest of the package may ask of their distribution. The
-classes differ in what they tie together within a map:
+given the image; `Posterior` lists what the rest of the package may use of their distribution. The
+classes differ in the structure within a map:
 
     Vanilla              d = 1: a mean and a variance per map
     Naive                a mean and a variance per entry
@@ -24,13 +24,13 @@ import tensorflow as tf
 
 
 class Options(NamedTuple):
-    """Departures from the published posteriors, each where those fail in training
-    (docs/training.md has the runs). The defaults are the published ones."""
+    """Departures from the published posteriors, for cases where those fail in training
+    (docs/training.md has the runs). The defaults are as published."""
 
     log_var_limit: float | None = None
-    """Above it the log variance of an entry grows slowly, see `limited`; None: nowhere."""
+    """Above this limit, the log variance of an entry grows slowly (`limited`); None: no limit."""
     low_rank_start: str = "published"
-    """What encoder outputs of 0 stand for in `LowRank`: `published`, nu = 0; `ones`, nu = 1."""
+    """nu in `LowRank` where the encoder outputs are 0: `published`, nu = 0; `ones`, nu = 1."""
 
 
 PUBLISHED = Options()
@@ -44,7 +44,7 @@ class Posterior(abc.ABC):
     """
 
     stem: bool = False
-    """Whether the decoder starts from 1x1 maps, by the vanilla stem."""
+    """Whether the decoder starts from 1x1 maps, with the vanilla stem."""
 
     @staticmethod
     @abc.abstractmethod
@@ -131,7 +131,7 @@ class Naive(Diagonal):
 
 
 class Vanilla(Naive):
-    """A mean and a log variance per map, of the single entry that it has. raw (batch, 2, N)."""
+    """A mean and a log variance per map, which has a single entry. raw (batch, 2, N)."""
 
     stem = True
 
@@ -182,15 +182,15 @@ POSTERIORS: dict[str, type[Posterior]] = {
     "mvn": MatrixVariateNormal,
     "low_rank": LowRank,
 }
-"""By the name that the configuration gives them; for looking them up only."""
+"""The classes by their names in the configuration."""
 
 
 def limited(log_var: tf.Tensor, limit: float | None) -> tf.Tensor:
-    """`log_var` up to `limit`, above it limit + log(1 + log_var - limit): the variance then grows
-    linearly with the encoder's output, not exponentially, and its slope has no jump.
+    """`log_var` up to `limit`; above it, limit + log(1 + log_var - limit). The variance then grows
+    linearly with the encoder's output instead of exponentially, and its slope is continuous.
 
-    The prior's log variance is 0, and a posterior's optimum lies below that; so a limit above 0
-    changes nothing but outliers.
+    The prior's log variance is 0, and the optimum of a posterior is below that; a limit above 0
+    therefore affects only outliers.
     """
     if limit is None:
         return log_var
@@ -200,7 +200,7 @@ def limited(log_var: tf.Tensor, limit: float | None) -> tf.Tensor:
 def kronecker(log_omega: tf.Tensor, log_psi: tf.Tensor, limit: float | None) -> tf.Tensor:
     """log diag(Omega (x) Psi): (batch, d, N), (batch, d, N) -> (batch, d, d, N).
 
-    Each factor has half of the limit, so that both remain factors.
+    Each factor has half of the limit, which keeps the result a product of factors.
     """
     half = None if limit is None else limit / 2
     rows, columns = limited(log_omega, half), limited(log_psi, half)

@@ -1,4 +1,4 @@
-"""The prior p(z): a distribution of latents, of which posteriors have the same methods."""
+"""The prior p(z); `sample` and `log_density` are like those of posteriors."""
 
 import math
 

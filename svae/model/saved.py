@@ -1,4 +1,4 @@
-"""Loading the model of a finished run, from its folder alone."""
+"""Loading the model of a finished run, from nothing but its folder."""
 
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,16 @@ from svae.jobs.neutral import restored
 from svae.model.vae import SpatialVAE
 from svae.settings.training import TrainingSettings
 
-# Of the files of a run folder (see svae.training.run_folder), those that its model is made from.
+# The files of a run folder (see svae.training.run_folder) from which its model is loaded.
 RECORD = "run.json"
 WEIGHTS = "final.weights.h5"
 
 
 def load_model(folder: Path | str) -> tuple[SpatialVAE, dict[str, Any]]:
-    """Give the SpatialVAE of a finished run, with its final weights, and its record.
+    """Return the SpatialVAE of a finished run, with its final weights, and the run's record.
 
-    It computes in float32, whatever precision it was trained in.
-
-    UserError if the run is not finished or its weights are not the recorded ones.
+    The model computes in float32, whatever precision it was trained in. UserError if the run is not
+    finished or its weights are not the recorded ones.
     """
     record_path, weights = Path(folder, RECORD), Path(folder, WEIGHTS)
     remedy = f"delete {record_path} and run snakemake again"

@@ -30,13 +30,12 @@ def per_image(terms: tf.Tensor) -> tf.Tensor:
 class SpatialVAE(keras.Model):
     """A VAE whose latent is N feature maps of d x d.
 
-    `image_shape`: (height, width, channel) of the data; `padding`: pixels of black (-1) on each
-    side that the networks see around an image and that nothing else does: every reconstruction,
-    sample and sum over pixels is of the image alone. `dimension` D = height * width * channel.
-    `prior`: p(z), see svae.model.priors.
+    `image_shape`: (height, width, channel) of the data; `padding`: black pixels (-1) on each side,
+    which only the networks see: reconstructions, samples and sums over pixels are of the image
+    without them. `dimension` D = height * width * channel. `prior`: p(z), see svae.model.priors.
 
-    `settings.precision` is that of the networks. What `encode` and `decode` give is float32, and so
-    is all arithmetic of posterior and objective.
+    `settings.precision` is that of the networks. `encode` and `decode` return float32; posterior
+    and objective are computed in float32.
     """
 
     def __init__(
@@ -61,7 +60,8 @@ class SpatialVAE(keras.Model):
             outputs, settings.dropout, settings.precision, settings.initialization
         )
         self.decoder = Decoder(side, channels, settings.latent_size, stem, settings.precision)
-        # Log of the decoder's variance. Not in trainable_variables: learned, it has its own rate.
+        # Log of the decoder's variance. Not in trainable_variables, because a learned variance has
+        # its own learning rate.
         variance = settings.decoder_variance
         start = math.log(variance) if isinstance(variance, int | float) else 0.0
         self.log_variance = self.add_weight(
@@ -70,7 +70,7 @@ class SpatialVAE(keras.Model):
             initializer=keras.initializers.Constant(start),
             trainable=False,
         )
-        self(tf.zeros((1, *image_shape)))  # makes the weights
+        self(tf.zeros((1, *image_shape)))  # creates the weights
 
     def encode(
         self, x: tf.Tensor, batch_statistics: bool = False, dropout_seed: tf.Tensor | None = None
@@ -81,7 +81,7 @@ class SpatialVAE(keras.Model):
     def encoder_outputs(
         self, x: tf.Tensor, batch_statistics: bool = False, dropout_seed: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """What `posterior` makes a posterior of: (batch, outputs), float32."""
+        """The parameters of the posterior: (batch, outputs), float32; see `posterior`."""
         p = self.padding
         if p:
             x = tf.pad(x, [[0, 0], [p, p], [p, p], [0, 0]], constant_values=-1.0)
@@ -100,7 +100,7 @@ class SpatialVAE(keras.Model):
         return tf.tanh(self.preactivation(z, batch_statistics=batch_statistics))
 
     def preactivation(self, z: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
-        """What `decode` takes the tanh of: (batch, height, width, channel), float32."""
+        """Decoder outputs before the tanh: (batch, height, width, channel), float32."""
         a = tf.cast(self.decoder(z, batch_statistics=batch_statistics), tf.float32)
         p = self.padding
         return a[:, p:-p, p:-p, :] if p else a
@@ -112,7 +112,8 @@ class SpatialVAE(keras.Model):
     def sample_posterior(
         self, posterior: Posterior, stream: Stream, counter: tf.Tensor | int
     ) -> tf.Tensor:
-        """One posterior sample per image, (batch, d, d, N), with the noise of this place."""
+        """One posterior sample per image, (batch, d, d, N), with the noise number `counter` of the
+        stream."""
         shape = tf.shape(posterior.mean)
         key = keyed_random.key(self.seed, stream, counter)
         return posterior.sample(keyed_random.normal(shape, key))
@@ -124,7 +125,7 @@ class SpatialVAE(keras.Model):
         log_variance: tf.Tensor | float,
         factor: tf.Tensor | float = 1.0,
     ) -> tf.Tensor:
-        """The objective from mean SSE and mean KL per image; `factor` is the warm-up's."""
+        """The objective from mean SSE and mean KL per image; `factor`: that of the KL's warm-up."""
         settings = self.settings
         if settings.objective == "weighted":
             return objectives.weighted(sse, kl, factor * settings.kl_weight)
@@ -140,13 +141,13 @@ class SpatialVAE(keras.Model):
         return twin
 
     def equivalent_weight(self) -> float:
-        """w of SSE + w KL, or under the ELBO the w that its variance and beta amount to now."""
+        """w of SSE + w KL; under the ELBO, the w equivalent to its current variance and beta."""
         if self.settings.objective == "weighted":
             return self.settings.kl_weight
         return objectives.equivalent_weight(self.decoder_variance(), self.settings.beta)
 
     def kl_weights(self) -> dict[str, float | None]:
-        """The KL weight and what it equals, as every history line and result shows them."""
+        """The KL weight and its equivalents, which every history line and result shows."""
         w = self.equivalent_weight()
         return {
             "kl_weight": w,

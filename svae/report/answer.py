@@ -1,215 +1,245 @@
-"""The answer to the project's question in words, with no more than the numbers carry, and the
-warnings."""
+"""The answer to the project's question in words, with no more than the numbers carry.
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+J = SSE + w KL decides between variants that share the KL weight w, and the ELBO at its optimal
+variance between any (svae.scores.image_terms says why). Parzen-window scores come second.
+"""
 
-import numpy as np
+from collections.abc import Sequence
 
+from svae.report.difference_tables import difference
 from svae.report.numbers import (
-    PAIRED_ERROR,
-    PAIRED_MEAN,
     STANDARD_ERROR,
     Code,
     Document,
     Number,
+    Piece,
     Pieces,
     mean,
     number,
     value,
 )
 from svae.report.study import REAL, Study
-from svae.scores.registry import PRIMARY
+from svae.scores.image_measures import ImageMeasure, elbo, j, parzen
 
-# A difference below so many standard errors may well be chance in the choice of test images.
+# A difference below this many standard errors may be due to the choice of test images.
 LEAST_ERRORS = 2
+NAMES = {
+    "objective.j": "J = SSE + w KL of test images",
+    "objective.elbo": "the evidence lower bound (ELBO) of test images, each run at its optimal "
+    "decoder variance",
+}
 
 
 def answer(study: Study) -> Pieces:
     """One paragraph: the best variant, feature maps against a vector, and how sure that is."""
-    ranked = sorted(study.variants, key=study.mean_score, reverse=True)
-    best = ranked[0]
-    pieces: Pieces = [f"On {study.title}, ", Code(best)]
-    if len(ranked) == 1:
-        pieces += [" scores a Parzen-window log-likelihood of ", *score(study, best)]
-        pieces += [" nats per image", *_averaged(study)]
-        pieces += [". It is the only variant here, so that nothing is compared."]
+    groups, measure = study.groups(), study.deciding()
+    pieces: Pieces = [f"On {study.title}, "]
+    if len(study.variants) == 1:
+        (only,) = study.variants
+        pieces += [
+            Code(only),
+            " reaches, by ",
+            f"{NAMES[measure.name]}, ",
+            *score(study, measure, only),
+        ]
+        pieces += [*_averaged(study), ". It is the only variant here: nothing is compared."]
     else:
-        other = study.reference if best != study.reference else ranked[1]
-        pieces += [f" has the highest Parzen-window log-likelihood of {len(ranked)} variants: "]
-        pieces += [*score(study, best), " nats per image", *_averaged(study), ". That is "]
-        pieces += [*_lead(study, best, other), " above ", Code(other), "."]
-        pieces += [*_maps_or_vector(study, ranked, (best, other)), *_how_sure(study, ranked)]
-    pieces += _against_real_images(study)
-    return [*pieces, *_warned(study, ranked)]
+        pieces += [*_best(study, measure, study.variants), *_averaged(study), "."]
+        for group in groups if measure == elbo() else []:
+            if len(group) > 1:
+                weight = value(study.records(group[0])[0], "kl_weight", ".3g")
+                pieces += [" Among those trained at w = ", weight, ", "]
+                pieces += [*_best(study, j(), group), "."]
+        pieces += [*_maps_or_vector(study, measure, groups), *_how_sure(study)]
+    return [*pieces, *_parzen(study), *_warned(study)]
 
 
-def score(study: Study, variant: str) -> Pieces:
-    """Log-likelihood, averaged over seeds, and its standard error over test images."""
-    scores = study.scores(variant)
-    if study.several:
-        error = number(STANDARD_ERROR, study.per_image(variant), ".1f")
-    else:
-        error = value(scores[0], "standard_error", ".1f")
-    return [mean(scores, "log_likelihood", ".1f"), " ± ", error]
+def score(study: Study, measure: ImageMeasure, variant: str) -> Pieces:
+    """A measure, averaged over seeds, with its standard error over test images, and its unit."""
+    column = measure.column
+    shown: Piece = mean(study.scores(variant, measure.score), column.key, column.format)
+    error = number(STANDARD_ERROR, study.per_image(measure, variant), column.format)
+    return [shown, " ± ", error, *([f" {column.unit}"] if column.unit else [])]
 
 
-def difference(study: Study, first: str, second: str, form: str) -> Pieces:
-    """Mean paired difference first - second, and its standard error over test images."""
-    sources = study.per_image(first, second)
-    return [number(PAIRED_MEAN, sources, form), " ± ", number(PAIRED_ERROR, sources, ".1f")]
+def ranked(study: Study, measure: ImageMeasure, variants: Sequence[str]) -> list[str]:
+    """The variants that have the measure, the best first."""
+    found = [name for name in variants if study.has(measure, name)]
+    sign = -1 if measure.column.higher_is_better else 1
+    return sorted(found, key=lambda name: sign * study.mean(measure, name))
+
+
+def _best(study: Study, measure: ImageMeasure, variants: Sequence[str]) -> Pieces:
+    """That one variant is the best of these, and how far the next is behind."""
+    best, second = ranked(study, measure, variants)[:2]
+    pieces: Pieces = [
+        f"by {NAMES[measure.name]}, ",
+        Code(best),
+        f" is the best of {len(variants)}: ",
+    ]
+    pieces += [*score(study, measure, best), "; next is ", Code(second), ", "]
+    return [*pieces, *_lead(study, measure, best, second)]
+
+
+def _lead(study: Study, measure: ImageMeasure, better: str, worse: str) -> Pieces:
+    """By how much `worse` is worse, and a remark where the choice of images may explain it."""
+    higher = bool(measure.column.higher_is_better)
+    pair = (better, worse) if higher else (worse, better)
+    pieces = difference(study, measure, *pair, measure.column.format)
+    lead, error = pieces[0], pieces[-1]
+    assert isinstance(lead, Number) and isinstance(error, Number)  # every image has a value
+    pieces.append(" lower" if higher else " higher")
+    if lead.value < LEAST_ERRORS * error.value:
+        pieces.append(
+            f" (less than {LEAST_ERRORS} standard errors, so the choice of test images may explain "
+            "it)"
+        )
+    return pieces
 
 
 def _averaged(study: Study) -> Pieces:
-    return [f" (mean over {len(study.seeds)} seeds)"] if study.several else []
+    return [f" (means over {len(study.seeds)} seeds)"] if study.several else []
 
 
-def _lead(study: Study, first: str, second: str) -> Pieces:
-    """How far `first` lies above `second`, and a word where the choice of images may explain it."""
-    pieces = difference(study, first, second, ".1f")
-    lead, error = pieces[0], pieces[-1]
-    assert isinstance(lead, Number) and isinstance(error, Number)  # every image has a score
-    if lead.value < LEAST_ERRORS * error.value:
-        pieces.append(
-            f" (less than {LEAST_ERRORS} standard errors: the choice of test images alone may "
-            "explain it)"
-        )
-    return pieces
-
-
-def _maps_or_vector(study: Study, ranked: Sequence[str], told: tuple[str, str]) -> Pieces:
-    """Feature maps against a vector, by the best variant of each kind. `told`: the pair whose
-    difference has been given already, the better one first."""
-    sides = {name: study.records(name)[0].get("settings.latent_size") for name in ranked}
-    maps = [name for name in ranked if sides[name] > 1]
-    vectors = [name for name in ranked if sides[name] == 1]
+def _maps_or_vector(study: Study, measure: ImageMeasure, groups: Sequence[Sequence[str]]) -> Pieces:
+    """The best variant of each kind: by J wherever both kinds share w, and by the ELBO."""
+    maps, vectors = _kinds(study, study.variants)
     if not (maps and vectors):
         kind = "feature maps" if maps else "a vector"
-        return [f" All variants here have {kind} as their latent: the two are not compared."]
-    spatial, vector = maps[0], vectors[0]
-    spatial_wins = ranked.index(spatial) < ranked.index(vector)
-    pair = (spatial, vector) if spatial_wins else (vector, spatial)
-    if pair == told:
-        kinds = ["feature maps", "a vector"] if spatial_wins else ["a vector", "feature maps"]
-        pieces: Pieces = [f" They are the best with {kinds[0]} as its latent, and the best with "]
-        pieces += [kinds[1]]
-    else:
-        pieces = [" The best with feature maps as its latent is ", Code(spatial), " ("]
-        pieces += [*score(study, spatial), "), the best with a vector ", Code(vector), " ("]
-        pieces += [*score(study, vector), "): "]
-        pieces += ["feature maps score " if spatial_wins else "the vector scores "]
-        pieces += [*_lead(study, *pair), " higher"]
-    return [*pieces, *_kl_weights(study, spatial, vector), "."]
-
-
-def _kl_weights(study: Study, spatial: str, vector: str) -> Pieces:
-    """Whether the two were trained at one KL weight; nothing under the ELBO, which sets it."""
-    records = [study.records(name)[0] for name in (spatial, vector)]
-    if {record.get("objective") for record in records} != {"weighted"}:
-        return []
-    first, second = (value(record, "kl_weight", ".3g") for record in records)
-    assert isinstance(first, Number) and isinstance(second, Number)  # run.json has w
-    if np.isclose(first.value, second.value, rtol=1e-6):
-        return [", both at the KL weight w = ", first]
-    unequal = ", but they were trained at different KL weights (w = "
-    return [unequal, first, " and ", second, "), which alone moves scores"]
-
-
-def _how_sure(study: Study, ranked: Sequence[str]) -> Pieces:
-    if not study.several:
-        return [
-            " Whether variants differ is not yet established: there is one seed, and standard "
-            "errors (±) cover the choice of test images alone, neither another training nor other "
-            "samples."
-        ]
-    best, rest = ranked[0], ranked[1:]
-    sure = [name for name in rest if study.established(best, name)]
-    unsure = [name for name in rest if name not in sure]
-    pieces: Pieces = [f" Over these {len(study.seeds)} seeds the lead of ", Code(best), " is "]
-    if sure:
-        pieces += ["established, on this data set and with these settings, over ", *_names(sure)]
-    if unsure:
-        pieces += [", but " if sure else "", "not yet established over ", *_names(unsure)]
-    return [*pieces, " (95 % intervals, corrected for the number of pairs)."]
-
-
-def _names(variants: Sequence[str]) -> Pieces:
+        return [f" The latent of every variant here is {kind}: the two kinds are not compared."]
     pieces: Pieces = []
-    for index, name in enumerate(variants):
-        if index:
-            pieces.append(" and " if index == len(variants) - 1 else ", ")
-        pieces.append(Code(name))
+    shares_w = False
+    for group in groups:
+        if all(_kinds(study, group)):
+            shares_w = True
+            weight = value(study.records(group[0])[0], "kl_weight", ".3g")
+            pieces += [" Feature maps or a vector, at equal w = ", weight, ": "]
+            pieces += [*_kind_against_kind(study, j(), group), "."]
+    if measure == elbo():
+        pieces += [" Across w: " if shares_w else " Feature maps or a vector: "]
+        pieces += [*_kind_against_kind(study, measure, study.variants), "."]
     return pieces
 
 
-def _warned(study: Study, ranked: Sequence[str]) -> Pieces:
-    """Which variants have warnings about their trainings."""
-    best, *rest = ranked
-    warned = [
-        name for name in ranked if any(record.get("warnings") for record in study.records(name))
-    ]
-    others = [name for name in rest if name in warned]
-    pieces: Pieces = ["the best variant"] if best in warned else []
-    if others:
-        pieces += [" and " if pieces else "", *_names(others)]
-    if not pieces:
+def _kinds(study: Study, variants: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those whose latent is feature maps, and those whose latent is a vector."""
+    side = {name: study.records(name)[0].get("settings.latent_size") for name in variants}
+    return [name for name in variants if side[name] > 1], [n for n in variants if side[n] == 1]
+
+
+def _kind_against_kind(study: Study, measure: ImageMeasure, variants: Sequence[str]) -> Pieces:
+    """The best with maps and the best with a vector, the better of the two first."""
+    maps, vectors = _kinds(study, variants)
+    kinds = {
+        ranked(study, measure, maps)[0]: "maps",
+        ranked(study, measure, vectors)[0]: "vector",
+    }
+    better, worse = ranked(study, measure, list(kinds))
+    pieces: Pieces = [f"the best {kinds[better]}, ", Code(better), ", has "]
+    pieces += ["the ELBO " if measure == elbo() else "J = "]
+    pieces += [*score(study, measure, better), f", the best {kinds[worse]}, ", Code(worse), ", is "]
+    pieces += _lead(study, measure, better, worse)
+    return [*pieces, *_unequal_weights(study, better, worse)]
+
+
+def _unequal_weights(study: Study, first: str, second: str) -> Pieces:
+    """The KL weights of two variants in the order in which they were named, unless they agree."""
+    records: list[Document] = [study.records(name)[0] for name in (first, second)]
+    if {record.get("objective") for record in records} != {"weighted"}:
         return []
-    doubt = "; the ranking does not take them into account" if rest else ""
-    return [" There are warnings about ", *pieces, f", below{doubt}."]
+    if study.comparable(j(), first, second):
+        return []
+    weights = [value(record, "kl_weight", ".3g") for record in records]
+    pieces: Pieces = [" (trained at w = ", weights[0], " and ", weights[1], ", in this order; w "]
+    return [*pieces, "by itself moves this bound)"]
 
 
-def _against_real_images(study: Study) -> Pieces:
+def _how_sure(study: Study) -> Pieces:
+    if not study.several:
+        return [
+            " No difference is established yet: there is one seed, and standard errors (±) cover "
+            "the choice of test images only, not another training."
+        ]
+    pieces: Pieces = []
+    for measure, name in ((j(), "J"), (elbo(), "the ELBO")):
+        found = study.differences(measure)
+        sure = [each for each in found if each.established]
+        unsure = [each for each in found if not each.established]
+        if not found:
+            continue
+        pieces += [f" By {name}, of the {len(found)} comparison{'s' * (len(found) > 1)} asked for "]
+        pieces += ["beforehand, " if sure else "beforehand none is established"]
+        pieces += _listed(
+            [_better_than(measure, each.first, each.second, each.difference) for each in sure]
+        )
+        pieces += [" established" if sure else ""]
+        if sure and unsure:
+            pieces += [", and not established: "]
+            pieces += _listed([_against(each.first, each.second) for each in unsure])
+        pieces += ["."]
+    return [*pieces, " (Holm's procedure at 95 %; it holds for this data set and these settings.)"]
+
+
+def _better_than(
+    measure: ImageMeasure, first: str, second: str, difference: float | None
+) -> Pieces:
+    assert difference is not None
+    if (difference > 0) != bool(measure.column.higher_is_better):
+        first, second = second, first
+    return [Code(first), " is better than ", Code(second)]
+
+
+def _against(first: str, second: str) -> Pieces:
+    return [Code(first), " against ", Code(second)]
+
+
+def _listed(items: Sequence[Pieces]) -> Pieces:
+    pieces: Pieces = []
+    for index, item in enumerate(items):
+        if index:
+            pieces.append(" and " if index == len(items) - 1 else ", ")
+        pieces += item
+    return pieces
+
+
+def _warned(study: Study) -> Pieces:
+    """Which variants have warnings about their trainings."""
+    warned = [
+        name for name in study.variants if any(run.get("warnings") for run in study.records(name))
+    ]
+    if not warned:
+        return []
+    doubt = "; the ranking does not take them into account" if len(study.variants) > 1 else ""
+    return [
+        " There are warnings about ",
+        *_listed([[Code(name)] for name in warned]),
+        f", below{doubt}.",
+    ]
+
+
+def _parzen(study: Study) -> Pieces:
+    """Second, and why: what samples score, and what real images score in their place."""
+    best = ranked(study, parzen(), study.variants)[0]
+    pieces: Pieces = [" By Parzen-window log-likelihood, "]
+    if len(study.variants) > 1:
+        pieces += ["which is reported second because it can rank blurred or averaged images above "]
+        pieces += ["real ones, ", Code(best), " is the highest with "]
+    else:
+        pieces += ["which can rank blurred or averaged images above real ones, it scores "]
+    pieces += score(study, parzen(), best)
     row = study.baseline(REAL)
     if row is None:
-        return []
+        return [*pieces, "."]
     real = study.baselines.get(f"{row}.log_likelihood")
-    above = sum(study.mean_score(name) > real for name in study.variants)
-    if above:
-        reading = (
-            f": {above} of {len(study.variants)} variants score{'s' if above == 1 else ''} higher, "
-            "so that the score is no measure of how real the samples look."
-        )
-    else:
-        reading = ": no variant scores higher."
+    above = sum(study.mean(parzen(), name) > real for name in study.variants)
     return [
-        " Training images in the place of samples (",
+        *pieces,
+        "; training images in place of samples (",
         value(study.baselines, f"{row}.n_samples", ","),
         " of them, against ",
-        value(study.scores(study.reference)[0], "n_samples", ","),
+        value(study.scores(best, "parzen")[0], "n_samples", ","),
         " samples) score ",
         value(study.baselines, f"{row}.log_likelihood", ".1f"),
-        reading,
-    ]
-
-
-def warnings(study: Study, attributes: Mapping[str, Any]) -> list[Pieces]:
-    """Of trainings, of sigmas at the edge of their grid, and of the source files."""
-    found: list[Pieces] = []
-    for variant, runs in study.runs.items():
-        for seed, run in zip(study.seeds, runs, strict=True):
-            name: Pieces = [Code(variant), f", seed {seed}: " if study.several else ": "]
-            found += [[*name, f"{text}."] for text in run.record.get("warnings") or []]
-            own, linear = run.scores[PRIMARY], run.scores["linear_vae"]
-            if own.get("sigma_at_grid_edge"):
-                found.append([*name, *_edge(own, "sigma")])
-            if linear.get("parzen.sigma_at_grid_edge"):
-                found.append([*name, "of its linear VAE, ", *_edge(linear, "parzen.sigma")])
-    for index, row in enumerate(study.baselines.get("rows") or []):
-        if row.get("sigma_at_grid_edge"):
-            edge = _edge(study.baselines, f"rows.{index}.sigma")
-            found.append([f"sanity row {row['name']}: ", *edge])
-    noted = {run.scores[PRIMARY].get("dataset_source_note") for run in study.everything()}
-    notes = sorted(filter(None, noted | {attributes.get("source_note")}))
-    found += [[f"{note}."] for note in notes]
-    if attributes.get("source_matches_official") is False and not notes:
-        found.append(["The source files are not the official ones."])
-    return found
-
-
-def _edge(document: Document, key: str) -> Pieces:
-    return [
-        "sigma = ",
-        value(document, key, ".3f"),
-        " lies at the edge of its grid, so that the score is a lower bound; widen "
-        "parzen.sigma_log10_min or parzen.sigma_log10_max.",
+        f", and {above or 'none'} of {len(study.variants)} variants score"
+        f"{'s' if above <= 1 else ''} higher.",
     ]

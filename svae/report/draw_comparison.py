@@ -13,6 +13,7 @@ from svae.datasets.store import Store
 from svae.figures.grids import APART, GAP, NARROW, Row, labelled_rows
 from svae.jobs.files import read_json
 from svae.pixels import to_bytes
+from svae.report.png import save
 from svae.report.seeds import by_variant
 from svae.sampling.file import samples_of
 
@@ -48,7 +49,7 @@ def draw(
     for variant, shown in shared.items():
         rows += variant_rows(variant, shown)
     rows[-1] = rows[-1]._replace(below=GAP)
-    labelled_rows(rows, f"{title}: samples of each variant", target, text)
+    save(labelled_rows(rows, f"{title}: samples of each variant", text), target)
 
 
 def variant_rows(variant: str, shown: Sequence[tuple[Mapping[str, Any], np.ndarray]]) -> list[Row]:

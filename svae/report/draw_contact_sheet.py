@@ -8,6 +8,7 @@ import numpy as np
 
 from svae.datasets.store import Store
 from svae.figures.grids import contact_sheet
+from svae.report.png import save
 
 SHEET_PIXELS = 2400  # approximate width of a contact sheet of large images
 ROWS = {"train": 3, "valid": 2, "test": 2}
@@ -23,7 +24,7 @@ def draw(store_path: Path | str, target: Path | str) -> None:
             images = store.split(split)
             chosen = evenly_spaced(len(images), rows * columns)
             splits[split] = np.stack([images[index] for index in chosen]), len(images)
-    contact_sheet(splits, title, caption, columns, target)
+    save(contact_sheet(splits, title, caption, columns), target)
 
 
 def sheet_text(attributes: Mapping[str, Any], shape: tuple[int, int, int]) -> tuple[str, str]:

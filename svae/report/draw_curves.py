@@ -6,10 +6,11 @@ from typing import Any
 
 from svae.figures.curves import Panel, training_curves
 from svae.jobs.files import read_json
+from svae.report.png import save
 from svae.training.history import objectives, read_history
 
 WEIGHTED = "objective: SSE + w KL\n(squared pixel units per image)"
-ELBO = "objective: negative ELBO\n(nats per image)"
+ELBO = "objective: negative ELBO,\nbeta times KL (nats per image)"
 MSE = "MSE per pixel\n(pixels on [-1, 1])"
 KL = "KL\n(nats per image)"
 MAPS = "active latent maps"
@@ -19,8 +20,8 @@ RATE = "learning rate"
 def draw(variants: Sequence[str], records: Sequence[Path | str], target: Path | str) -> None:
     """Write the figure as a PNG.
 
-    `records`: the run.json of each variant, with its history in the same folder. Objectives with
-    different units have separate panels.
+    `records`: the run.json of each variant, with its history in the same folder. The panels of
+    SSE + w KL and of the negative ELBO are separate.
     """
     panels: dict[str, Panel] = {
         WEIGHTED: Panel(wide=True),
@@ -41,7 +42,7 @@ def draw(variants: Sequence[str], records: Sequence[Path | str], target: Path | 
     shown = {axis: panel for axis, panel in panels.items() if panel.curves}
     # All runs of the figure have one data set and seed.
     title = f"{run['dataset']}: training of each variant (seed {run['seed']})"
-    training_curves(shown, chosen, title, target)
+    save(training_curves(shown, chosen, title), target)
 
 
 def _label(variant: str, run: dict[str, Any]) -> str:

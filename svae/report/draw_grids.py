@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 
 from svae.figures.grids import APART, GAP, Row, labelled_rows, sheet
+from svae.report.png import save
 
 
 def draw(
@@ -24,17 +25,13 @@ def draw(
     """
     runs = {variant: _read(path) for variant, path in zip(variants, pictures, strict=True)}
     title = runs[variants[0]]["title"]
-    labelled_rows(_reconstructions(runs), f"{title}: reconstructions", reconstructions)
-    labelled_rows(
-        _interpolations(runs),
-        f"{title}: from one test image to another, which are shown at the ends",
-        interpolations,
-    )
-    labelled_rows(
-        _neighbours(runs), f"{title}: samples above their nearest training images", neighbours
-    )
+    save(labelled_rows(_reconstructions(runs), f"{title}: reconstructions"), reconstructions)
+    ends = f"{title}: from one test image to another, which are shown at the ends"
+    save(labelled_rows(_interpolations(runs), ends), interpolations)
+    nearest = f"{title}: samples above their nearest training images"
+    save(labelled_rows(_neighbours(runs), nearest), neighbours)
     for (variant, run), target in zip(runs.items(), samples, strict=True):
-        sheet(run["samples"], f"{title}: samples of {variant}", target)
+        save(sheet(run["samples"], f"{title}: samples of {variant}"), target)
 
 
 def _read(path: Path | str) -> dict[str, Any]:

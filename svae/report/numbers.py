@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
 from svae.jobs.files import read_json
-from svae.report.paired_differences import paired_difference
+from svae.report.intervals import Comparison, compare
 from svae.training.spikes import DOMINATED
 
-CONFIDENCE = 0.95
 NOTHING = "-"  # in the place of a number that there is not
 
 
@@ -60,11 +58,12 @@ class Document:
 
 @dataclass(frozen=True)
 class Rule:
-    """How a number follows from its sources; `meaning` completes "the number is ..."."""
+    """How a number follows from its sources; `meaning` completes "the number is ...". Without a
+    function, the number is computed elsewhere, from all its sources."""
 
     name: str
     meaning: str
-    function: Callable[[Sequence[Any]], float]
+    function: Callable[[Sequence[Any]], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,21 +96,11 @@ Piece = str | Number | Code
 Pieces = list[Piece]
 
 
-def _halves(values: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of one variant, then of another, each float64 (n_seeds, n_test)."""
+def _compared(values: Sequence[np.ndarray]) -> Comparison:
+    """Of the values of one variant, then of another, each float64 (n_seeds, n_images)."""
     middle = len(values) // 2
-    return np.stack(values[:middle]), np.stack(values[middle:])
-
-
-def _paired(values: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Mean difference of the scores averaged over seeds, and its standard error over images."""
-    first, second = _halves(values)
-    return paired_difference(first.mean(axis=0), second.mean(axis=0))
-
-
-def _paired_spread(values: Sequence[np.ndarray]) -> float:
-    first, second = _halves(values)
-    return float((first - second).mean(axis=1).std(ddof=1))
+    halves = {"first": np.stack(values[:middle]), "second": np.stack(values[middle:])}
+    return compare(halves, [("first", "second")])[0]
 
 
 def _standard_error(values: Sequence[np.ndarray]) -> float:
@@ -134,36 +123,22 @@ STANDARD_ERROR = Rule(
 )
 PAIRED_MEAN = Rule(
     "paired mean",
-    "the mean over test images and seeds of the first variant's scores less the second's",
-    lambda values: _paired(values)[0],
+    "the mean over test images and seeds of the first variant's values less the second's",
+    lambda values: _compared(values).difference or 0.0,
 )
 PAIRED_ERROR = Rule(
     "paired standard error",
     "its standard error over test images, of the differences averaged over seeds",
-    lambda values: _paired(values)[1],
+    lambda values: _compared(values).error_over_images or 0.0,
 )
-PAIRED_SPREAD = Rule(
-    "paired spread",
-    "the sample standard deviation of the mean differences, one a seed",
-    _paired_spread,
+# What follows from the runs of all variants together, by svae.report.intervals.
+SEED_ERROR = Rule(
+    "error over seeds",
+    "the standard error of the mean difference over seeds, pooled over the variants unless this "
+    "pair spreads more than they do",
 )
-
-
-def half_width(pairs: int) -> Rule:
-    """Half the width of an interval that holds the paired mean, with 95 % confidence for all of
-    `pairs` pairs together (Bonferroni).
-
-    Its variance is that over seeds plus that over test images, which counts what both share twice
-    and so errs on the wide side; the quantile is Student's t with one degree of freedom less than
-    there are seeds, since the spread over few seeds is itself uncertain.
-    """
-
-    def function(values: Sequence[np.ndarray]) -> float:
-        seeds = len(values) // 2
-        error = np.hypot(_paired_spread(values) / np.sqrt(seeds), _paired(values)[1])
-        return float(stdtrit(seeds - 1, 1 - (1 - CONFIDENCE) / (2 * pairs)) * error)
-
-    return Rule("half-width", f"half the 95 % interval, corrected for {pairs} pairs", function)
+LOWER = Rule("lower end", "the lower end of the interval by which Holm's procedure decides")
+UPPER = Rule("upper end", "the upper end of that interval")
 
 
 RULES = (
@@ -174,7 +149,9 @@ RULES = (
     STANDARD_ERROR,
     PAIRED_MEAN,
     PAIRED_ERROR,
-    PAIRED_SPREAD,
+    SEED_ERROR,
+    LOWER,
+    UPPER,
 )
 
 
@@ -184,11 +161,18 @@ def number(rule: Rule, sources: Iterable[Source], form: str) -> Piece:
     sources = tuple(sources)
     if any(source.value is None for source in sources):
         return NOTHING
-    value = rule.function([source.value for source in sources])
+    assert rule.function is not None
+    return computed(rule, rule.function([source.value for source in sources]), sources, form)
+
+
+def computed(rule: Rule, value: float | None, sources: Iterable[Source], form: str) -> Piece:
+    """A value that follows from the sources by the rule; `-` for None."""
+    if value is None:
+        return NOTHING
     if form == "," and value != round(value):
         form = ",.1f"
     shown = int(value) if form == "," else value
-    return Number(float(value), f"{shown:{form}}", rule.name, sources)
+    return Number(float(value), f"{shown:{form}}", rule.name, tuple(sources))
 
 
 def value(document: Document, key: str, form: str) -> Piece:

@@ -10,12 +10,13 @@ import jinja2
 import yaml
 
 from svae.jobs.files import replacing
-from svae.report import tables
-from svae.report.answer import answer, warnings
+from svae.report import difference_tables, tables
+from svae.report.answer import answer
 from svae.report.captions import pictures
-from svae.report.numbers import RULES, Code, Number, half_width
-from svae.report.score_tables import method, others, reading, refusals, score_table
+from svae.report.numbers import RULES, Code, Number
+from svae.report.score_tables import method, reading, refusals, score_table
 from svae.report.study import Files, Study, read
+from svae.report.warning_list import warnings
 from svae.scores.registry import scores
 from svae.scores.score import Score
 
@@ -71,8 +72,6 @@ def content(
     Arguments as for `write`. Texts that hold numbers are lists of pieces: strings, `Number` and
     `Code`. Tables are as `numbers.table` gives them, or None where there is nothing to show.
     """
-    summary = [tables.primary(study), tables.each_seed(study)]
-    rules = [*RULES, half_width(len(study.pairs))] if study.several else RULES
     return {
         "title": study.title,
         "dataset": attributes["dataset"],
@@ -81,13 +80,13 @@ def content(
         "several": study.several,
         "answer": answer(study),
         "warnings": warnings(study, attributes),
-        "protocol": tables.protocol(study),
-        "summary": [shown for shown in summary if shown],
-        "scores": [_shown(study, score) for score in others()],
+        "scores": [_shown(study, score) for score in scores().values()],
+        "each_seed": tables.each_seed(study),
         "reading": [(score, reading(score)) for score in scores().values()],
         "sanity": tables.sanity(study),
         "sanity_reading": tables.sanity_reading(study),
-        "pairs": tables.pairs(study),
+        "differences": difference_tables.tables(study),
+        "reading_of_differences": difference_tables.reading(study),
         "data": tables.data(attributes),
         "license": license,
         "config": _as_yaml(config),
@@ -96,15 +95,16 @@ def content(
         "commands": _commands(study, commit),
         "commit": commit,
         "changed": changed,
-        "rules": [(rule.name, rule.meaning) for rule in rules],
+        "rules": [(rule.name, rule.meaning) for rule in RULES],
     }
 
 
 def _shown(study: Study, score: Score) -> dict[str, Any]:
+    how = tables.protocol(study) if score.name == "parzen" else method(study, score)
     return {
         "title": score.title,
         "table": score_table(study, score),
-        "method": method(study, score),
+        "method": how,
         "refusals": refusals(study, score),
     }
 
@@ -138,7 +138,7 @@ def _as_yaml(config: Mapping[str, Any]) -> str:
 
 def _commands(study: Study, commit: str | None) -> list[tuple[str, str]]:
     """What to type, and what it does."""
-    example = study.reference
+    example = study.variants[0]
     checkout = f"git checkout {commit}" if commit else "git checkout COMMIT"
     return [
         ("git clone ADDRESS-OF-THE-REPOSITORY spatial-vae && cd spatial-vae", "the code"),

@@ -6,27 +6,27 @@ from typing import Any
 
 from svae.report.numbers import (
     NOTHING,
+    SPREAD,
+    STANDARD_ERROR,
     Code,
     Document,
     Piece,
     Pieces,
+    Source,
     largest,
     mean,
+    number,
     over_images,
     over_seeds,
     table,
     value,
 )
 from svae.report.study import Study
-from svae.scores.registry import PRIMARY, scores
-from svae.scores.score import Column, Score
+from svae.scores.image_measures import ImageMeasure
+from svae.scores.registry import scores
+from svae.scores.score import Column, Score, with_suffix
 
 Table = dict[str, Any]
-
-
-def others() -> list[Score]:
-    """All scores but the primary one."""
-    return [score for name, score in scores().items() if name != PRIMARY]
 
 
 def column_of(score: str, key: str) -> Column:
@@ -45,25 +45,32 @@ def score_table(study: Study, score: Score) -> Table | None:
         if any(file.get("refused") for file in files):
             cells: list[Pieces] = [["refused, see below"], *([nothing] * (len(columns) - 1))]
         else:
-            cells = [cell(column, files) for column in columns]
+            cells = [cell(column, files, _values(study, score, column, name)) for column in columns]
         rows.append([[Code(name)], *cells])
     headings = [heading(column, study) for column in columns]
     return table(score.title, ["variant", *headings], rows)
 
 
 def heading(column: Column, study: Study) -> str:
-    error = " ± s.e." if column.error and not study.several else ""
-    return f"{column.label}{error}{f' ({column.unit})' if column.unit else ''}"
+    has_error = column.error and (column.per_image or not study.several)
+    unit = f" ({column.unit})" if column.unit else ""
+    return f"{column.label}{' ± s.e.' if has_error else ''}{unit}"
 
 
-def cell(column: Column, files: Sequence[Document]) -> Pieces:
-    """The number of one variant: of one seed with its standard error, of several the spread."""
+def cell(column: Column, files: Sequence[Document], per_image: Sequence[Source] = ()) -> Pieces:
+    """The number of one variant with its standard error over test images, and of several seeds the
+    spread. per_image: the values of the test images, of every seed, from which that error follows
+    where there are several seeds."""
     if column.median:
         pieces = over_images(files, column.key, column.format, column.median, column.largest)
     else:
         pieces = over_seeds(files, column.key, column.format)
-    if column.error and len(files) == 1 and pieces != [NOTHING]:
-        pieces += [" ± ", value(files[0], column.error, column.format)]
+    if pieces == [NOTHING]:
+        return pieces
+    if column.error and len(files) == 1:
+        pieces[1:1] = [" ± ", value(files[0], column.error, column.format)]
+    elif column.error and per_image:
+        pieces[1:1] = [" ± ", number(STANDARD_ERROR, per_image, column.format)]
     if column.of:
         pieces += [" of ", mean(files, column.of, column.format)]
     if column.mark and any(file.get(column.mark[0]) for file in files):
@@ -71,17 +78,37 @@ def cell(column: Column, files: Sequence[Document]) -> Pieces:
     return pieces
 
 
+def _values(study: Study, score: Score, column: Column, variant: str) -> list[Source]:
+    if column.per_image is None:
+        return []
+    return study.per_image(ImageMeasure(score.name, column), variant)
+
+
 def in_csv(study: Study, variant: str) -> dict[str, Piece | bool | None]:
-    """The entries of a row of summary.csv, of all scores but the primary number itself."""
+    """The entries of a row of summary.csv, of all scores; of several seeds, each number that has
+    values of single images has its spread over the seeds, too."""
     row: dict[str, Piece | bool | None] = {}
     for score in scores().values():
         files = study.scores(variant, score.name)
-        for column in score.columns[1 if score.name == PRIMARY else 0 :]:
+        for column in score.columns:
             if column.csv:
                 row[column.csv] = _entry(column, files)
             if column.error and column.error_csv:
-                row[column.error_csv] = mean(files, column.error, ".6g")
+                values = _values(study, score, column, variant)
+                row[column.error_csv] = (
+                    number(STANDARD_ERROR, values, ".6g")
+                    if values
+                    else mean(files, column.error, ".6g")
+                )
+            if column.csv and column.per_image:
+                row[with_suffix(column.csv, "spread_over_seeds")] = _spread(column, files)
     return row
+
+
+def _spread(column: Column, files: Sequence[Document]) -> Piece | None:
+    if len(files) == 1:
+        return None
+    return number(SPREAD, [file.source(column.key) for file in files], ".6g")
 
 
 def method(study: Study, score: Score) -> Pieces:

@@ -1,104 +1,135 @@
 """All runs of one data set, as the report reads them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from svae.errors import UserError
-from svae.report.numbers import PAIRED_MEAN, Document, Number, Source, half_width, number
+from svae.report.intervals import Comparison, compare
+from svae.report.numbers import Document, Source
 from svae.report.seeds import by_variant
-from svae.scores.registry import PRIMARY, scores
+from svae.scores.image_measures import ImageMeasure, elbo, image_measures, j
+from svae.scores.registry import scores
 
-# The variant that differences are taken to, where it is there; else the first one.
-REFERENCE = "vanilla"
-# The sanity row of real images in the place of samples.
+# The sanity row of real images in place of samples.
 REAL = "training images"
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What one training left: its record, its scores by name, and the primary score of each test
-    image, float64 (n_test,)."""
+    """What one training left: its record, its scores by name, and by the name of a measure its
+    values of the test images, float64 (n_images,) each."""
 
     record: Document
     scores: Mapping[str, Document]
-    per_image: Source
+    per_image: Mapping[str, Source]
 
     @classmethod
     def read(
-        cls, record: Path | str, per_image: Path | str, scores: Mapping[str, Path | str]
+        cls,
+        record: Path | str,
+        scores: Mapping[str, Path | str],
+        per_image: Mapping[str, Path | str],
     ) -> "Run":
-        """From run.json, parzen_per_image.npz, and the JSON file of each score."""
-        key = "log_likelihood"
-        with np.load(per_image, allow_pickle=False) as file:
-            values = Source(Path(per_image).as_posix(), key, file[key])
+        """From run.json, and by score its JSON file and its npz file of single images."""
+        values = {}
+        for measure in image_measures().values():
+            path = per_image.get(measure.score)
+            if path is None:
+                continue
+            with np.load(path, allow_pickle=False) as file:
+                if measure.array in file:  # a score that was refused has none
+                    origin = Path(path).as_posix()
+                    values[measure.name] = Source(origin, measure.array, file[measure.array])
         documents = {name: Document.read(path) for name, path in scores.items()}
         return cls(Document.read(record), documents, values)
 
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """Where the files of all runs lie: every list has all seeds of the first variant, then those of
-    the next. baselines: the sanity rows, baselines.json."""
+    """Where the files of all runs lie, and what is compared.
+
+    Every list has all seeds of the first variant, then those of the next. comparisons: pairs of
+    variants; None: every variant against the first. baselines: the sanity rows, baselines.json.
+    """
 
     variants: Sequence[str]
     seeds: Sequence[int]
+    comparisons: Sequence[tuple[str, str]] | None
     records: Sequence[Path | str]
     """run.json"""
-    per_image: Sequence[Path | str]
-    """parzen_per_image.npz"""
     scores: Mapping[str, Sequence[Path | str]]
     """The JSON files of each score."""
+    per_image: Mapping[str, Sequence[Path | str]]
+    """The npz files of each score that has values of single images."""
     baselines: Path | str
 
     @classmethod
     def among(
-        cls, variants: Sequence[str], seeds: Sequence[int], inputs: Mapping[str, Any]
+        cls,
+        variants: Sequence[str],
+        seeds: Sequence[int],
+        comparisons: Sequence[Sequence[str]] | None,
+        inputs: Mapping[str, Any],
     ) -> "Files":
-        """Out of the inputs of a rule: records, per_image, baselines, and score_NAME of each
+        """From the inputs of a rule: records, baselines, and score_NAME and per_image_NAME of each
         score."""
         given = dict(inputs.items())
-        found = {name: given[f"score_{name}"] for name in scores() if f"score_{name}" in given}
-        rest = {name: given[name] for name in ("records", "per_image", "baselines")}
-        return cls(variants, seeds, scores=found, **rest)
+
+        def by_score(prefix: str) -> dict[str, Sequence[Path | str]]:
+            found = {name: given.get(f"{prefix}_{name}") for name in scores()}
+            return {name: paths for name, paths in found.items() if paths is not None}
+
+        pairs = None if comparisons is None else [(first, second) for first, second in comparisons]
+        rest = given["records"], by_score("score"), by_score("per_image"), given["baselines"]
+        return cls(variants, seeds, pairs, *rest)
 
 
 def read(title: str, files: Files) -> "Study":
-    """The study of the data set `title`. UserError if files are not of as many runs as there are
-    variants and seeds."""
-    lists = {"run.json": files.records, f"{PRIMARY}_per_image.npz": files.per_image}
+    """The study of the data set `title`. UserError if the number of files is not one per run."""
+    lists = {"run.json": files.records}
     lists |= {f"{name}.json": paths for name, paths in files.scores.items()}
+    lists |= {f"{name}_per_image.npz": paths for name, paths in files.per_image.items()}
     for name, paths in lists.items():
         if len(paths) != len(files.variants) * len(files.seeds):
             raise UserError(
                 f"report: {len(paths)} files {name}, but {len(files.variants)} variants with "
                 f"{len(files.seeds)} seeds each; give one per run"
             )
+
+    def of_run(index: int, paths: Mapping[str, Sequence[Path | str]]) -> dict[str, Path | str]:
+        return {name: each[index] for name, each in paths.items()}
+
     runs = [
-        Run.read(record, per_image, dict(zip(files.scores, scores, strict=True)))
-        for record, per_image, *scores in zip(
-            files.records, files.per_image, *files.scores.values(), strict=True
-        )
+        Run.read(record, of_run(index, files.scores), of_run(index, files.per_image))
+        for index, record in enumerate(files.records)
     ]
-    by_name = by_variant(files.variants, runs)
-    return Study(title, list(files.seeds), by_name, Document.read(files.baselines))
+    return Study(
+        title,
+        list(files.seeds),
+        by_variant(files.variants, runs),
+        files.comparisons,
+        Document.read(files.baselines),
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """The runs of every variant, one a seed, in the order of `seeds`.
+    """The runs of every variant, one per seed, in the order of `seeds`.
 
-    title: of the data set. baselines: the sanity rows.
+    title: of the data set. comparisons: the pairs of variants whose differences are asked for;
+    None: every variant against the first. baselines: the sanity rows.
     """
 
     title: str
     seeds: Sequence[int]
     runs: Mapping[str, Sequence[Run]]
+    comparisons: Sequence[tuple[str, str]] | None
     baselines: Document
+    _differences: dict[str, list[Comparison]] = field(default_factory=dict)
 
     @property
     def variants(self) -> list[str]:
@@ -109,44 +140,100 @@ class Study:
         """Whether there is more than one seed."""
         return len(self.seeds) > 1
 
-    @property
-    def reference(self) -> str:
-        return REFERENCE if REFERENCE in self.runs else self.variants[0]
-
-    @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """Every pair once, the first before the second in the order of the variants."""
-        return list(combinations(self.runs, 2))
-
     def records(self, variant: str) -> list[Document]:
         return [run.record for run in self.runs[variant]]
 
-    def scores(self, variant: str, name: str = PRIMARY) -> list[Document]:
+    def scores(self, variant: str, name: str) -> list[Document]:
         return [run.scores[name] for run in self.runs[variant]]
-
-    def per_image(self, *variants: str) -> list[Source]:
-        """The scores of the test images: all seeds of the first variant, then of the second."""
-        return [run.per_image for variant in variants for run in self.runs[variant]]
 
     def everything(self) -> list[Run]:
         return [run for runs in self.runs.values() for run in runs]
 
-    def mean_score(self, variant: str) -> float:
-        """Mean log-likelihood over seeds, in nats per image."""
-        return float(np.mean([score.get("log_likelihood") for score in self.scores(variant)]))
+    def per_image(self, measure: ImageMeasure, *variants: str) -> list[Source]:
+        """The values of the test images: all seeds of the first variant, then of the second. Empty
+        if a run has none."""
+        runs = [run for variant in variants for run in self.runs[variant]]
+        found = [run.per_image.get(measure.name) for run in runs]
+        return [] if None in found else [source for source in found if source is not None]
+
+    def has(self, measure: ImageMeasure, variant: str) -> bool:
+        return bool(self.per_image(measure, variant))
+
+    def mean(self, measure: ImageMeasure, variant: str) -> float:
+        """Mean of a measure over test images and seeds."""
+        values = [source.value for source in self.per_image(measure, variant)]
+        return float(np.mean(values))
+
+    def comparable(self, measure: ImageMeasure, first: str, second: str) -> bool:
+        """Whether both have the measure, and agree in what it may only be compared at."""
+        if not (self.has(measure, first) and self.has(measure, second)):
+            return False
+        if measure.column.compared_at is None:
+            return True
+        key = measure.column.compared_at
+        values = [
+            score.get(key) for name in (first, second) for score in self.scores(name, measure.score)
+        ]
+        return bool(np.allclose(values, values[0], rtol=1e-6, atol=0))
+
+    def deciding(self) -> ImageMeasure:
+        """J if all variants share w, else the ELBO, which compares any."""
+        groups = self.groups()
+        return j() if groups and groups[0] == self.variants else elbo()
+
+    def asked(self, measure: ImageMeasure) -> list[tuple[str, str]]:
+        """Of the comparisons asked for, those that are comparable by the measure. If none is named,
+        every variant against the first that it is comparable with."""
+        if self.comparisons is not None:
+            return [pair for pair in self.comparisons if self.comparable(measure, *pair)]
+        pairs = []
+        for index, name in enumerate(self.variants):
+            for first in self.variants[:index]:
+                if self.comparable(measure, name, first):
+                    pairs.append((name, first))
+                    break
+        return pairs
+
+    def differences(self, measure: ImageMeasure) -> list[Comparison]:
+        """Of the comparisons that are `asked` by the measure."""
+        if measure.name not in self._differences:
+            pairs = self.asked(measure)
+            self._differences[measure.name] = compare(self.values(measure, pairs), pairs)
+        return self._differences[measure.name]
+
+    def values(
+        self, measure: ImageMeasure, pairs: Sequence[tuple[str, str]]
+    ) -> dict[str, np.ndarray]:
+        """Variant -> (n_seeds, n_images), of the variants that share what the measure may only be
+        compared at with a variant of `pairs`: whose runs tell how runs of the pairs spread."""
+        named = {name for pair in pairs for name in pair}
+        chosen = [
+            name
+            for name in self.variants
+            if any(self.comparable(measure, name, other) for other in named)
+        ]
+        return {
+            name: np.stack([source.value for source in self.per_image(measure, name)])
+            for name in chosen
+        }
+
+    def lead(self, measure: ImageMeasure, first: str, second: str) -> Comparison:
+        """The difference of any two variants, asked for or not: only its size is of use."""
+        pair = [(first, second)]
+        values = {name: self.values(measure, pair)[name] for name in (first, second)}
+        return compare(values, pair)[0]
+
+    def groups(self) -> list[list[str]]:
+        """The variants that share one KL weight w under SSE + w KL, in their order."""
+        found: dict[float, list[str]] = {}
+        for name in self.variants:
+            record = self.records(name)[0]
+            if record.get("objective") == "weighted":
+                found.setdefault(float(f"{record.get('kl_weight'):.6g}"), []).append(name)
+        return list(found.values())
 
     def objectives(self) -> list[str]:
         return sorted({run.record.get("objective") for run in self.everything()})
-
-    def established(self, first: str, second: str) -> bool | None:
-        """Whether zero lies outside the interval of their difference; None with one seed."""
-        if not self.several:
-            return None
-        sources = self.per_image(first, second)
-        width = number(half_width(len(self.pairs)), sources, ".1f")
-        lead = number(PAIRED_MEAN, sources, ".1f")
-        assert isinstance(width, Number) and isinstance(lead, Number)  # every image has a score
-        return abs(lead.value) > width.value
 
     def baseline(self, name: str) -> str | None:
         """The key of a sanity row in `baselines`, if there is one of this name."""

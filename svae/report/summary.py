@@ -10,24 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from svae.jobs.files import replacing
-from svae.report import tables
-from svae.report.answer import answer, warnings
-from svae.report.numbers import (
-    PAIRED_ERROR,
-    PAIRED_MEAN,
-    PAIRED_SPREAD,
-    SPREAD,
-    STANDARD_ERROR,
-    Code,
-    Document,
-    Number,
-    Piece,
-    Pieces,
-    mean,
-    number,
-)
-from svae.report.score_tables import in_csv, method, others, refusals, score_table
+from svae.report import difference_tables, tables
+from svae.report.answer import answer
+from svae.report.numbers import Code, Document, Number, Piece, Pieces, mean
+from svae.report.score_tables import in_csv, method, refusals, score_table
 from svae.report.study import Files, Study, read
+from svae.report.warning_list import warnings
+from svae.scores.registry import scores
 
 # Column -> key in run.json, of which the mean over the seeds is taken.
 RECORD = {
@@ -53,34 +42,29 @@ def summarise(
     markdown: Path | str,
     pairs: Path | str,
 ) -> None:
-    """Write a row a variant to `csv`, a row a pair of variants to `pairs`, and all of it in words
-    and tables to `markdown`.
+    """Write one row per variant to `csv`, one row per measure and comparison to `pairs`, and all of
+    it in words and tables to `markdown`.
 
-    attributes: of the store. license: terms of use of its images. Differences are to `vanilla`, or
-    to the first variant where there is none of that name. Of several seeds, numbers are means.
-    UserError if scores cannot be paired.
+    attributes: of the store. license: terms of use of its images. With several seeds, numbers are
+    means over them. UserError if values of single images cannot be paired.
     """
     study = read(attributes["title"], files)
-    _write_csv([_row(study, name) for name in study.variants], csv)
-    _write_csv([_pair(study, *pair) for pair in study.pairs], pairs)
+    rows = [_row(study, name) for name in study.variants]
+    differences = list(difference_tables.rows(study))
+    text = _markdown(study, attributes, license)
+    _write_csv(rows, csv)
+    _write_csv(differences, pairs)
     with replacing(markdown) as temporary:
-        temporary.write_text(_markdown(study, attributes, license), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _row(study: Study, name: str) -> dict[str, Any]:
-    scores, records = study.scores(name), study.records(name)
-    both = study.per_image(name, study.reference)
+    records = study.records(name)
     first = records[0]
     return {
         "variant": name,
         "posterior": first.get("settings.posterior"),
-        "log_likelihood_nats": mean(scores, "log_likelihood", ".1f"),
-        "standard_error_nats": number(STANDARD_ERROR, study.per_image(name), ".1f"),
         "seeds": " ".join(map(str, study.seeds)),
-        "spread_over_seeds_nats": _spread(scores, "log_likelihood"),
-        "reference": study.reference,
-        "paired_difference_nats": number(PAIRED_MEAN, both, ".1f"),
-        "paired_standard_error_nats": number(PAIRED_ERROR, both, ".1f"),
         **in_csv(study, name),
         **_means(records, RECORD),
         "spikes": sum(len(record.get("spikes") or []) for record in records),
@@ -91,27 +75,8 @@ def _row(study: Study, name: str) -> dict[str, Any]:
     }
 
 
-def _pair(study: Study, first: str, second: str) -> dict[str, Any]:
-    sources = study.per_image(first, second)
-    spread = number(PAIRED_SPREAD, sources, ".1f") if study.several else None
-    return {
-        "variant": first,
-        "less": second,
-        "difference_nats": number(PAIRED_MEAN, sources, ".1f"),
-        "standard_error_nats": number(PAIRED_ERROR, sources, ".1f"),
-        "spread_over_seeds_nats": spread,
-        "established": bool(study.established(first, second)),
-    }
-
-
 def _means(documents: Sequence[Document], columns: Mapping[str, str]) -> dict[str, Piece]:
     return {column: mean(documents, key, ".6g") for column, key in columns.items()}
-
-
-def _spread(documents: Sequence[Document], key: str) -> Piece | None:
-    if len(documents) == 1:
-        return None
-    return number(SPREAD, [document.source(key) for document in documents], ".1f")
 
 
 def _write_csv(rows: Sequence[Mapping[str, Any]], target: Path | str) -> None:
@@ -136,16 +101,20 @@ def _field(value: Any) -> Any:
 def _markdown(study: Study, attributes: Mapping[str, Any], license: str) -> str:
     blocks = [f"# {_text([study.title])}", _text(answer(study))]
     blocks += [f"**Warning:** {_text(warning)}" for warning in warnings(study, attributes)]
-    blocks += ["## Scores", _text(tables.protocol(study)), *_table(tables.primary(study))]
-    blocks += _table(tables.each_seed(study))
-    blocks += [_what_errors_cover(study), *_table(tables.pairs(study))]
-    for score in others():
+    blocks += ["## Scores", _what_errors_cover(study)]
+    for score in scores().values():
         blocks += _table(score_table(study, score))
-        blocks.append(_text([f"{score.meaning} ", *method(study, score)]))
+        how = tables.protocol(study) if score.name == "parzen" else method(study, score)
+        blocks.append(_text([f"{score.meaning} ", *how]))
         blocks += [
             f"{score.title}: refused for {_text(_listed(names))}: {_text([reason])}."
             for names, reason in refusals(study, score)
         ]
+    blocks += _table(tables.each_seed(study))
+    compared = difference_tables.tables(study)
+    if compared:
+        blocks += ["## Differences between variants", difference_tables.reading(study)]
+        blocks += [block for shown in compared for block in _table(shown)]
     blocks += ["## Sanity rows", *_table(tables.sanity(study))]
     blocks.append(_text(tables.sanity_reading(study)))
     blocks.append(f"Licence or terms of use of the images: {_text([license])}.")
@@ -154,14 +123,10 @@ def _markdown(study: Study, attributes: Mapping[str, Any], license: str) -> str:
 
 
 def _what_errors_cover(study: Study) -> str:
-    text = (
-        "±: one standard error over test images, that of paired differences too: it covers the "
-        "choice of test images alone. Samples drawn anew and trainings with other seeds add a "
-        "spread of their own. "
-    )
+    text = "±: one standard error over test images, which covers the choice of test images only."
     if study.several:
-        return text + "Numbers are means over seeds, those in brackets their spread over seeds."
-    return text + "With one seed, differences between variants are not yet established."
+        return f"{text} Numbers are means over seeds, those in brackets their spread over seeds."
+    return f"{text} With one seed, no difference between variants is established."
 
 
 def _listed(names: Sequence[str]) -> Pieces:

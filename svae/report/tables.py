@@ -1,32 +1,20 @@
-"""The tables of the report, one row a variant where nothing else is said."""
+"""The tables of the report that are not those of a score: one row per variant, or as they say."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
-from svae.report.answer import difference, score
-from svae.report.numbers import (
-    NOTHING,
-    PAIRED_SPREAD,
-    SPREAD,
-    Code,
-    Pieces,
-    half_width,
-    mean,
-    number,
-    over_seeds,
-    table,
-    value,
-)
+from svae.report.numbers import Code, Pieces, mean, over_seeds, table, value
 from svae.report.score_tables import cell, column_of, heading
 from svae.report.study import REAL, Study
-from svae.scores.registry import PRIMARY, scores
+from svae.scores.image_measures import parzen
 
 Table = dict[str, Any]
 
 
 def protocol(study: Study) -> Pieces:
     """How the Parzen scores were taken."""
-    first = study.scores(study.reference)[0]
+    first = study.scores(study.variants[0], "parzen")[0]
     paper = first.get("protocol") == "paper"
     return [
         value(first, "n_samples", ","),
@@ -46,45 +34,16 @@ def protocol(study: Study) -> Pieces:
     ]
 
 
-def primary(study: Study) -> Table:
-    """The score that variants are compared by, and the differences to the reference."""
-    first, *rest = [column for column in scores()[PRIMARY].columns if column.shown]
-    compared = len(study.variants) > 1
-    columns = ["variant", f"{first.label} ± s.e. ({first.unit})"]
-    columns += ["spread over seeds (nats)"] if study.several else []
-    columns += [f"difference to {study.reference} ± s.e. (nats)"] if compared else []
-    columns += ["its spread over seeds (nats)"] if compared and study.several else []
-    columns += [heading(column, study) for column in rest]
-    rows = []
-    for name in study.variants:
-        files = study.scores(name)
-        row: list[Pieces] = [[Code(name)], score(study, name)]
-        if study.several:
-            likelihoods = [file.source("log_likelihood") for file in files]
-            row.append([number(SPREAD, likelihoods, ".1f")])
-        if compared:
-            row += _to_reference(study, name)
-        rows.append(row + [cell(column, files) for column in rest])
-    return table("Parzen-window log-likelihood, in nats per image", columns, rows)
-
-
-def _to_reference(study: Study, name: str) -> list[Pieces]:
-    if name == study.reference:
-        return [[NOTHING]] * (2 if study.several else 1)
-    cells = [difference(study, name, study.reference, "+.1f")]
-    if study.several:
-        sources = study.per_image(name, study.reference)
-        cells.append([number(PAIRED_SPREAD, sources, ".1f")])
-    return cells
-
-
 def each_seed(study: Study) -> Table | None:
     """A row per variant and seed; None with one seed."""
     if not study.several:
         return None
     shown = [
-        (PRIMARY, "fresh_draws.standard_deviation"),
-        (PRIMARY, "sigma"),
+        ("objective", "test.j"),
+        ("objective", "test.elbo"),
+        ("parzen", "log_likelihood"),
+        ("parzen", "fresh_draws.standard_deviation"),
+        ("parzen", "sigma"),
         ("reconstruction", "kl_nats_per_image"),
         ("reconstruction", "mse_per_pixel"),
         ("reconstruction", "active_entries"),
@@ -93,12 +52,10 @@ def each_seed(study: Study) -> Table | None:
     rows: list[list[Pieces]] = []
     for name, runs in study.runs.items():
         for seed, run in zip(study.seeds, runs, strict=True):
-            likelihood = cell(column_of(PRIMARY, "log_likelihood"), [run.scores[PRIMARY]])
-            others = [cell(column, [run.scores[score]]) for score, column in columns]
-            rows.append([[Code(name), f", seed {seed}"], likelihood, *others])
+            cells = [cell(column, [run.scores[score]]) for score, column in columns]
+            rows.append([[Code(name), f", seed {seed}"], *cells])
     headings = [heading(column, study) for _, column in columns]
-    first = "log-likelihood ± s.e. (nats)"
-    return table("The same, seed by seed", ["variant and seed", first, *headings], rows)
+    return table("Seed by seed", ["variant and seed", *headings], rows)
 
 
 def sanity(study: Study) -> Table:
@@ -143,40 +100,33 @@ def sanity_reading(study: Study) -> Pieces:
     real = next((row["log_likelihood"] for row in rows if row["name"] == REAL), None)
     pieces: Pieces = []
     if real is not None:
-        above = [row["name"] for row in rows if row["log_likelihood"] > real]
+        above: list[Pieces] = [[row["name"]] for row in rows if row["log_likelihood"] > real]
+        above += [
+            ["the linear VAE at the w of ", Code(name)]
+            for name in study.variants
+            if _linear_vae(study, name) > real
+        ]
         if above:
-            pieces.append(
-                f"Above the training images themselves score here: {', '.join(above)}. A score "
-                "that ranks these above real images does not rank by how real images look. "
-            )
+            pieces += ["Above the training images themselves score here: "]
+            pieces += [*_joined(above), ". A score that ranks these above real images does not "]
+            pieces += ["rank by how real images look. "]
     for row in rows:
-        better = [name for name in study.variants if study.mean_score(name) > row["log_likelihood"]]
-        pieces.append(f"Variants above {row['name']}: ")
-        for index, name in enumerate(better):
-            pieces += [", " if index else "", Code(name)]
-        pieces.append(". " if better else "none. ")
+        better = [
+            name for name in study.variants if study.mean(parzen(), name) > row["log_likelihood"]
+        ]
+        pieces += [f"Variants above {row['name']}: "]
+        pieces += [*_joined([[Code(name)] for name in better]), ". " if better else "none. "]
     return pieces
 
 
-def pairs(study: Study) -> Table | None:
-    """A row a pair of variants; None for a single variant."""
-    if not study.pairs:
-        return None
-    columns = ["pair", "difference ± s.e. over test images (nats)"]
-    if study.several:
-        columns += ["spread over seeds (nats)", "half-width of the 95 % interval (nats)"]
-    columns += ["established"]
-    rows = []
-    for first, second in study.pairs:
-        row: list[Pieces] = [[Code(first), " less ", Code(second)]]
-        row.append(difference(study, first, second, "+.1f"))
-        if study.several:
-            sources = study.per_image(first, second)
-            row.append([number(PAIRED_SPREAD, sources, ".1f")])
-            row.append([number(half_width(len(study.pairs)), sources, ".1f")])
-        row.append(["yes" if study.established(first, second) else "not yet"])
-        rows.append(row)
-    return table("Mean difference of the scores of the same test images", columns, rows)
+def _linear_vae(study: Study, variant: str) -> float:
+    """The Parzen score of the linear VAE at a variant's w, averaged over seeds."""
+    files = study.scores(variant, "linear_vae")
+    return fmean(file.get("parzen.log_likelihood") for file in files)
+
+
+def _joined(items: Sequence[Pieces]) -> Pieces:
+    return [piece for item in items for piece in (", ", *item)][1:]
 
 
 def data(attributes: Mapping[str, Any]) -> list[tuple[str, str]]:

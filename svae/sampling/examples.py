@@ -1,17 +1,17 @@
-"""What pictures show of one finished run: reconstructions, interpolations, samples, neighbours.
+"""The pictures of one finished run: reconstructions, interpolations, samples, neighbours.
 
-pictures.h5 holds uint8 images (.., height, width, channel):
+pictures.h5 contains uint8 images (.., height, width, channel):
 
 originals        the first test images
 reconstructions  of these, decoded from the means of their posteriors
 interpolated     (rows, 2): the two test images at the ends of each row
-interpolations   (rows, steps): decoded at equal steps from one mean of a posterior to the other
+interpolations   (rows, steps): decoded at equal steps from one posterior mean to the other
 samples          the first samples
-neighbours       of the first of these, the nearest training images; `neighbour_distances`, float64,
-                 Euclidean, of pixels on [-1, 1]
+neighbours       the training images nearest to the first of these; `neighbour_distances`, float64,
+                 has the Euclidean distances, of pixels on [-1, 1]
 
-Batch norm uses, where means are decoded, the statistics of means over random training images, and
-elsewhere the moving statistics, as in sampling.
+Posterior means are decoded with batch-norm statistics of means over random training images. The
+samples are those of samples.h5.
 """
 
 import logging
@@ -37,16 +37,16 @@ log = logging.getLogger(__name__)
 SHOWN = 10  # test images, and samples with a neighbour
 ROWS, STEPS = 3, 9  # of interpolations; the steps include both ends
 SAMPLES = 64
-STATISTICS, BATCH = 2000, 100  # training images for the statistics of means, at most; at a time
+STATISTICS, BATCH = 2000, 100  # training images for the statistics of means: at most, per batch
 
 
 def write(
     data: Path | str, folder: Path | str, samples: Path | str, threads: int, target: Path | str
 ) -> None:
-    """Write pictures.h5 of the run in `folder`, from the h5 store `data` and its own `samples`.
+    """Write pictures.h5 of the run in `folder`, from the h5 store `data` and the run's `samples`.
 
-    threads: of numpy's arithmetic, which decide nothing of the result. UserError if the samples are
-    not of this run.
+    threads: for NumPy; their number does not affect the result. UserError if the samples are not of
+    this run.
     """
     model, record = load_model(folder)
     with Store(data) as store, samples_of(samples, record, store.checksum) as drawn:
@@ -67,8 +67,8 @@ def make(
 ) -> None:
     """Write pictures.h5 of a model.
 
-    samples: float32 on [-1, 1], its own; neighbours: uint8, the nearest training image of each of
-    the first of them, at these distances.
+    samples: of this model, float32 on [-1, 1]; neighbours: uint8, the training images nearest to
+    the first samples; distances: of these pairs.
     """
     originals = store.images("test", SHOWN)
     means = model.encode(tf.constant(scale(originals))).mean

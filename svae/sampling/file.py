@@ -1,4 +1,4 @@
-"""The h5 file of samples that sampling hands to scoring and figures."""
+"""The h5 file of samples, which scores and figures read."""
 
 import contextlib
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ NAME = "samples"
 def open_samples(path: Path | str) -> Iterator[h5py.Dataset]:
     """The samples, float32 (n, height, width, channel) in [-1, 1]; provenance in `.file.attrs`.
 
-    UserError if the file holds none.
+    UserError if the file contains none.
     """
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise UserError(f"{path} cannot be read as h5: {error}; delete it, run snakemake") from None
+        raise UserError(f"{path} cannot be read ({error}); delete it and run snakemake") from None
     with file:
         if NAME not in file:
-            raise UserError(f"{path} holds no data set {NAME!r}; delete it, run snakemake")
+            raise UserError(f"{path} has no data set {NAME!r}; delete it and run snakemake")
         yield file[NAME]
 
 
@@ -32,10 +32,13 @@ def open_samples(path: Path | str) -> Iterator[h5py.Dataset]:
 def samples_of(
     path: Path | str, record: dict[str, Any], dataset_checksum: str
 ) -> Iterator[h5py.Dataset]:
-    """`open_samples`; UserError if they are not of the run of this record and of this data set."""
+    """`open_samples`; UserError if the samples are of another run or data set than these."""
     expected = {"weights_sha256": record["weights_sha256"], "dataset_checksum": dataset_checksum}
     with open_samples(path) as samples:
         for key, value in expected.items():
             if samples.file.attrs[key] != value:
-                raise UserError(f"{path} was drawn from another run ({key} differs); delete it")
+                raise UserError(
+                    f"{path} was sampled from another run ({key} differs); delete it and run "
+                    f"snakemake"
+                )
         yield samples

@@ -1,4 +1,4 @@
-"""The nearest image of a set to each of others: Euclidean distances, of pixels on [-1, 1]."""
+"""The reference image nearest to each image: Euclidean distances of pixels on [-1, 1]."""
 
 import math
 from typing import TypeAlias
@@ -13,19 +13,19 @@ from svae.pixels import scale
 Images: TypeAlias = np.ndarray | h5py.Dataset
 """(n, height, width, channel): uint8, or floats on [-1, 1]; read slice by slice."""
 
-_QUERIES, _REFERENCES = 2000, 1000  # images that are compared at a time
+_QUERIES, _REFERENCES = 2000, 1000  # images and references that are compared at once
 
 
 def nearest(images: Images, references: Images, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """The nearest reference of each image: its number, int64 (n,), and distance, float64 (n,).
 
-    Both are read in blocks, the references once for every 2,000 images. The nearest is found by
-    float32 matrix products, which take references for equally near whose squared distances differ
-    by about 1e-6 of |x|^2; its distance is then computed in float64 from the pixels, so that a copy
-    is at 0, and two equal references are at the same distance. threads: of the matrix product.
+    Both are read in blocks, the references once for every 2,000 images. Float32 matrix products
+    find the nearest one; they do not distinguish references whose squared distances differ by about
+    1e-6 |x|^2. Its distance is then computed from the pixels in float64: a copy has distance 0, and
+    equal references have equal distances. threads: for the matrix products.
 
-    UserError if there are no images or references, if their shapes differ, and for pixels that are
-    not finite.
+    UserError if there are no images or references, if their shapes differ, or if a pixel is not
+    finite.
     """
     for name, array in (("images", images), ("references", references)):
         if not array.shape[0]:
@@ -50,10 +50,10 @@ def nearest(images: Images, references: Images, threads: int = 1) -> tuple[np.nd
 
 
 def _update(x: np.ndarray, r: np.ndarray, first: int, best: np.ndarray, number: np.ndarray) -> None:
-    """Take the references r (m, D), numbered from `first`, into account for x (n, D), in place.
+    """Update the nearest references of x (n, D) by r (m, D), numbered from `first`, in place.
 
-    best (n,): the smallest |r|^2 - 2 x r so far, the squared distance but for |x|^2; number (n,):
-    of that reference.
+    best (n,): the smallest |r|^2 - 2 x r so far, which is the squared distance minus |x|^2;
+    number (n,): that of the reference.
     """
     d2 = x @ r.T
     d2 *= -2.0
@@ -66,7 +66,7 @@ def _update(x: np.ndarray, r: np.ndarray, first: int, best: np.ndarray, number: 
 
 
 def _distance(x: np.ndarray, references: Images, number: int | np.integer) -> float:
-    """Of the row x (D,) from one reference."""
+    """The distance between the row x (D,) and one reference."""
     difference = x.astype(np.float64) - _rows(references, number, number + 1)[0]
     return math.sqrt(difference @ difference)
 

@@ -20,11 +20,11 @@ log = logging.getLogger(__name__)
 
 
 def sample(folder: Path | str, target: Path | str, settings: SamplingSettings) -> None:
-    """Decoder means for z ~ N(0, I) from the run in `folder`, into the h5 file `target`.
+    """Write decoder means for z ~ N(0, I), from the run in `folder`, into the h5 file `target`.
 
     Data set `samples`: float32 (n_samples, height, width, channel) in [-1, 1], not quantised and
-    without the decoder's noise; attributes: their provenance. z comes from one stream of the run's
-    seed, so that the first n samples do not depend on how many are drawn.
+    without the decoder's noise; attributes: their provenance. All z come from one stream of the
+    run's seed: the first n samples do not depend on how many are drawn.
     """
     model, record = load_model(folder)
     with replacing(target) as temporary, h5py.File(temporary, "w") as file:
@@ -48,8 +48,8 @@ def sample(folder: Path | str, target: Path | str, settings: SamplingSettings) -
 
 
 def redrawn(folder: Path | str, settings: SamplingSettings, times: int) -> Iterator[np.ndarray]:
-    """Further sets of samples of the run in `folder`, each from a stream of its own: float32
-    (n_samples, height, width, channel), overwritten by the next."""
+    """Yield further sets of samples of the run in `folder`, each from its own stream: float32
+    (n_samples, height, width, channel), in one array, which the next set overwrites."""
     if not times:
         return
     model, record = load_model(folder)
@@ -67,7 +67,7 @@ def fill(
     rng: np.random.Generator,
 ) -> None:
     """Write decoder means for z ~ N(0, I) into `samples`, float32 (n_samples, height, width,
-    channel). `rng` gives the noise of z."""
+    channel). The z are drawn from `rng`."""
     batch_statistics = settings.batch_norm == "batch"
     decode = tf.function(
         lambda z: model.decode(z, batch_statistics=batch_statistics), reduce_retracing=True

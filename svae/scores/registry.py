@@ -10,19 +10,19 @@ import pkgutil
 from svae.scores import measures
 from svae.scores.score import Score
 
-# The score that variants are compared by; it stands first everywhere.
-PRIMARY = "parzen"
+# These stand first everywhere: what decides, then what the paper reports.
+FIRST = ("objective", "parzen")
 
 
 @functools.cache
 def scores() -> dict[str, Score]:
-    """Every score by its name: the primary one, then the others in alphabetical order.
+    """Every score by its name: `FIRST`, then the others in alphabetical order.
 
     TypeError for a module that does not declare a score of its own name.
     """
     names = sorted(module.name for module in pkgutil.iter_modules(measures.__path__))
     found = {}
-    for name in sorted(names, key=lambda name: name != PRIMARY):
+    for name in [*FIRST, *(name for name in names if name not in FIRST)]:
         module = importlib.import_module(f"{measures.__name__}.{name}")
         score = getattr(module, "SCORE", None)
         if not isinstance(score, Score) or score.name != name:

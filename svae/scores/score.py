@@ -55,6 +55,11 @@ class Column:
     """The key of a list of names: `key` then is a list of as many numbers, each of which has a
     column in tables, whose heading has the name in place of {}."""
 
+    per_image: str | None = None
+    """The array in the score's per-image file that has this number for every test image, float64
+    (n_images,): differences between variants are taken of these."""
+    compared_at: str | None = None
+    """The key of a number that two runs must share for their difference to mean anything."""
     mark: tuple[str, str] | None = None
     """The key of a truth value, and words that stand after the number where it is true."""
 
@@ -69,8 +74,13 @@ class Column:
         """The column of the standard error in summary.csv, such as x_standard_error_nats."""
         if self.error is None or self.csv is None:
             return None
-        stem = self.csv.removesuffix("_nats")
-        return f"{stem}_standard_error{self.csv[len(stem) :]}"
+        return with_suffix(self.csv, "standard_error")
+
+
+def with_suffix(column: str, suffix: str) -> str:
+    """The name of a CSV column that goes with another, as in x_spread_nats."""
+    stem = column.removesuffix("_nats")
+    return f"{stem}_{suffix}{column[len(stem) :]}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +117,11 @@ class Score:
         """What measures it, as svae.jobs.fingerprint takes it."""
         used: list[Any] = [self.measure] if self.settings is None else [self.measure, self.settings]
         return tuple(f"{each.__module__}:{each.__name__}" for each in used)
+
+    @property
+    def measures(self) -> tuple[Column, ...]:
+        """The columns that have a value for every test image."""
+        return tuple(column for column in self.columns if column.per_image)
 
     @property
     def shown(self) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from svae.settings.fields import setting
 
 @dataclass(frozen=True, kw_only=True)
 class ConversionSection:
-    """The section `conversion`, but for the options of data sets, which are in sources.yaml.
+    """The section `conversion`, except the options of data sets, which are in sources.yaml.
 
-    `svae.config.data.Conversion` is what these amount to for one data set.
+    `svae.config.data.Conversion` has the resolved values for one data set.
     """
 
     crop: Literal["auto", "square"] | int | None = setting(

@@ -4,7 +4,7 @@
     class ThingSettings:
         count: int | None = setting(3, "how many things, or null for all", minimum=1)
 
-The type, the default, the bounds and the description of a setting stand here and nowhere else.
+This is the only place for the type, the default, the bounds and the description of a setting.
 `svae.config.section` makes the JSON schema of config.yaml from them, and with it the checks, the
 messages and the completion in editors.
 
@@ -15,7 +15,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-REQUIRED = dataclasses.MISSING  # in place of a default: the user must give a value
+REQUIRED = dataclasses.MISSING  # instead of a default: the user must give a value
 
 
 def setting(
@@ -32,11 +32,11 @@ def setting(
 ) -> Any:
     """Declare a setting in the body of a dataclass.
 
-    default      its value where config.yaml has none, or REQUIRED.
+    default      its value if config.yaml has none, or REQUIRED.
     description  what it is, in a few words without a full stop; messages put it in brackets.
     minimum, maximum, exclusive_minimum, exclusive_maximum
                  bounds of its numbers.
-    choices      the words that a `str` is limited to, where Literal[...] cannot list them.
+    choices      the words that a `str` is limited to, if Literal[...] cannot list them.
     also         further keywords of JSON Schema.
     neutral      for a setting that is added later: the value with which the code does what it did
                  before. Runs with this value count as runs without the setting, so nothing reruns.

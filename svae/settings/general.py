@@ -19,4 +19,11 @@ class GeneralSettings:
         maximum=2**31 - 1,
         also={"minItems": 1, "uniqueItems": True},
     )
+    comparisons: (
+        Literal["auto"]
+        | tuple[Annotated[tuple[str, ...], "two names of variants, such as [mvn, naive]"], ...]
+    ) = setting(
+        "auto",
+        "pairs of variants, such as [[mvn, naive]]; auto: every variant against the first",
+    )
     device: Literal["auto", "cpu", "gpu"] = setting("auto", "what trainings run on")

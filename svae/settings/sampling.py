@@ -13,7 +13,7 @@ class SamplingSettings:
     n_samples: int = setting(
         10_000, "samples drawn from the prior, and used by the score", minimum=2, maximum=10_000_000
     )
-    # Decides the result only with batch statistics.
+    # Affects the result only with batch statistics.
     batch_size: int = setting(100, "samples decoded at once", minimum=1, maximum=1_000_000)
     batch_norm: Literal["moving", "batch"] = setting(
         "moving", "statistics that batch norm uses in the decoder"

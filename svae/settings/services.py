@@ -1,4 +1,4 @@
-"""What accompanies a training and decides nothing of its result."""
+"""The settings of what accompanies a training and does not affect its result."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class TensorBoardSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
-    """Both of these, as a training takes them."""
+    """Both sections, as the argument of a training."""
 
     checkpoints: CheckpointSettings = CheckpointSettings()
     tensorboard: TensorBoardSettings = TensorBoardSettings()

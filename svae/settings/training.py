@@ -64,15 +64,15 @@ class TrainingSection:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings(TrainingSection, ModelSection, VariantSection):
-    """One variant: all that decides its weights except the data, the seed and the code.
+    """One variant: everything that determines its weights, except the data, the seed and the code.
 
     `svae.config.variants` makes it from the sections `model` and `training` and from what the
     variant overrides. A run records it in identity.json and run.json. The settings below are
-    resolved: None where they decide nothing. The type checker reads Any for this None, since the
-    code that uses such a setting runs only where it decides something.
+    resolved: None where they have no effect. Their types have Any instead of this None, because
+    code uses such a setting only where it has an effect.
     """
 
-    low_rank_start: Literal["published", "ones"] | Any = None  # None but for posterior low_rank
+    low_rank_start: Literal["published", "ones"] | Any = None  # only for posterior low_rank
     kl_weight: float | Any = field()  # w; None under elbo
     decoder_variance: Literal["optimal", "learned"] | float | Any = None  # None under weighted
     decoder_variance_learning_rate: float | Any = None  # None unless decoder_variance is learned

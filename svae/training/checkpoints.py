@@ -54,11 +54,11 @@ class Checkpoints:
     def save(
         self, state: State, variables: Iterable[keras.Variable], epoch_start: int | None = None
     ) -> Path:
-        """Write a checkpoint and return its path; then delete older ones.
+        """Write a checkpoint, delete older ones, and return the new one's path.
 
-        The one before it is kept, and that of the step `epoch_start`, to which a training returns
-        after a spike. UserError if a value is not finite, so that every checkpoint can be resumed,
-        or if the disk is full; existing checkpoints then stay.
+        The previous one is kept, and that of step `epoch_start`, to which a training returns after
+        a spike. UserError, which leaves existing checkpoints as they are, if a value is not finite,
+        so that every checkpoint can be resumed, or if the disk is full.
         """
         arrays: dict[str, Any] = {f"{i:04}": np.asarray(value) for i, value in enumerate(variables)}
         if not all(np.isfinite(array).all() for array in arrays.values()):

@@ -27,8 +27,8 @@ FALL_EPOCHS = 5  # before a fall is judged
 # one map left has less than half.
 FEW_ACTIVE = 0.5
 LEAST_EXPECTED = 8  # active entries of the linear VAE; half of fewer would be only one to three
-# Healthy runs have none; from this share on they are visible in a grid of pictures: one pixel in
-# eight images of 64x64x3.
+# Healthy runs have none. At this share, one pixel in eight images of 64x64x3, they are visible in a
+# grid of pictures.
 SATURATED_SHARE = 1e-5
 SATURATED_EPOCHS = 5  # in a row, before a training warns of them
 
@@ -142,10 +142,10 @@ def _dead(records: list[dict[str, Any]], settings: TrainingSettings, dimension: 
 
 
 def _still_falls(records: list[dict[str, Any]], settings: TrainingSettings, dimension: int) -> bool:
-    """Whether the run ended at its last epoch while SSE + w KL was falling.
+    """Whether SSE + w KL was still falling when the run ended at its last epoch.
 
-    SSE + w KL is positive, so that a relative fall is defined, also under objective elbo, with the
-    w of the last epoch.
+    SSE + w KL is positive, so a relative decrease is defined. Under objective elbo, w is the
+    equivalent of the last epoch.
     """
     count = len(records)
     if count < max(FALL_EPOCHS, settings.epochs) or best_epoch(records, dimension) < count:

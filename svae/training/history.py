@@ -26,12 +26,13 @@ def read_history(folder: Path | str) -> list[dict[str, Any]]:
 
 
 def objectives(record: dict[str, Any], dimension: int) -> dict[str, float]:
-    """Return the objective on training and validation images after one epoch; smaller is better.
+    """Return the trained objective of training and validation images after one epoch.
 
-    SSE + w KL in squared pixel units, or the negative ELBO in nats with the decoder variance at the
-    end of the epoch. Warm-up is left out and beta is 1, so that, unlike `train_loss`, epochs can be
-    compared with each other, and training with validation. `dimension`: D, pixels per image times
-    channels.
+    Smaller is better: SSE + w KL in squared pixel units, or the negative ELBO in nats with beta
+    times the KL, for the decoder variance at the end of the epoch. Warm-up is left out so that,
+    unlike `train_loss`, epochs can be compared with each other, and training with validation. The
+    ELBO at beta = 1 is `valid_elbo_nats_per_image` of the record.
+    dimension: D, pixels per image times channels.
     """
     sse, kl = record["train_sse_per_image"], record["train_kl_nats_per_image"]
     if "valid_elbo_nats_per_image" not in record:
@@ -40,14 +41,16 @@ def objectives(record: dict[str, Any], dimension: int) -> dict[str, float]:
             "valid": record["valid_objective_sse_plus_w_kl"],
         }
     variance = record["decoder_variance"]
+    beta = record["kl_weight"] / (2 * variance)
     normaliser = 0.5 * dimension * math.log(2 * math.pi * variance)
+    at_unit_beta = -record["valid_elbo_nats_per_image"]
     return {
-        "train": normaliser + sse / (2 * variance) + kl,
-        "valid": -record["valid_elbo_nats_per_image"],
+        "train": normaliser + sse / (2 * variance) + beta * kl,
+        "valid": at_unit_beta + (beta - 1) * record["valid_kl_nats_per_image"],
     }
 
 
 def best_epoch(records: Sequence[dict[str, Any]], dimension: int) -> int:
-    """Return the first epoch, from 1, with the best validation objective; 0 without records."""
+    """Return the first epoch, from 1, with the best validation objective as trained; 0 if none."""
     losses = [objectives(record, dimension)["valid"] for record in records]
     return 1 + losses.index(min(losses)) if losses else 0

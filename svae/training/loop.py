@@ -1,4 +1,4 @@
-"""The loop over epochs and steps, which may be stopped anywhere and goes on from a checkpoint."""
+"""The loop over epochs and steps; it can be stopped at any step and resumes from a checkpoint."""
 
 import logging
 import math
@@ -32,7 +32,7 @@ REMEDY = (
 
 
 class Spike(Exception):
-    """Asks for a rollback. `facts`: as run.json has them; `error`: if there is none any more."""
+    """Requests a rollback. `facts`: as in run.json; `error`: what ends the run if none is left."""
 
     def __init__(self, facts: dict[str, Any], error: UserError):
         super().__init__(str(error))
@@ -40,7 +40,7 @@ class Spike(Exception):
 
 
 def as_dataset(feed: Feed, epochs: range, first: int = 0) -> tf.data.Dataset:
-    """The batches of these epochs, made ready while the model trains; see Feed.batches."""
+    """The batches of these epochs, prepared while the model trains; see Feed.batches."""
     signature = tf.TensorSpec(feed.batch_shape, tf.uint8)
     return tf.data.Dataset.from_generator(
         lambda: feed.batches(epochs, first), output_signature=signature
@@ -48,9 +48,9 @@ def as_dataset(feed: Feed, epochs: range, first: int = 0) -> tf.data.Dataset:
 
 
 class Loop:
-    """Takes the steps that are missing in `state`, which it keeps true, and saves it.
+    """Takes the remaining steps of a training; updates and saves its `state`.
 
-    Behind every epoch: validation terms, a history line, the callbacks, best weights, a checkpoint.
+    After every epoch: validation terms, a history line, the callbacks, best weights, a checkpoint.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class Loop:
     def run(self) -> None:
         """Train to the end.
 
-        Stopped, after a checkpoint, if a signal asks for it. UserError for a loss that is not
-        finite, at its step.
+        Stopped, after a checkpoint, if a signal asks for it. UserError if a loss is not finite or
+        an epoch is a spike, and the settings allow no rollback, or no further one.
         """
         step = tf.function(self.take_step, jit_compile=self.settings.jit_compile)
         self.mark = self.saved = time.monotonic()
@@ -101,7 +101,7 @@ class Loop:
         self.request.check()
 
     def _epochs(self, step: Any) -> None:
-        """The epochs that are missing. Spike where one calls for a rollback."""
+        """Train the remaining epochs. Spike if one of them is to be rolled back."""
         epochs = range(len(self.state.records), self.settings.epochs)
         first = self.state.step - epochs.start * self.feed.steps
         batches = iter(as_dataset(self.feed, epochs, first))
@@ -140,12 +140,12 @@ class Loop:
         model, state = self.model, self.state
         means = {name: total / self.feed.steps for name, total in state.sums.items()}
         if self.settings.decoder_variance == "optimal":
-            # Of the training batches, not of the images that it then scores.
+            # From the training batches, not from the images that are evaluated with it.
             model.log_variance.assign(math.log(means["sse"] / model.dimension))
         terms = self.evaluator(self.valid)
         record = self._record(epoch, means, terms)
         self._judge(record)
-        # From here to the checkpoint nothing stops the program but its end.
+        # From here to the checkpoint, requests to stop are not checked.
         state.records.append(record)
         state.sums, state.seconds = dict.fromkeys(state.sums, 0.0), 0.0
         self.run_folder.write_history(state.records)
@@ -182,7 +182,7 @@ class Loop:
         }
 
     def _judge(self, record: dict[str, Any]) -> None:
-        """Spike, or UserError under `on_spike: stop`, if the epoch of `record` is one."""
+        """Raise Spike, or UserError under `on_spike: stop`, if the epoch of `record` is a spike."""
         state, rule = self.state, self.settings.on_spike
         found = spike_of(state.records, record)
         if found is None:
@@ -204,9 +204,9 @@ class Loop:
         state.spikes.append({**found, "rolled_back": False})
 
     def _roll_back(self, spike: "Spike") -> None:
-        """Back to the end of the epoch before, with a lower learning rate.
+        """Return to the end of the previous epoch, with a lower learning rate.
 
-        The spike's error if there was one too many, or if nothing can be gone back to.
+        Raise the spike's error if there were too many, or if there is no checkpoint to return to.
         """
         state, take_step = self.state, self.take_step
         checkpoints = self.run_folder.checkpoints
@@ -219,7 +219,7 @@ class Loop:
         if restored is None:
             raise spike.error
         log.warning(
-            "warning: spike in %s; back to step %d, and on with %g of the learning rate",
+            "warning: spike in %s; returning to step %d, with %g times the learning rate",
             described(spike.facts),
             restored.step,
             factor,

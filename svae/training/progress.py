@@ -1,7 +1,7 @@
-"""What a user sees of a training: one line per epoch, and lines in between where epochs are long.
+"""Log lines about the progress of a training: one per epoch, and more within long epochs.
 
-Only whole lines are written, so that trainings side by side, Snakemake and a log file can share
-what they write to.
+Only whole lines are written, so that parallel trainings and Snakemake can share a terminal or a log
+file.
 """
 
 import logging

@@ -89,7 +89,7 @@ class RunFolder:
             temporary.write_text("".join(json.dumps(record) + "\n" for record in records))
 
     def prepare(self, identity: dict[str, Any], aside: SetAside) -> bool:
-        """Prepare the folder for a run of this identity; return whether it holds a part of it.
+        """Prepare the folder for a run of this identity; return whether it contains a part of it.
 
         A run that differs only in having fewer epochs is an earlier part of the same run, unless
         its learning rates depend on the number of epochs. Of this folder and those set aside, the
@@ -128,7 +128,7 @@ class RunFolder:
         write_json(self.record, record)
 
     def finished_before(self, expected: dict[str, Any]) -> bool:
-        """Rewrite run.json if the folder holds a finished run whose record has these fields.
+        """Rewrite run.json if the folder contains a finished run whose record has these fields.
 
         Return False and write nothing if not, or if its weights or history are damaged.
         """

@@ -7,18 +7,19 @@ import tensorflow as tf
 
 
 def warmup(step: tf.Tensor | int, steps: int) -> tf.Tensor:
-    """Return the factor of a linear warm-up at step 0, 1, ...: 1 / steps to 1; 1 without."""
+    """Return the factor of a linear warm-up at step 0, 1, ...: from 1 / steps to 1; 1 without a
+    warm-up (`steps` 0)."""
     return tf.minimum(1.0, (tf.cast(step, tf.float32) + 1.0) / max(steps, 1))
 
 
 class LearningRate(keras.optimizers.schedules.LearningRateSchedule):
-    """`factor` times: linear warm-up to `peak` over `warmup_steps`, then constant or, for `cosine`,
+    """Linear warm-up to `peak` over `warmup_steps`, then constant or, for `cosine`,
 
         0.5 peak (1 + cos(pi t)),
 
     where t rises from 0 after the warm-up to 1 after step `total_steps` - 1 (Loshchilov and Hutter
-    2017, "SGDR", equation 5, without restarts). `factor`: 1, or a variable that the training lowers
-    after a spike.
+    2017, "SGDR", equation 5, without restarts). All rates are multiplied by `factor`: 1, or a
+    variable that the training lowers after a spike.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""One training step: the objective's gradient, Adam, and what both keep from step to step."""
+"""One training step: the objective's gradient, Adam, and the state that lasts between steps."""
 
 import math
 
@@ -11,7 +11,7 @@ from svae.streams import Stream
 from svae.training.adam import Adam
 from svae.training.schedules import LearningRate, warmup
 
-# A scale of the loss, from 2^15 down, below which its gradients do not fit into float16 at all.
+# The loss is scaled by 2^15 at first. If that falls below this, gradients overflow at any scale.
 LEAST_SCALE = 2.0**-10
 
 # Pre-tanh activations beyond this are penalised: tanh(3) lies within one grey level of 1.
@@ -22,19 +22,20 @@ def saturation_penalty(a: tf.Tensor) -> tf.Tensor:
     """Mean over images of the sum over pixels of max(0, |a| - 3)^2, for pre-tanh activations a
     (batch, height, width, channel).
 
-    A saturated tanh has no gradient: an output that is wrong and far out would stay there. This
-    has one, and is 0 wherever the output is not saturated.
+    A saturated tanh has no gradient, so a wrong output that is saturated would stay as it is. The
+    penalty has a gradient there, and is 0 where the output is not saturated.
     """
     return tf.reduce_mean(per_image(tf.square(tf.nn.relu(tf.abs(a) - PENALISED))))
 
 
 class TrainingStep:
-    """Moves the weights of `model`, by the rules of its settings.
+    """Updates the weights of `model` according to its settings.
 
-    `data_variance`: of the training pixels on [-1, 1]; a learned decoder variance starts there. All
-    that lasts from one step to the next is in `variables`: weights, batch-norm statistics, decoder
-    variance, and the optimizers' moments. All random numbers are functions of seed and step. So
-    whoever restores the variables, and knows the step, resumes bit for bit.
+    `data_variance`: of the training pixels on [-1, 1]; a learned decoder variance starts there.
+    `variables` are all the state that lasts from one step to the next: weights, batch-norm
+    statistics, decoder variance, and the optimizers' moments. All random numbers are functions of
+    seed and step. After restoring the variables, a training that continues at the same step gives
+    bit-identical results.
     """
 
     def __init__(self, model: SpatialVAE, steps_per_epoch: int, data_variance: float):
@@ -55,8 +56,8 @@ class TrainingStep:
             self.learning_rate, epsilon=1e-8, global_clipnorm=settings.gradient_clip_norm
         )
         if settings.precision == "mixed_float16":
-            # Gradients of a mean over pixels are too small for float16. The loss is scaled by as
-            # much as leaves them finite; a step whose gradients are not is skipped.
+            # Gradients of a mean over pixels are too small for float16. This optimizer scales the
+            # loss by as much as keeps them finite, and skips steps whose gradients are not.
             self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer)
         self.optimizer.build(model.trainable_variables)
         self.variables = [*model.variables, *self.optimizer.variables, self.rate_factor]
@@ -69,20 +70,20 @@ class TrainingStep:
             model.log_variance.assign(start)
 
     def kl_factor(self, step: tf.Tensor | int) -> tf.Tensor:
-        """The warm-up's share of the KL weight in this step."""
+        """The warm-up factor of the KL weight at this step."""
         return warmup(step, self.kl_warmup_steps)
 
     def overflows(self) -> bool:
-        """Under mixed_float16: the gradients are not finite at any scale of the loss, so that every
-        step is skipped."""
+        """Whether, under mixed_float16, gradients are not finite at any scale of the loss, so that
+        every step is skipped."""
         scale = getattr(self.optimizer, "dynamic_scale", None)
         return scale is not None and float(scale) < LEAST_SCALE
 
     def __call__(self, images: tf.Tensor, step: tf.Tensor) -> dict[str, tf.Tensor]:
         """Take one step on uint8 images (batch, height, width, channel).
 
-        `step`: int64, how many were taken before. The terms of this batch, means over the images:
-        loss, the objective as minimised; penalty, what is minimised in addition; sse and kl.
+        `step`: int64, the number of steps taken before. Returns the terms of this batch, means over
+        the images: loss, the objective as minimised; penalty, minimised in addition; sse and kl.
         """
         model, settings = self.model, self.model.settings
         learned = settings.decoder_variance == "learned"
@@ -109,7 +110,7 @@ class TrainingStep:
                     penalty *= 0.5 * tf.exp(-tf.stop_gradient(log_variance))
             # The published code's scale, see svae.model.objectives.
             minimised = (loss + penalty) / model.dimension
-            # A power of two, by which the optimizer divides again; 1 but for mixed_float16.
+            # A power of two, by which the optimizer divides again; 1 except under mixed_float16.
             scale = self.optimizer.scale_loss(tf.constant(1.0))
             scaled_loss = scale * minimised
         weights = model.trainable_variables
@@ -118,7 +119,7 @@ class TrainingStep:
         )
         self.optimizer.apply(gradients[: len(weights)], weights)
         if learned:
-            # This one is float32 throughout: it is right where the optimizer skips a step.
+            # This gradient is float32 throughout, and valid even where the optimizer skips a step.
             self.variance_optimizer.apply([gradients[-1] / scale], [model.log_variance])
             model.log_variance.assign(tf.maximum(model.log_variance, objectives.LOG_VARIANCE_FLOOR))
         return {"loss": loss, "sse": sse, "kl": kl, "penalty": penalty}

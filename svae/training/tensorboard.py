@@ -31,8 +31,8 @@ _KEPT = "events.out.tfevents.0000000000.kept"
 class TensorBoard(keras.callbacks.Callback):
     """Writes TensorBoard events into `folder`, for `tensorboard --logdir` on it or a parent.
 
-    The step of an event is the epoch, counted from 1. `records`: the history, which has an epoch's
-    record before `on_epoch_end`. `images`: uint8 (n, height, width, channel), validation images.
+    The step of an event is the epoch, counted from 1. `records`: the history, which contains an
+    epoch's record by `on_epoch_end`. `images`: uint8 (n, height, width, channel), from validation.
     Every `picture_epochs` epochs and after the last one (0: never), these are shown above their
     reconstructions from the posterior mean, together with decoder means of prior samples. The z of
     the samples are always the same: those of the first samples that svae.sampling.prior draws with
@@ -102,9 +102,11 @@ class TensorBoard(keras.callbacks.Callback):
         if not self.writers:
             return
         elbo = "valid_elbo_nats_per_image" in record
-        objective = "negative_elbo_nats_per_image" if elbo else "objective_sse_plus_w_kl"
+        objective = "objective_negative_elbo_with_beta" if elbo else "objective_sse_plus_w_kl"
         losses = objectives(record, self.model.dimension)
         variance = {"training/decoder_variance": record["decoder_variance"]} if elbo else {}
+        at_unit_beta = "loss/negative_elbo_nats_per_image"
+        bound = {at_unit_beta: -record["valid_elbo_nats_per_image"]} if elbo else {}
         scalars = {
             "train": {
                 f"loss/{objective}": losses["train"],
@@ -119,6 +121,7 @@ class TensorBoard(keras.callbacks.Callback):
             },
             "validation": {
                 f"loss/{objective}": losses["valid"],
+                **bound,
                 "loss/sse_per_image": record["valid_sse_per_image"],
                 "loss/kl_nats_per_image": record["valid_kl_nats_per_image"],
                 "latent/active_entries": record["valid_active_entries"],

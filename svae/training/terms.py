@@ -13,15 +13,15 @@ from svae.streams import Stream
 
 # Burda, Grosse, Salakhutdinov 2016: the posterior mean of an active unit varies more than this.
 ACTIVE_VARIANCE = 0.01
-# A pixel whose pre-tanh activation lies beyond SATURATED although the image's is within GREY.
+# A pixel is saturated if its pre-tanh activation is beyond SATURATED, but the image is within GREY.
 SATURATED, GREY = 4.0, 0.9
-BATCH = 500  # images; decides which noise an image gets
+BATCH = 500  # images; determines which noise an image gets
 
 
 class Evaluator:
     """Evaluates a model with the moving statistics and without dropout.
 
-    `check` is called before each batch, and stops the evaluation by raising.
+    `check` is called before each batch; an error that it raises ends the evaluation.
     """
 
     def __init__(self, model: SpatialVAE, check: Callable[[], None] = lambda: None):
@@ -46,9 +46,9 @@ class Evaluator:
 
         They are read slice by slice: an open h5py dataset need not fit into memory.
 
-        sse_per_image: squared error on [-1, 1] summed over the pixels, from one posterior sample an
-        image (fixed seed); sse_per_image_posterior_mean: the same from the posterior mean, which
-        is too large with the statistics of samples (svae.model.batch_norm.statistics_of_means);
+        sse_per_image: squared error on [-1, 1] summed over the pixels, from one posterior sample
+        per image (fixed seed); sse_per_image_posterior_mean: the same from the posterior mean,
+        which is too large with the statistics of samples (see svae.model.batch_norm);
         mse_per_pixel; kl_nats_per_image, and its parts by latent map, N numbers;
         active_entries and active_maps: how many have a posterior mean whose variance over the
         images is above 0.01 (a map: any of its entries);
@@ -103,7 +103,7 @@ class Evaluator:
         }
 
     def sse_of_means(self, images: np.ndarray | h5py.Dataset) -> float:
-        """sse_per_image_posterior_mean alone."""
+        """Only sse_per_image_posterior_mean."""
         total = 0.0
         for start in range(0, len(images), BATCH):
             self.check()
@@ -133,7 +133,7 @@ class Evaluator:
         return tf.reduce_sum(tf.cast((abs(a) > SATURATED) & (abs(around) < GREY), tf.float32))
 
     def objective(self, terms: dict[str, Any]) -> dict[str, float]:
-        """SSE + w KL, or the ELBO in nats (at beta = 1, whatever beta trains); no warm-up."""
+        """SSE + w KL, or the ELBO in nats at beta = 1, whatever the training's; without warm-up."""
         model = self.model
         sse, kl = terms["sse_per_image"], terms["kl_nats_per_image"]
         if model.settings.objective == "weighted":

@@ -81,11 +81,11 @@ def train(
                 f"training.batch_size is {settings.batch_size}, but {store_path} has {count} "
                 f"training images; lower it"
             )
-        # Before the training, so that a broken file does not cost a training.
+        # Read before the training, so that a broken file does not waste a training.
         fitted = None if spectrum is None else load(spectrum)
         if fitted is not None and fitted.dataset_checksum != store.checksum:
             raise UserError(
-                f"{spectrum} belongs to other images than {store_path}; delete it, run snakemake"
+                f"{spectrum} belongs to other images than {store_path}; delete it and run snakemake"
             )
         _train(
             store,
@@ -131,7 +131,7 @@ def _train(
     images = store.split("train")
     feed = Feed(images, settings.batch_size, seed, settings.image_memory_mb * 10**6)
     model = SpatialVAE(store.shape, store.padding, settings, seed)
-    # Only a learned variance is worth a pass over the images.
+    # Only a learned variance needs this pass over the images.
     learned = settings.decoder_variance == "learned"
     take_step = TrainingStep(model, feed.steps, _data_variance(images) if learned else math.nan)
     state = run.checkpoints.restore(take_step.variables) if resumes else None
@@ -205,7 +205,7 @@ def _train(
 
 
 def _data_variance(images: h5py.Dataset) -> float:
-    """Variance of all pixels on [-1, 1]; integer sums, so that the blocks do not matter."""
+    """Variance of all pixels on [-1, 1], from integer sums, which do not depend on the blocks."""
     total = squares = 0
     for start in range(0, len(images), _BLOCK):
         block = images[start : start + _BLOCK]
@@ -217,7 +217,7 @@ def _data_variance(images: h5py.Dataset) -> float:
 
 def _finish(model: SpatialVAE, evaluator: Evaluator, store: Store, feed: Feed) -> dict[str, Any]:
     """Re-estimate the batch-norm statistics, then compute the terms of every split."""
-    # Shuffled, as a file may be sorted by class; in an order that no epoch used.
+    # Shuffled, because a file may be sorted by class, and in an order that no epoch used.
     order = [model.settings.epochs]
     batch_norm.reestimate(model, feed.batches(order), evaluator.check)
     terms = {"train": evaluator(store.split("train"))}

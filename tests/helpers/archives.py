@@ -1,4 +1,4 @@
-"""Small archives: CIFAR-10 in the official layouts, and zip files as odd as one likes."""
+"""Small archives: CIFAR-10 in the official layouts, and unusual zip files."""
 
 import io
 import pickle
@@ -15,7 +15,7 @@ BATCHES = ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data
 
 
 def numbered_images(count: int, first: int = 0) -> np.ndarray:
-    """uint8 (count, 32, 32, 3): noise whose first pixel holds the image's number."""
+    """uint8 (count, 32, 32, 3): noise whose first pixel is the image's number."""
     images = np.random.default_rng(first).integers(0, 256, (count, 32, 32, 3), np.uint8)
     numbers = np.arange(first, first + count)
     images[:, 0, 0] = np.stack([numbers & 255, numbers >> 8, numbers * 0], axis=-1)
@@ -23,12 +23,12 @@ def numbered_images(count: int, first: int = 0) -> np.ndarray:
 
 
 def numbers_of(images: np.ndarray) -> list[int]:
-    """What `numbered_images` put into each image."""
+    """The number that `numbered_images` put into each image."""
     return [int(image[0, 0, 0]) + 256 * int(image[0, 0, 1]) for image in images]
 
 
 def planes(images: np.ndarray) -> list[bytes]:
-    """For each image the red, the green and the blue plane, row by row."""
+    """For each image the red, green and blue planes, row by row."""
     return [b"".join(image[..., colour].tobytes() for colour in range(3)) for image in images]
 
 
@@ -37,7 +37,7 @@ def binary_batch(images: np.ndarray) -> bytes:
 
 
 def python3_batch(images: np.ndarray) -> bytes:
-    """As numpy 2 and Python 3 write it: bytes as latin1 text, `numpy._core`."""
+    """As written by NumPy 2 and Python 3: bytes as latin1 text, `numpy._core`."""
     data = np.frombuffer(b"".join(planes(images)), np.uint8).reshape(-1, 3072)
     batch = {b"data": data, b"labels": [i % 10 for i in range(len(images))]}
     return pickle.dumps(batch, protocol=2)
@@ -49,7 +49,7 @@ def numpy1_batch(images: np.ndarray) -> bytes:
 
 
 def python2_batch(images: np.ndarray) -> bytes:
-    """As Python 2 wrote the official archive: protocol 2, byte strings, `numpy.core`."""
+    """As in the official archive, written by Python 2: protocol 2, byte strings, `numpy.core`."""
     content = b"".join(planes(images))
     return (
         b"\x80\x02}(U\x04data"
@@ -72,7 +72,7 @@ def write_tar(path: Path, members: Mapping[str, bytes], mode: str = "w:gz") -> P
 
 @dataclass
 class ZipMember:
-    """A member of a zip archive; what is None is what an honest one has."""
+    """A member of a zip archive; None stands for the true value."""
 
     name: str | bytes
     content: bytes = b""

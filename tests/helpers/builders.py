@@ -1,4 +1,4 @@
-"""Small settings, images, and references in plain numpy that several test files share."""
+"""Small settings and images, and references in plain NumPy, for several test files."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from svae.model.vae import SpatialVAE
 from svae.settings.training import TrainingSettings
 from svae.training.step import TrainingStep
 
-# A tiny model as published, else the defaults.
+# A tiny model as published; otherwise the defaults.
 SETTINGS = TrainingSettings(
     posterior="low_rank",
     low_rank_start="published",
@@ -41,7 +41,7 @@ def make_model(shape=SHAPE, padding=0, seed=1, **changes):
 
 
 def make_step(*arguments, data_variance=0.3, steps_per_epoch=1, **changes):
-    """The training step of a model, as `make_model` makes it."""
+    """The training step of a model made by `make_model`."""
     return TrainingStep(make_model(*arguments, **changes), steps_per_epoch, data_variance)
 
 
@@ -60,7 +60,7 @@ def to_x(images):
 
 
 def step(take_step, images, compiled=None):
-    """The next training step -> {loss, sse, kl} of this batch."""
+    """Take the next training step; return {loss, sse, kl} of this batch."""
     number = tf.cast(take_step.optimizer.iterations, tf.int64)
     terms = (compiled or take_step)(images, number)
     return {name: float(value) for name, value in terms.items()}

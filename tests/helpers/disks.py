@@ -1,10 +1,10 @@
-"""A small disk to fill up: a file system of its own, that is gone with the process."""
+"""A small disk to fill: a separate file system, which exists as long as the process."""
 
 import subprocess
 
 import pytest
 
-# Of so many bytes, at a folder; then a command. Tells what is left in the folder.
+# Arguments: size in bytes, folder, command. Prints what is left in the folder.
 ON_SMALL_DISK = """
 mount -t tmpfs -o size="$1" tmpfs "$2" || exit 99
 folder="$2"; shift 2
@@ -15,7 +15,7 @@ exit $code
 
 
 def run_on_small_disk(folder, size, command):
-    """Run a command with a disk of `size` bytes at `folder`, in namespaces of its own, as root or
+    """Run a command with a disk of `size` bytes at `folder`, in its own namespaces, as root or
     as a user."""
     for arguments in (["unshare", "--user", "--map-root-user", "--mount"], ["unshare", "--mount"]):
         try:

@@ -1,4 +1,4 @@
-"""A short training in a process of its own, for tests/test_gpu.py; prints one JSON object.
+"""A short training in its own process, for tests/test_gpu.py; prints one JSON object.
 
 python tests/helpers/gpu_job.py '{"gpu": ..., "steps": ..., "tf32": ..., settings...}'
 

@@ -2,7 +2,7 @@
 
 
 def make_record(epoch, objective="weighted", dimension=3072, **changes):
-    """Epoch `epoch`, from 1, of a run that learns: all terms differ, and from epoch to epoch."""
+    """Epoch `epoch`, from 1, of a run that learns: all terms differ, also between epochs."""
     sse, kl = 300.0 / (epoch + 1), 10.0 * epoch / (epoch + 2)
     variance = changes.get("decoder_variance")
     weight = 2 * variance if variance else 2.0

@@ -1,4 +1,4 @@
-"""`snakemake --lint`, one finding waived: every rule's environment is that of the lock file."""
+"""`snakemake --lint`, ignoring one finding: all rules share the environment of the lock file."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ run = subprocess.run(command, cwd=clone, capture_output=True, text=True)
 text = run.stdout + run.stderr
 findings = re.findall(r"^    \* (.*?):?$", text, re.MULTILINE)
 others = [finding for finding in findings if finding != WAIVED]
-# Without any finding Snakemake says so; anything else means that it did not lint.
+# Without findings, Snakemake prints this; anything else means that it did not lint.
 if others or not (findings or "Congratulations" in text):
     sys.exit(f"{text}\nsnakemake --lint: {len(others)} findings that are not waived")
 print(f"snakemake --lint: nothing but {len(findings)} waived findings ({WAIVED[:-1]})")

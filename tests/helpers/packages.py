@@ -4,7 +4,7 @@ import textwrap
 
 
 def write(folder, files):
-    """Write a package `pkg`, {path: source text}, and give its folder."""
+    """Write a package `pkg`, {path: source text}; return its folder."""
     root = folder / "pkg"
     for path, text in {"__init__.py": "", **files}.items():
         file = root / path

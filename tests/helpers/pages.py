@@ -1,4 +1,4 @@
-"""Reading an HTML page, for the tests: its elements, strictly nested."""
+"""Reads an HTML page for the tests: its elements, strictly nested."""
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -8,14 +8,14 @@ VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 @dataclass(eq=False)
 class Element:
-    """A tag, its attributes, and what is within: texts and elements, in order."""
+    """A tag, its attributes, and its content: texts and elements, in order."""
 
     tag: str
     attributes: dict
     content: list = field(default_factory=list)
 
     def all(self, *tags):
-        """Every element of these tags within, in the order of the page."""
+        """Every element inside with one of these tags, in the order of the page."""
         for part in self.content:
             if isinstance(part, Element):
                 if part.tag in tags or not tags:
@@ -23,14 +23,14 @@ class Element:
                 yield from part.all(*tags)
 
     def text(self, without=()):
-        """All text within, but for that of some tags."""
+        """All text inside, except that of some tags."""
         return "".join(
             part if isinstance(part, str) else "" if part.tag in without else part.text(without)
             for part in self.content
         )
 
     def one(self, tag, **attributes):
-        """The only element of this tag and these attributes."""
+        """The only element with this tag and these attributes."""
         (found,) = (
             element for element in self.all(tag) if attributes.items() <= element.attributes.items()
         )
@@ -59,7 +59,7 @@ class _Reader(HTMLParser):
 
 
 def parse(text):
-    """The page as one element; an assertion fails where tags are not closed in their order."""
+    """The page as one element; an assertion fails if tags are not closed in order."""
     reader = _Reader()
     reader.feed(text)
     reader.close()

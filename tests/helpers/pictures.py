@@ -1,4 +1,4 @@
-"""Pictures in a file, found again pixel by pixel."""
+"""Finds images in a picture file, pixel by pixel."""
 
 import numpy as np
 from PIL import Image
@@ -14,13 +14,13 @@ def decoded(path):
 
 
 def enlarged(image, scale):
-    """As it should look in a figure: uint8 (scale height, scale width, 3)."""
+    """An image as it should appear in a figure: uint8 (scale height, scale width, 3)."""
     colour = np.broadcast_to(image, (*image.shape[:2], 3))
     return np.kron(colour, np.ones((scale, scale, 1), np.uint8))
 
 
 def places(picture, block):
-    """Every place, (top, left), at which the picture holds exactly this block."""
+    """Every position (top, left) at which the picture contains exactly this block."""
     picture, block = (
         pixels @ np.array([1 << 16, 1 << 8, 1], np.float32) for pixels in (picture, block)
     )

@@ -1,4 +1,4 @@
-"""How a wrong configuration must be refused, for the tables of wrong ones."""
+"""Checks how a wrong configuration is refused, for the tables of wrong ones."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from svae.errors import UserError
 
 
 def check_one_line(resolve, text, expected):
-    """`resolve(text)` raises a UserError of one short line that holds every part expected."""
+    """`resolve(text)` raises a UserError with one short line that contains every expected part."""
     with pytest.raises(UserError) as caught:
         resolve(text)
     message = str(caught.value)

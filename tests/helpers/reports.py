@@ -1,4 +1,4 @@
-"""The files that a report is made from, with made-up numbers that all differ."""
+"""The files that a report is made from, with artificial numbers that all differ."""
 
 import functools
 import io
@@ -42,14 +42,16 @@ GRIDS = ("reconstructions", "interpolations", "neighbours", "dataset", "comparis
 NO_VARIANCE = "the objective SSE + w KL defines no density of images; give a variance"
 
 
-def make_arguments(folder, variants=VARIANTS, seeds=(0,), objective="weighted", **changes):
+def make_arguments(
+    folder, variants=VARIANTS, seeds=(0,), objective="weighted", comparisons=None, **changes
+):
     """Write the files of all runs below `folder`; the keyword arguments of `svae.report.write`.
 
     Runs differ in every number. changes: records, baselines or the name of a score -> entries laid
     over every such file.
     """
     rng = np.random.default_rng(0)
-    records, per_images, paths = [], [], {}
+    records, per_images, paths = [], {}, {}
     for index, name in enumerate(variants):
         for seed in seeds:
             run = folder / f"runs/waves/{name}/seed-{seed}"
@@ -58,12 +60,15 @@ def make_arguments(folder, variants=VARIANTS, seeds=(0,), objective="weighted", 
             record = _record(name, seed, objective, rng) | changes.get("records", {})
             write_json(run / "run.json", record)
             records.append(run / "run.json")
-            for score, content in _scores(record, values, rng).items():
+            of_images = _of_images(record, values, rng)
+            for score, content in _scores(record, of_images, rng).items():
                 path = run / f"scores/{score}.json"
                 write_json(path, content | changes.get(score, {}))
                 paths.setdefault(score, []).append(path)
-            per_images.append(run / "scores/parzen_per_image.npz")
-            np.savez(per_images[-1], log_likelihood=values)
+                if scores()[score].measures:
+                    arrays = path.with_name(f"{score}_per_image.npz")
+                    np.savez(arrays, **of_images.get(score, {}))
+                    per_images.setdefault(score, []).append(arrays)
     baselines = folder / "runs/waves/baselines/baselines.json"
     write_json(baselines, _baselines(rng) | changes.get("baselines", {}))
     results = folder / "results"
@@ -73,7 +78,9 @@ def make_arguments(folder, variants=VARIANTS, seeds=(0,), objective="weighted", 
         figures[name] = _png(results / f"{name}.png", 2000, 900 if name in PLOTS else 1400)
     samples = {name: _png(results / f"samples_{name}.png", 320, 320) for name in variants}
     return {
-        "files": Files(list(variants), list(seeds), records, per_images, paths, baselines),
+        "files": Files(
+            list(variants), list(seeds), comparisons, records, paths, per_images, baselines
+        ),
         "attributes": ATTRIBUTES,
         "license": LICENSE,
         "config": CONFIG,
@@ -121,7 +128,7 @@ def _record(name, seed, objective, rng):
     }
     test["kl_nats_median"] = 0.9 * test["kl_nats_per_image"]
     test["kl_nats_largest"] = 3.1 * test["kl_nats_per_image"]
-    # Less than the floor of the chart too, as maps that carry nothing.
+    # Some below the floor of the chart, like maps without information.
     shares = rng.dirichlet([3.0, 2.0, 1.0]).tolist()
     test["kl_nats_per_map"] = [*(share * test["kl_nats_per_image"] for share in shares), 1e-5]
     if objective == "elbo":
@@ -151,12 +158,31 @@ def _record(name, seed, objective, rng):
     }
 
 
-def _scores(record, values, rng):
+def _of_images(record, log_likelihood, rng):
+    """Score -> name of an array -> its value for every test image."""
+    sse = record["test"]["sse_per_image"] + rng.normal(0, 20, 40)
+    kl = record["test"]["kl_nats_per_image"] * rng.uniform(0.9, 1.1, 40)
+    found = {
+        "parzen": {"log_likelihood": log_likelihood},
+        "objective": {
+            "j": sse + record["kl_weight"] * kl,
+            "elbo": 2000 - sse / 0.1 - kl,
+            "sse": sse,
+            "kl": kl,
+        },
+    }
+    if record["objective"] == "elbo":
+        found["importance_weighted_bound"] = {"log_likelihood": 500 + rng.normal(0, 30, 40)}
+    return found
+
+
+def _scores(record, of_images, rng):
     """Score -> the content of its file, for the run of a record."""
     origin = {key: record[key] for key in ("variant", "seed", "dataset")}
     contents = {
-        "parzen": _parzen(values, rng),
-        "importance_weighted_bound": _bound(record["objective"], rng),
+        "objective": _objective(record, of_images["objective"], rng),
+        "parzen": _parzen(of_images["parzen"]["log_likelihood"], rng),
+        "importance_weighted_bound": _bound(of_images.get("importance_weighted_bound"), rng),
         "sliced_wasserstein": _distances(rng),
         "memorisation": _shares(rng),
         "reconstruction": _reconstruction(record),
@@ -189,6 +215,26 @@ def _of_columns(score, rng):
     return content
 
 
+def _objective(record, of_images, rng):
+    test = {"n_images": 40}
+    for name, values in of_images.items():
+        test |= {name: float(values.mean())}
+        test |= {f"{name}_standard_error": float(scipy.stats.sem(values))}
+    train = {"n_images": 300, **_numbers(rng, "j", "elbo", "sse", "kl", low=100, high=900)}
+    train |= {f"{name}_standard_error": float(rng.uniform(0.1, 1)) for name in of_images}
+    return {
+        "kl_weight": record["kl_weight"],
+        "decoder_variance": 0.05,
+        "decoder_variance_from": "mean squared error of the training images",
+        "encoder_parameters": int(rng.integers(9_000, 90_000)),
+        "decoder_parameters": int(rng.integers(9_000, 90_000)),
+        "dimension": 3072,
+        "test": test,
+        "train": train,
+        "j_test_less_train": test["j"] - train["j"],
+    }
+
+
 def _parzen(scores, rng):
     return {
         "protocol": "disjoint",
@@ -211,7 +257,7 @@ def _parzen(scores, rng):
 
 
 def _chosen(scores, rng):
-    """A sigma, and the scores it was chosen by: as of a Gaussian whose width is a little more."""
+    """A sigma and the scores that chose it, like those of a Gaussian that is a little wider."""
     sigmas = np.logspace(-1, 0, 10)
     sigma = float(sigmas[rng.integers(1, 9)])
     logs = np.log(sigma * rng.uniform(1, 1.05) / sigmas)
@@ -228,12 +274,15 @@ def _chosen(scores, rng):
     }
 
 
-def _bound(objective, rng):
-    if objective != "elbo":
+def _bound(of_images, rng):
+    if of_images is None:
         return {"refused": NO_VARIANCE}
+    values = of_images["log_likelihood"]
     return {
-        **_numbers(rng, "log_likelihood", "elbo", low=-2000, high=2000),
-        **_numbers(rng, "standard_error", "effective_sample_size", low=1, high=20),
+        "log_likelihood": float(values.mean()),
+        "standard_error": float(scipy.stats.sem(values)),
+        "elbo": float(values.mean()) - 3.0,
+        **_numbers(rng, "effective_sample_size", low=1, high=20),
         "bits_per_dim": 5.5,
         "k": 128,
         "n_images": 40,

@@ -1,4 +1,4 @@
-"""A score of a run, from files to files."""
+"""Measures a score of a run, from files to files."""
 
 import json
 

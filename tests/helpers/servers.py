@@ -4,7 +4,7 @@
         fetch(server.url + "/a.zip")
     server.requests[0].headers["Range"]
 
-`serving_as` is a proxy that plays the role of https servers out there.
+`serving_as` is a proxy that answers for other https servers.
 """
 
 import contextlib
@@ -86,7 +86,7 @@ def page(title: str, text: str = "") -> Reply:
     return Reply(body=body.encode(), headers={"Content-Type": "text/html; charset=utf-8"})
 
 
-# A sequence answers one request after the other; its last element, all that follow.
+# A sequence answers one request after the other; its last element answers all that follow.
 Route = Reply | Callable[[Request], Reply] | Sequence[Reply | Callable[[Request], Reply]]
 
 
@@ -113,13 +113,13 @@ class Server(http.server.ThreadingHTTPServer):
         return route if isinstance(route, Reply) else route(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is no news."""
+        """Ignore a client that hangs up."""
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Server
-    host = ""  # of the server whose role a proxy plays
+    host = ""  # of the server that a proxy acts as
 
     def do_CONNECT(self) -> None:
         if self.server.authority is None:
@@ -153,7 +153,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.send_header(name, value)
         self.end_headers()
         if headers["Content-Length"] is None and "Transfer-Encoding" not in headers:
-            self.close_connection = True  # which alone ends such a body
+            self.close_connection = True  # the only end of such a body
         body = reply.body if reply.stop is None else reply.body[: reply.stop]
         request.sent = len(body)
         self.wfile.write(body)
@@ -179,12 +179,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.connection.close()
 
     def log_message(self, *arguments: object) -> None:
-        """Silence."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
 def serving(routes: Mapping[str, Route]) -> Iterator[Server]:
-    """A Server on a free port, running while the block does."""
+    """A Server on a free port, which runs during the block."""
     with Server(routes) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -198,7 +198,7 @@ def serving(routes: Mapping[str, Route]) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def serving_as(authority: trustme.CA, routes: Mapping[str, Route]) -> Iterator[Server]:
-    """An https proxy that answers itself instead of the servers it should lead to.
+    """An https proxy that answers instead of the servers that it should connect to.
 
     Its certificates are from `authority`; a route is "HOST/PATH".
     """

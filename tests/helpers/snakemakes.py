@@ -1,4 +1,4 @@
-"""Many Snakemakes for one start: each is forked after the imports, which take longer than a plan.
+"""Many Snakemakes from one start: each is forked after the imports, which take longer than a plan.
 
     done = snakemake(["-n"], folder, environment)
 
@@ -18,14 +18,14 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# What Snakemake imports for most plans, and only once it is asked for one.
+# Modules that Snakemake imports late, for most plans.
 SOON_IMPORTED = ("snakemake.cli", "snakemake.report", "smart_open", "yte", "jsonschema", "yaml")
 
 
 def snakemake(
     arguments: Sequence[str | Path], folder: Path, environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess:
-    """Run Snakemake without a start of Python, and give what `subprocess.run` would."""
+    """Run Snakemake without starting Python, and return the same as `subprocess.run`."""
     server = _server()
     with tempfile.TemporaryDirectory() as place:
         outputs = [Path(place, name) for name in ("output", "errors")]
@@ -40,8 +40,8 @@ def snakemake(
 
 @functools.cache
 def _server() -> subprocess.Popen:
-    """Start the process that forks, which ends with this one."""
-    # Nothing of ours is imported there; a Snakemake has the package that its environment names.
+    """Start the process that forks; it exits when this one does."""
+    # It imports nothing of this package; each Snakemake imports the one that its environment names.
     clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     server = subprocess.Popen(
         [sys.executable, "-P", __file__],
@@ -75,7 +75,7 @@ def _serve() -> None:
 def _become_snakemake(
     arguments: list[str], folder: str, environment: dict[str, str], outputs: list[str]
 ) -> None:
-    """What `python -m snakemake` does once it is started."""
+    """Do what `python -m snakemake` does after its start."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -84,9 +84,9 @@ def _become_snakemake(
     for number, name in enumerate(outputs, start=1):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.argv[1:] = arguments
-    # Noted by Snakemake at its import, for its messages.
+    # Snakemake stores this at its import, for its messages.
     sys.modules["snakemake.workflow"].Workflow._rundir = folder
-    # An exit, or an exception, ends this process as it would end Snakemake.
+    # An exit or an exception ends this process, as it would end Snakemake.
     runpy.run_module("snakemake", run_name="__main__", alter_sys=True)
     sys.exit()
 

@@ -1,4 +1,4 @@
-"""Small source files of every data set in their official layouts, of generated pictures."""
+"""Small source files of every data set in the official layouts, with generated pictures."""
 
 import gzip
 import io
@@ -15,7 +15,7 @@ from helpers.archives import cifar_members, numbered_images, write_tar
 
 
 def picture(number: int, height: int, width: int, channels: int = 3) -> np.ndarray:
-    """uint8 (height, width, channels): smooth, and another one for every number."""
+    """uint8 (height, width, channels): smooth, and different for every number."""
     shape = (4, 4, channels)
     coarse = np.random.default_rng(number).integers(0, 256, shape, np.uint8).squeeze()
     smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)

@@ -1,4 +1,4 @@
-"""The GPUs of the machine, looked for before the process of the tests hides them from itself."""
+"""The GPUs of the machine, listed before the process of the tests hides them from itself."""
 
 from svae.jobs.devices import visible_gpus
 

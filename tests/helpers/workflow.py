@@ -1,4 +1,4 @@
-"""Running the real workflow in a folder of its own, for the tests."""
+"""Runs the real workflow in its own folder, for the tests."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from helpers.snakemakes import snakemake
 CLONE = Path(__file__).parents[2]
 PARTS = ("Snakefile", "rules", "scripts", "svae", "profiles", "config.yaml")
 
-# Variants, and settings of a run that takes seconds.
+# Variants and settings of a run that takes seconds.
 VARIANTS = {
     "vanilla": {"posterior": "vanilla"},
     "low_rank": {"posterior": "low_rank", "threads": 2},
@@ -46,32 +46,32 @@ class Workflow:
                 shutil.copy(source, target)
 
     def copy(self, folder: Path) -> "Workflow":
-        """The same in another folder, with all that was made in this one."""
+        """A copy in another folder, with everything that was made in this one."""
         shutil.copytree(self.folder, folder)
         twin = copy(self)
         twin.folder = folder
         return twin
 
     def configure(self, changes: dict) -> None:
-        """Lay `changes` over the copy's config.yaml, inner mappings too, but for variants."""
+        """Override the copy's config.yaml with `changes`, inner mappings too, except variants."""
         path = self.folder / "config.yaml"
         content = _merged(yaml.safe_load(path.read_text()), changes)
         path.write_text(yaml.safe_dump(content, sort_keys=False))
 
     def run(self, *arguments: str, check: bool = True, **environment: str):
-        """Run Snakemake in the folder with the copy's package; the finished process."""
+        """Run Snakemake in the folder with the copy's package; return the finished process."""
         done = snakemake(arguments, self.folder, self._environment(environment))
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
     def command_line(self, *arguments: str, check: bool = True, **environment: str):
-        """The same by the command that a user gives, which takes plugins from the folder, too."""
+        """The same with the command of a user, which also loads plugins from the folder."""
         done = subprocess.run(**self._command(arguments, environment), capture_output=True)
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
     def start(self, *arguments: str, **options):
-        """Start that command in a process group of its own."""
+        """Start that command in its own process group."""
         return subprocess.Popen(**self._command(arguments, {}), start_new_session=True, **options)
 
     def _command(self, arguments: tuple[str, ...], environment: dict[str, str]) -> dict:
@@ -83,7 +83,7 @@ class Workflow:
         }
 
     def _environment(self, changes: dict[str, str]) -> dict[str, str]:
-        # No GPU and no profile of the machine's decides what the tests see.
+        # GPUs and profiles of the machine do not affect the tests.
         ours = {"CUDA_VISIBLE_DEVICES": "", "SNAKEMAKE_PROFILE": "none"}
         return {**os.environ, **ours, "PYTHONPATH": str(self.folder), **changes}
 
@@ -103,7 +103,7 @@ class Workflow:
         return dict(counts)
 
     def edit(self, path: str, old: str, new: str) -> None:
-        """Replace text that stands in a file of the copy exactly once."""
+        """Replace text that occurs exactly once in a file of the copy."""
         file = self.folder / path
         text = file.read_text()
         assert text.count(old) == 1, (path, old, text.count(old))

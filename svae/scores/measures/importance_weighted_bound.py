@@ -95,6 +95,7 @@ SCORE = Score(
             higher_is_better=True,
             csv="importance_weighted_bound_nats",
             error="standard_error",
+            per_image="log_likelihood",
             meaning="The mean over the test images, in nats per image, for pixels on [-1, 1].",
         ),
         Column(

@@ -90,6 +90,7 @@ SCORE = Score(
             higher_is_better=True,
             csv="log_likelihood_nats",
             error="standard_error",
+            per_image="log_likelihood",
             meaning="The mean over the test images, in nats per image.",
         ),
         Column(

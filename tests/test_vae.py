@@ -26,7 +26,7 @@ def test_encode_and_decode_have_their_shapes():
         assert model.decode(tf.zeros((5, d, d, 4))).shape == (5, *SHAPE)
 
 
-def test_padding_changes_nothing_but_what_the_networks_see():
+def test_padding_affects_only_the_networks():
     """28x28 with padding 2 against the same weights on 32x32 images with a black frame."""
     padded = make_model((28, 28, 1), padding=2)
     whole = make_model((32, 32, 1))

@@ -1,4 +1,4 @@
-"""The evaluator against a slow loop over images, and on posterior means made by hand."""
+"""The evaluator compared with a slow loop over images, and on given posterior means."""
 
 import contextlib
 import itertools
@@ -22,14 +22,14 @@ D = int(np.prod(SHAPE))
 
 
 def trained(**changes):
-    """A model whose moving statistics fit its data, with dropout that must stay off."""
+    """A model whose moving statistics fit its data; dropout must stay off."""
     model = make_model(dropout=0.5, **changes)
     batch_norm.reestimate(model, [make_images(16, seed=9)])
     return model
 
 
 def slow_terms(model, images, batch):
-    """One image after the other, KL by covariance matrix; the noise is drawn a batch at a time."""
+    """Image by image, KL by covariance matrix; the noise is drawn batch by batch."""
     sampled, from_mean, saturated, divergences, by_map, locs = [], [], [], [], [], []
     for i, x in enumerate(to_x(images)):
         posterior = model.encode(x[None])
@@ -68,7 +68,7 @@ def slow_terms(model, images, batch):
 
 
 def flat(terms):
-    """Terms with each map's KL under a name of its own, as pytest.approx takes them."""
+    """Terms with each map's KL under its own name, for pytest.approx."""
     maps = terms["kl_nats_per_map"]
     rest = {name: value for name, value in terms.items() if name != "kl_nats_per_map"}
     return rest | {f"kl_nats_of_map_{i}": value for i, value in enumerate(maps)}
@@ -76,7 +76,7 @@ def flat(terms):
 
 @pytest.mark.parametrize("batch", [3, 7, 500])
 @pytest.mark.parametrize("posterior", ["vanilla", "low_rank"])
-def test_terms_are_those_of_a_slow_loop(posterior, batch, monkeypatch):
+def test_terms_equal_a_slow_loop(posterior, batch, monkeypatch):
     monkeypatch.setattr(evaluation, "BATCH", batch)
     model = trained(posterior=posterior)
     images = make_images(7)
@@ -88,7 +88,7 @@ def test_terms_are_those_of_a_slow_loop(posterior, batch, monkeypatch):
         np.testing.assert_array_equal(before, after)
 
 
-def test_an_open_dataset_is_evaluated_as_its_images(tmp_path, monkeypatch):
+def test_an_open_dataset_is_evaluated_like_an_array(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "BATCH", 3)
     model, images = trained(), make_images(7)
     with h5py.File(tmp_path / "images.h5", "w") as file:
@@ -97,14 +97,14 @@ def test_an_open_dataset_is_evaluated_as_its_images(tmp_path, monkeypatch):
         )
 
 
-def test_terms_of_padded_images_are_of_the_images_alone():
+def test_terms_of_padded_images_exclude_the_padding():
     model = make_model((28, 28, 1), padding=2)
     images = make_images(5, (28, 28, 1))
     terms = slow_terms(model, images, 500)
     assert flat(Evaluator(model)(images)) == pytest.approx(flat(terms), rel=1e-4)
 
 
-def test_the_batch_size_decides_nothing_but_the_noise(monkeypatch):
+def test_the_batch_size_affects_only_the_noise(monkeypatch):
     model, images = trained(), make_images(10)
     found = []
     for batch in (3, 500):
@@ -113,7 +113,7 @@ def test_the_batch_size_decides_nothing_but_the_noise(monkeypatch):
     noisy = ("sse_per_image", "mse_per_pixel", "sse_median", "saturated_share")
     few, whole = ({k: v for k, v in f.items() if k not in noisy} for f in found)
     assert few == pytest.approx(whole, rel=1e-5)
-    # an encoder that is certain leaves the noise nothing to do
+    # with tiny variances, the noise has no effect
     kernel, bias = model.encoder.outputs.get_weights()
     kernel[:, 24:], bias[24:] = 0, -30  # log_omega, log_psi
     model.encoder.outputs.set_weights([kernel, bias])
@@ -141,7 +141,7 @@ def stop_at(call):
 
 
 @pytest.mark.parametrize(("call", "stops"), [(1, True), (3, True), (4, False)])
-def test_a_check_before_each_batch_may_stop_a_pass(monkeypatch, call, stops):
+def test_the_check_before_each_batch_may_stop_a_pass(monkeypatch, call, stops):
     monkeypatch.setattr(evaluation, "BATCH", 3)
     model, images = trained(), make_images(7)
     batches = np.split(images, [3, 6])
@@ -210,7 +210,7 @@ def test_the_objective_has_the_name_of_its_unit():
 
 
 def saturating(share):
-    """A model of which about this share of outputs is saturated, by the scale of its last layer."""
+    """A model with about this share of saturated outputs, by the scale of its last layer."""
     model = trained()
     norm = model.decoder.blocks[-1].batch_norm
     norm.gamma.assign(4 / np.sqrt(2) / erfinv(1 - share) * np.ones(3))

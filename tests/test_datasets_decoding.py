@@ -17,7 +17,7 @@ ALL_FORMATS = ("JPEG", "PNG", "WEBP")
 
 
 def smooth(height, width, channels, seed=0):
-    """uint8 (height, width, channels): waves, which JPEG keeps nearly as they are."""
+    """uint8 (height, width, channels): waves, which JPEG hardly changes."""
     y, x = np.mgrid[:height, :width][..., None]
     phase = np.random.default_rng(seed).uniform(0, 6, channels)
     values = np.sin(y / 9 + phase) * np.cos(x / 11 - phase)
@@ -30,7 +30,7 @@ def noise(height, width, channels, seed=0):
 
 
 def encoded(pixels, file_format, mode=None, **options):
-    """The bytes of a file; JPEG as near to lossless as it gets, WebP lossless."""
+    """The bytes of a file; JPEG as close to lossless as possible, WebP lossless."""
     quality = {
         "JPEG": {"quality": 100, "subsampling": 0},
         "WEBP": {"lossless": True, "exact": True},
@@ -46,7 +46,7 @@ def encoded(pixels, file_format, mode=None, **options):
     return buffer.getvalue()
 
 
-# A second encoder of PNG, for the kinds that Pillow cannot write.
+# Another encoder of PNG, for the kinds that Pillow cannot write.
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # First row, step, first column, step of each pass of an interlaced file.
 ADAM7 = (
@@ -69,7 +69,7 @@ def ihdr(width, height, depth=8, colour=2, interlaced=False):
 
 
 def scanlines(samples, depth):
-    """Rows of `depth` bits a sample, each after the number of its filter (0, none)."""
+    """Rows of `depth` bits per sample, each after the number of its filter (0, none)."""
     if 0 in samples.shape:
         return b""
     rows = samples.reshape(len(samples), -1)
@@ -99,7 +99,7 @@ def png(samples, depth, colour, before=b"", after=b"", interlaced=False):
 
 
 def over_white(pixels, alpha):
-    """Any scale of [0, 1]."""
+    """Composite pixels on white; both arguments on [0, 1]."""
     return pixels * alpha + 1 - alpha
 
 
@@ -164,7 +164,7 @@ def test_every_kind_of_png(colour, depth, transparent, odd_key, interlaced, chan
 
     assert made.shape == (21, 18, channels)
     assert made.dtype == np.uint8
-    # Rounded once; twice if a luminance is made of what is seen through; 16 bits of colour lose
+    # Rounded once; twice for the luminance of a transparent image; 16 bits of colour lose
     # the lower byte.
     seen_through = colour == 6 or (colour == 3 and transparent)
     tolerance = 0.51 + 0.5 * (channels == 1 and seen_through) + 1.5 * (depth == 16 and colour != 0)
@@ -228,7 +228,7 @@ def test_cmyk_jpeg():
 
 
 def test_ycck_jpeg():
-    """Adobe's YCCK holds JFIF's YCbCr of the inks C, M and Y, and the inverted K."""
+    """Adobe's YCCK contains JFIF's YCbCr of the inks C, M and Y, and the inverted K."""
     inks = smooth(48, 40, 4).astype(float)
     c, m, y = inks[..., 0], inks[..., 1], inks[..., 2]
     luma = 0.299 * c + 0.587 * m + 0.114 * y
@@ -240,7 +240,7 @@ def test_ycck_jpeg():
     assert np.abs(prepare(bytes(content), COLOUR) - cmyk_to_rgb(inks)).max() <= 5
 
 
-# EXIF's orientations: what a viewer does to the pixels of the file.
+# EXIF's orientations: the operation of a viewer on the pixels of the file.
 TURNS = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
@@ -270,7 +270,7 @@ def test_exif_orientation(file_format, orientation, order):
     expected = TURNS[orientation](plain)
     np.testing.assert_array_equal(prepare(content, COLOUR), expected)
 
-    # The centre of the turned picture, one pixel off that of the file's for an odd difference.
+    # The centre of the turned picture is one pixel off the file's for an odd difference.
     height, width, _ = expected.shape
     top, left = (height - 20) // 2, (width - 20) // 2
     np.testing.assert_array_equal(
@@ -352,7 +352,7 @@ def test_the_first_frame_of_an_animation(file_format, channels):
     np.testing.assert_array_equal(prepare(content, COLOUR), prepare(alone, COLOUR))
 
 
-def test_an_array_that_needs_nothing_is_not_copied():
+def test_an_array_that_needs_no_change_is_not_copied():
     grey, colour = noise(5, 7, 1), noise(5, 7, 3)
     assert prepare(grey, GREY) is grey
     assert prepare(colour, COLOUR) is colour
@@ -432,7 +432,7 @@ def test_a_picture_that_resizing_would_distort(file_format):
 
 
 def jpeg_header(width, height):
-    """Of a file without pixels: start, frame, scan."""
+    """A file without pixels: start, frame, scan."""
     frame = struct.pack(">BHHB", 8, height, width, 1) + b"\x01\x11\x00"
     scan = b"\x01\x01\x00\x00\x3f\x00"
     return b"\xff\xd8" + b"".join(
@@ -446,7 +446,7 @@ def png_header(width, height):
 
 
 def webp_header(width, height):
-    """Of the extended format, which goes to 2**24 pixels a side; a lossless frame follows."""
+    """The extended format, with up to 2**24 pixels per side; a lossless frame follows."""
     canvas = bytes(4) + struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
     frame = b"\x2f" + struct.pack("<I", min(width, 16384) - 1 | min(height, 16384) - 1 << 14)
     parts = b"WEBPVP8X" + struct.pack("<I", 10) + canvas
@@ -469,16 +469,16 @@ def webp_header(width, height):
     ],
 )
 @pytest.mark.parametrize("more", [b"", bytes(1000)])
-def test_a_header_of_too_many_pixels(header, width, height, more, recwarn):
+def test_a_header_with_too_many_pixels(header, width, height, more, recwarn):
     assert width * height > MOST_PIXELS
-    # Decoding them would end in another message: there are no pixels.
+    # Decoding would give another message, because there are no pixels.
     with pytest.raises(BrokenImage, match=r"declares more than 89,478,485 pixels"):
         prepare(header(width, height) + more, COLOUR)
     assert not recwarn
 
 
 @pytest.mark.parametrize("header", [png_header, jpeg_header])
-def test_the_most_pixels_are_not_too_many(header):
+def test_the_largest_allowed_size_is_accepted(header):
     width, height = (9_472, 9_446)
     assert width * height <= MOST_PIXELS < (width + 1) * height
     with pytest.raises(BrokenImage, match="cannot be decoded"):
@@ -514,7 +514,7 @@ FILES = samples_of_each_format()
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_truncated_file_is_broken_or_whole(name, recwarn):
+def test_a_truncated_file_is_broken_or_complete(name, recwarn):
     content = FILES[name]
     whole = prepare(content, COLOUR)
     outcomes = {"broken": 0, "whole": 0}
@@ -537,7 +537,7 @@ def test_flipped_bytes_break_a_file_or_change_its_pixels(name, recipe, recwarn):
     content = FILES[name]
     for count in rng.integers(1, 4, 150):
         damaged = bytearray(content)
-        # Half of them where the headers are.
+        # Half of them in the headers.
         reach = len(content) if rng.random() < 0.5 else 100
         for place in rng.integers(0, reach, count):
             damaged[place] = rng.integers(256)
@@ -556,7 +556,7 @@ def test_flipped_bytes_break_a_file_or_change_its_pixels(name, recipe, recwarn):
 
 
 def with_new_checksums(content):
-    """A damaged PNG whose chunks' checksums are right, so that their content is read."""
+    """A damaged PNG with valid checksums of the chunks, so that their content is read."""
     place, parts = 8, [content[:8]]
     while place + 8 <= len(content):
         (length,) = struct.unpack(">I", content[place : place + 4])
@@ -566,7 +566,7 @@ def with_new_checksums(content):
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if "png" in name])
-def test_damage_behind_right_checksums(name, recwarn):
+def test_damage_with_valid_checksums(name, recwarn):
     rng = np.random.default_rng(2)
     content = FILES[name]
     assert with_new_checksums(content) == content
@@ -597,7 +597,7 @@ PROFILE = b"\nexif\n%8d\n%s\n" % (len(exif(6)), exif(6).hex().encode())
 @pytest.mark.parametrize(
     ("metadata", "orientation"),
     [
-        (text(b"Raw profile type exif", PROFILE), 6),  # as ImageMagick writes it
+        (text(b"Raw profile type exif", PROFILE), 6),  # as written by ImageMagick
         (text(b"Raw profile type exif", b"not hexadecimal"), 1),
         (chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP), 6),
         (chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP) + chunk(b"eXIf", exif(8)), 8),
@@ -618,7 +618,7 @@ def test_orientation_in_the_texts_of_a_png(metadata, orientation):
 )  # fmt: skip
 @pytest.mark.parametrize("value", [b"", b"1", b"no such thing"])
 @pytest.mark.parametrize(("colour", "depth"), [(0, 1), (0, 8), (0, 16), (2, 8), (2, 16), (3, 4)])
-def test_texts_named_like_what_pillow_keeps_of_an_image(colour, depth, value, keyword, recwarn):
+def test_texts_named_like_pillows_own_entries(colour, depth, value, keyword, recwarn):
     samples = np.random.default_rng(4).integers(0, 1 << depth, (6, 5, CHANNELS[colour]))
     palette = chunk(b"PLTE", noise(16, 3, 1).tobytes()) if colour == 3 else b""
     for recipe in (GREY, COLOUR):
@@ -659,7 +659,7 @@ def in_format(file_format):
     ],
     ids=lambda content: repr(content[:10]),
 )
-def test_what_is_no_image_of_the_three_formats(content):
+def test_files_of_other_formats(content):
     with pytest.raises(BrokenImage, match="not a JPEG, PNG or WebP file") as caught:
         prepare(content, COLOUR)
     assert " at 0x" not in str(caught.value)  # the same message in every run

@@ -1,20 +1,20 @@
-"""Paired differences against scipy, of one seed and of several."""
+"""Paired differences compared with scipy, for one seed and for several."""
 
 import itertools
 
 import numpy as np
 import pytest
 import scipy.stats
+from svae.report.paired_differences import all_pairs, paired_difference, read_scores
 
 from svae.errors import UserError
-from svae.report.paired_differences import all_pairs, paired_difference, read_scores
 from svae.report.seeds import by_variant
 
 NAMES = ["naive", "vanilla", "own"]
 
 
 def scores(seeds, images=40):
-    """Scores that the variants share but for a shift and some noise."""
+    """Scores that the variants share except for a shift and some noise."""
     rng = np.random.default_rng(seeds)
     shared = rng.normal(-1000, 100, images)
     return {
@@ -23,14 +23,14 @@ def scores(seeds, images=40):
     }
 
 
-def test_a_difference_is_that_of_the_paired_t_test():
+def test_a_difference_equals_the_paired_t_test():
     (first,), (second,), _ = scores(1).values()
     difference, error = paired_difference(first, second)
     expected = scipy.stats.ttest_rel(first, second)
     assert difference == pytest.approx(first.mean() - second.mean())
     assert error == pytest.approx(scipy.stats.sem(first - second))
     assert difference / error == pytest.approx(expected.statistic)
-    # The scores of one variant alone are far less certain than the difference.
+    # The mean score of one variant is far less certain than the difference.
     assert error < 0.2 * scipy.stats.sem(first)
 
 
@@ -79,13 +79,13 @@ def test_only_equal_numbers_of_images_are_paired(tmp_path):
         read_scores(["vanilla"], paths)
 
 
-def test_paths_are_shared_out_in_their_order():
+def test_paths_are_assigned_in_order():
     paths = ["a0", "a1", "b0", "b1"]
     assert by_variant("ab", paths) == {"a": ["a0", "a1"], "b": ["b0", "b1"]}
     assert by_variant(["only"], paths) == {"only": paths}
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_paths_that_cannot_be_shared_out_are_refused(count):
+def test_paths_that_cannot_be_assigned_are_refused(count):
     with pytest.raises(ValueError, match=f"{count} paths for 2 variants"):
         by_variant("ab", ["path"] * count)

@@ -1,4 +1,4 @@
-"""The rewritten layers against the Keras layers whose weights they take."""
+"""The rewritten layers compared with the Keras layers whose weights they use."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ def random(*shape, seed=0, offset=0.0, dtype=tf.float32):
 
 
 def with_gradients(function, x, weights):
-    """function(x) and the gradients of a random sum over it by x and the weights."""
+    """function(x), and the gradients of a random sum of it with respect to x and the weights."""
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = function(x)
@@ -24,7 +24,7 @@ def with_gradients(function, x, weights):
 
 
 def assert_near(found, expected, share):
-    """To a share of the largest value."""
+    """Equal up to a fraction of the largest value."""
     for a, b in zip(found, expected, strict=True):
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
         assert a.shape == b.shape
@@ -52,7 +52,7 @@ class TestTransposedConvolution:
             (16, 3, (3, 1, "valid")),
         ],
     )
-    def test_is_that_of_keras(self, side, inputs, filters, geometry):
+    def test_equals_keras(self, side, inputs, filters, geometry):
         layer = transposed(inputs, filters, *geometry)
         x = random(2, side, side, inputs, dtype=tf.float64)
         weights = [layer.kernel.value]
@@ -67,7 +67,7 @@ class TestTransposedConvolution:
         x = random(2, 4, 4, 16, dtype=tf.float64)
         assert fast_layers.transposed_convolution(layer, x).shape == (2, 8, 8, 3)
 
-    def test_takes_images_of_other_sides_and_any_batch(self):
+    def test_accepts_images_of_other_sides_and_any_batch(self):
         layer = transposed(16, 3)
         function = tf.function(
             lambda x: fast_layers.transposed_convolution(layer, x),
@@ -86,7 +86,7 @@ class TestTransposedConvolution:
 
 
 def normaliser(channels, dtype="float32"):
-    """Keras' layer, with weights and statistics as no initialiser makes them."""
+    """Keras' layer, with weights and statistics unlike those of any initializer."""
     layer = keras.layers.BatchNormalization(momentum=MOMENTUM, epsilon=EPSILON, dtype=dtype)
     layer.build((None, None, None, channels))
     rng = np.random.default_rng(5)
@@ -104,8 +104,8 @@ CHANNELS = [1, 3, 16, 48, 64]
 class TestBatchNorm:
     @pytest.mark.parametrize("offset", [0.0, 30.0])
     @pytest.mark.parametrize("channels", CHANNELS)
-    def test_is_that_of_keras_in_float64(self, channels, offset):
-        """Value, all gradients, and where the moving statistics go."""
+    def test_equals_keras_in_float64(self, channels, offset):
+        """Value, all gradients, and the new moving statistics."""
         layer, exact = normaliser(channels), normaliser(channels, "float64")
         x = random(6, 8, 5, channels, offset=offset)
         found = with_gradients(
@@ -159,7 +159,7 @@ class TestBatchNorm:
         )
 
     @pytest.mark.parametrize("channels", [3, 16])
-    def test_takes_any_batch(self, channels):
+    def test_accepts_any_batch(self, channels):
         layer, exact = normaliser(channels), normaliser(channels, "float64")
         function = tf.function(
             lambda x: fast_layers.batch_norm(layer, x),
