@@ -17,14 +17,14 @@ from svae.streams import Stream, generator
 
 
 def trained(*arguments, **changes):
-    """A model whose moving statistics fit its data, with dropout that must stay off."""
+    """A model whose moving statistics fit its data; dropout must stay off."""
     model = make_model(*arguments, dropout=0.5, **changes)
     batch_norm.reestimate(model, [make_images(16, model.image_shape, seed=9)])
     return model
 
 
 def slow_log_weights(model, images, k, variance, seed):
-    """One image and one latent after the other, each density by scipy."""
+    """Image by image and latent by latent, each density from scipy."""
     rows = []
     for i, x in enumerate(Dequantised(images, seed)[0 : len(images)]):
         posterior = model.encode(x[None])
@@ -48,7 +48,7 @@ def slow_log_weights(model, images, k, variance, seed):
     [((32, 32, 3), 0, "low_rank"), ((28, 28, 1), 2, "vanilla")],
     ids=["low_rank", "padded vanilla"],
 )
-def test_the_bound_of_a_model_is_that_of_a_slow_loop(shape, padding, posterior, tmp_path):
+def test_the_bound_of_a_model_equals_a_slow_loop(shape, padding, posterior, tmp_path):
     model = trained(shape, padding, posterior=posterior, **ELBO)
     images, k, variance = make_images(4, shape), 4, 0.3
     weights = model.get_weights()

@@ -9,11 +9,9 @@ from scipy.optimize import minimize
 from svae.errors import UserError
 from svae.scores.linear_vae_samples import sample
 from svae.scores.spectrum import ACTIVE_VARIANCE, Spectrum, expectation, linear_vae
-from svae.settings.parzen import ParzenSettings
 from svae.training import terms as evaluation
 
 EIGENVALUES = np.array([4.0, 2.0, 0.9, 0.3, 0.1])
-SETTINGS = ParzenSettings(sigma_log10_max=0.5, sigma_count=6)
 
 
 def make_spectrum(eigenvalues=EIGENVALUES, dimension=5, kept=None, seed=0):

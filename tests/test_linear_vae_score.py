@@ -123,7 +123,7 @@ def scored(folder, **changes):
     return measured(folder, **changes)[0]
 
 
-def test_the_file_beside_a_run(files):
+def test_the_file_of_a_run(files):
     content = scored(files)
     spectrum = load(files / "spectrum.npz")
     predicted = linear_vae(spectrum, 0.4, 6)

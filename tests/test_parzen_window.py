@@ -22,7 +22,7 @@ from svae.scores.parzen_window import (
 SIGMAS = sigma_grid()
 
 
-def test_sigma_grid_is_the_fields():
+def test_sigma_grid_is_that_of_the_field():
     assert SIGMAS[[0, 4, 9]] == pytest.approx([0.1, 0.27825594, 1.0])
     assert sigma_grid(-2, 1, 4) == pytest.approx([0.01, 0.1, 1, 10])
 

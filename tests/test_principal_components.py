@@ -91,7 +91,7 @@ def test_the_file_of_a_spectrum(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["nothing", "text", "cut", "other", "pickled"])
-def test_a_file_that_is_no_spectrum(tmp_path, content):
+def test_other_files_are_refused(tmp_path, content):
     path = tmp_path / "spectrum.npz"
     make_spectrum().save(path)
     if content == "nothing":

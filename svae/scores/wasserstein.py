@@ -134,8 +134,8 @@ def _distances(
     rng = generator(seed, Stream.WASSERSTEIN_DIRECTIONS, level)
     axes = directions(points.shape[1], DIRECTIONS, rng)
 
-    def between(*clouds: np.ndarray) -> float:
-        return 1000.0 * sliced_wasserstein(*clouds, axes, threads)
+    def between(a: np.ndarray, b: np.ndarray) -> float:
+        return 1000.0 * sliced_wasserstein(a, b, axes, threads)
 
     def of_part(cloud: np.ndarray, images: np.ndarray) -> np.ndarray:
         shape = (n, -1, reference.shape[3], NEIGHBOURHOOD, NEIGHBOURHOOD)

@@ -8,7 +8,7 @@ from helpers import stores
 
 
 def make_splits(shape=(4, 5, 2), train=60, seed=0):
-    """Correlated random images; the first pixel is constant, at another value in each split."""
+    """Correlated random images; the first pixel is constant, with another value in each split."""
     rng = np.random.default_rng(seed)
     d = math.prod(shape)
     mixing = rng.standard_normal((d, d)) * np.linspace(0.2, 3, d)[:, None]
@@ -21,6 +21,6 @@ def make_splits(shape=(4, 5, 2), train=60, seed=0):
 
 
 def make_store(path, **changes):
-    """A store, and the checksum that it got; `changes`: other images for some of its splits."""
+    """A store and its checksum; `changes`: other images for some of its splits."""
     splits = make_splits() | changes
     return stores.write(path, splits, {"dataset": "noise", "padding": 0})["checksum"]

@@ -62,7 +62,8 @@ def _log_densities(run: Run, images: Any) -> tuple[dict[str, Any], dict[str, Any
         "": record["kl_weight"] / 2 if own is None else own,
         "optimal_": optimal_variance(spectrum, latent_entries),
     }
-    found, per_image = {}, {}
+    found: dict[str, Any] = {}
+    per_image: dict[str, Any] = {}
     for name, variance in variances.items():
         mean = error = None
         if variance:
