@@ -228,7 +228,7 @@ def test_configuration_software_times_and_commands(tmp_path):
     commands = page.one("pre", **{"aria-label": "Commands"}).text().splitlines()
     assert f"git checkout {'c0ffee' * 6}1234" in commands
     assert any(line.endswith("again results/parzen_vanilla.json") for line in commands)
-    text = table(page, "What the store says").text()
+    text = table(page, "What the store records").text()
     assert "0f" * 32 in text and "ab" * 32 in text and "train: 300" in text
     assert f"Licence or terms of use: {LICENSE}." in page.text()
     rows = list(next(table(page, "Training times").all("tbody")).all("tr"))

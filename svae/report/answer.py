@@ -70,7 +70,7 @@ def ranked(study: Study, measure: ImageMeasure, variants: Sequence[str]) -> list
 
 
 def _best(study: Study, measure: ImageMeasure, variants: Sequence[str]) -> Pieces:
-    """That one variant is the best of these, and how far the next is behind."""
+    """Which of these variants is the best, and by how much the next one is worse."""
     best, second = ranked(study, measure, variants)[:2]
     pieces: Pieces = [
         f"by {NAMES[measure.name]}, ",
