@@ -2,15 +2,15 @@
 
 The share of samples that lie closer to a training image than to any held-out image, which the
 training has not seen. For samples that owe nothing to single training images it is, up to chance,
-the part of training images among all references: n_train / (n_train + n_held_out), the null share.
-If all samples were copies, it would be 1.
+the proportion of training images among all references: n_train / (n_train + n_held_out), the null
+share. If all samples were copies, it would be 1.
 
-The distance to the nearest training image does not tell by itself: it confuses blur with copying.
+The distance to the nearest training image is no measure of copying: it confuses blur with copying.
 Blurred test images are nearer to the training set than the test images are, since blur takes away
 the detail in which images differ; but they are nearer to the held-out images by as much, so that
 their share stays where it was. The share of real test images is the control: it is the null share,
-but for chance, if the splits are of one distribution. Where it is not, as with splits by person or
-place, the samples' share is to be read against it.
+up to chance, if all splits have the same distribution. Where they do not, as with splits by person
+or place, the samples' share is to be compared with it.
 
 Standard errors count references, not samples. Under the null hypothesis it is chance which of the
 references are training images, and every sample whose nearest reference is r moves with r. With n_r
@@ -36,7 +36,7 @@ from svae.errors import UserError
 from svae.sampling.nearest import Images, nearest
 from svae.streams import Stream, generator
 
-Z_TELLS = 3.0  # standard errors above the null share that speak for copies
+Z_TELLS = 3.0  # standard errors above the null share that are evidence of copies
 
 
 def shares(
@@ -46,15 +46,15 @@ def shares(
 
     All training images are compared, in blocks; what is held in memory does not grow with their
     number. A random half of `test`, chosen by `seed`, joins `held_out`: few held-out images would
-    put the null share near 1, where a part of copies among the samples can hardly be seen. The
-    other half is the control. An image that lies as close to both sets (a picture that is in both)
-    counts as the null share: it speaks for neither.
+    put the null share near 1, where some copies among the samples could hardly be detected. The
+    other half is the control. An image that is equally close to both sets, such as one that is in
+    both, counts as the null share: it is evidence for neither.
 
     Returns, for JSON: `share_of_samples`, `share_of_test_images` and their `..._standard_error`
     under the null hypothesis; `share_if_null`, `share_if_all_were_copies`; `z` of the samples and
-    `z_of_test_images`, the distance from the null share in standard errors (null where that is 0);
-    `cannot_tell`, whether z would not be above 3 even if all samples were copies; and the numbers
-    of images. UserError as `nearest`, and for fewer than 2 test images.
+    `z_of_test_images`, the distance from the null share in standard errors (None where these are
+    0); `cannot_tell`, whether z would not be above 3 even if all samples were copies; and the
+    numbers of images. UserError as `nearest`, and for fewer than 2 test images.
     """
     if test.shape[0] < 2:
         raise UserError(
@@ -98,8 +98,8 @@ def share(
     """The share of n images that are nearer to a training image, and its standard error by
     references.
 
-    For each image the number of the nearest training image and its distance, then likewise of the
-    held-out images, each (n,); null: the share if neither set were nearer but by chance.
+    For each image, the number of the nearest training image and its distance, then the same for
+    the held-out images, each (n,); null: the share to expect by chance.
     """
     equal = to_train == to_held_out
     value = np.mean((to_train < to_held_out) + null * equal)

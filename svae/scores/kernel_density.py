@@ -3,18 +3,17 @@
     log p(x) = log 1/m sum_j N(x; s_j, sigma^2 I)
 
 needs the squared distance d^2 of every image to every sample. By products they are twice as fast in
-float32 as in float64, but rounding is worth tenths of a nat at sigma = 0.1. It is bounded
-(`squared_distances`), and made good where it matters:
+float32 as in float64, but rounding costs tenths of a nat at sigma = 0.1. It is bounded
+(`squared_distances`), and corrected where it matters:
 
-* An error of d^2 is an error of d^2 / (2 sigma^2) in the logarithm of that kernel, and counts in
-  log p(x) by the kernel's share of the sum. Where it matters, sigma is small, and a few samples
-  have nearly all of the sum: their distances are computed again from the differences x - s.
+* An error e of d^2 is an error of e / (2 sigma^2) in the logarithm of that kernel, which counts in
+  log p(x) in proportion to the kernel's share of the sum. Where it matters, sigma is small, and a
+  few samples have nearly all of the sum: their distances are recomputed from the differences x - s.
 * Where that does not suffice (a cluster of samples at equal distances), all distances of the image
-  to this block of samples are computed again, in float64, and if need be from differences.
+  to this block of samples are recomputed in float64, and from differences if necessary.
 
-So log p(x) is within a tolerance whatever the samples are, as long as the bound holds. Distances
-that are computed again are checked against it: an image whose products are worse, on whatever
-device, goes to float64 as well.
+So log p(x) is within a tolerance for any samples, as long as the bound holds. Recomputed distances
+are checked against it: an image whose products are worse, on any device, goes to float64 as well.
 
 The protocol at 64x64x3 (10,000 samples, 1,000 validation images with 10 sigmas, 10,000 test images)
 takes 1.24 times its bare matrix product, 21 s on 2 cores. The differences of all pairs would take
@@ -214,7 +213,7 @@ def _check_finite(rows: np.ndarray, start: int, name: str) -> None:
 
 def _check_pixels(array: np.ndarray, name: str, bytes_too: bool = False) -> None:
     if not array.shape[0]:
-        raise UserError(f"{name}: there are none to score with; at least one is needed")
+        raise UserError(f"{name}: there are none; the score needs at least one")
     if not np.issubdtype(array.dtype, np.floating) and not (bytes_too and array.dtype == np.uint8):
         raise UserError(
             f"{name}: pixels of type {array.dtype}; pass floats on [-1, 1] (bytes / 127.5 - 1)"

@@ -39,7 +39,7 @@ class ParzenResult:
     log_likelihood: float
     """Mean over the test images."""
     standard_error: float
-    """Of that mean, over test images alone: the spread of new samples or seeds is not in it."""
+    """Of that mean, over test images only: without the spread of other samples or seeds."""
     bits_per_dim: float
     """See svae.pixels."""
     sigma: float

@@ -1,8 +1,8 @@
 """Sanity rows: Parzen scores of "samples" that no network made.
 
-As Theis, van den Oord, Bethge 2016, "A note on the evaluation of generative models", ask: beside
-them it shows what a Parzen score of a model is worth. Everything is fitted to training images
-alone; sigma and score are taken as for a variant.
+Following Theis, van den Oord, Bethge 2016, "A note on the evaluation of generative models": next to
+them, it shows what the Parzen score of a model is worth. Everything is fitted to training images
+only; sigma and score are computed as for a variant.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ from svae.settings.parzen import ParzenSettings
 from svae.streams import Stream, generator
 
 IMAGES_A_CENTROID = 4  # at least, on average: a centroid of one image is that image
-PASSES = 3  # of k-means over the images: more improve hardly anything
+PASSES = 3  # of k-means over the images; more hardly improve it
 BATCH = 1024  # images, of k-means
 
 
@@ -126,14 +126,14 @@ class Row(NamedTuple):
 ROWS = (
     Row(
         "training images",
-        "Real images in place of samples, which no generator's pictures can surpass: whatever "
-        "scores higher does so for another reason than better pictures.",
+        "Real images as samples, than which no generator's can look better: whatever scores "
+        "higher does so for another reason.",
         real,
     ),
     Row(
         "k-means centroids",
         "Averages of groups of similar training images, neither new nor sharp: if they score above "
-        "the training images, the score rewards averages that cover the data, not pictures.",
+        "the training images, the score rewards averages that cover the data, not realism.",
         centroids,
     ),
     Row(
@@ -160,8 +160,8 @@ def baselines(
 ) -> None:
     """Score every row of `ROWS` on the h5 store `data` and write the scores to `target` (JSON).
 
-    Each row has as many samples as `n_samples`, or fewer, as it says: as many as there are, and as
-    `svae.scores.principal_components.MOST_BYTES` hold. UserError if there are fewer images than
+    Each row has `n_samples` samples, or fewer, as its file says: as many as there are, and as fit
+    into `svae.scores.principal_components.MOST_BYTES`. UserError if there are fewer images than
     asked for.
     """
     rows = []

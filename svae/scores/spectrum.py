@@ -1,5 +1,5 @@
 """The linear VAE at its optimum, from the spectrum of the training images: what a run's KL weight
-decides without any network. svae.scores.principal_components fits the spectrum.
+determines without any network. svae.scores.principal_components fits the spectrum.
 
 With a linear encoder and decoder the minimum of SSE + w KL is known. Divided by w, and up to a
 constant, the objective is the negative evidence lower bound of a Gaussian decoder of variance
@@ -10,7 +10,7 @@ v = w / 2 (see svae.model.objectives), whose model of an image of D pixels
 is probabilistic PCA (Tipping and Bishop 1999) with v given. Let u_i be the principal components of
 the training images and lambda_i their variances, the eigenvalues of the maximum-likelihood
 covariance (divided by n), descending. The likelihood is largest at W_i = sqrt(lambda_i - v) u_i for
-the first components with lambda_i > v, at most one a latent entry; the other entries have W_i = 0
+the first components with lambda_i > v, at most one per latent entry; the other entries have W_i = 0
 and are not used. There the posterior makes the entries independent of each other,
 
     q(z_i | x) = N(sqrt(lambda_i - v) / lambda_i  u_i . (x - mean),  v / lambda_i),
@@ -88,7 +88,7 @@ def load(path: Path | str) -> Spectrum:
 
 
 def linear_vae(spectrum: Spectrum, w: float, latent_entries: int) -> dict[str, Any]:
-    """What the module's docstring derives, for w = 2 v and so many latent entries.
+    """What the module's docstring derives, for w = 2 v and that many latent entries.
 
     All are expectations over the images that were fitted, in the units of svae.training.terms:
 
@@ -99,7 +99,7 @@ def linear_vae(spectrum: Spectrum, w: float, latent_entries: int) -> dict[str, A
     sse_per_image_posterior_mean: total variance - sum (lambda_i - v^2 / lambda_i);
     objective_sse_plus_w_kl.
 
-    UserError if the spectrum has too few components for so many entries.
+    UserError if the spectrum has too few components for that many entries.
     """
     v, used = w / 2, used_eigenvalues(spectrum, w, latent_entries)
     sse = max(0.0, spectrum.total_variance - float(np.sum(used - v)))

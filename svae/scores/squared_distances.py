@@ -3,11 +3,11 @@
 d^2 = |x|^2 + |s|^2 - 2 x.s takes one matrix product for all pairs. The bound on its rounding is
 probabilistic (Higham, Mary 2019, SIAM Journal on Scientific Computing 41, A2815): with u the unit
 roundoff, the error of a product x.s of length k is at most lambda sqrt(k) u |x||s|. Rounding errors
-of one sign, as of pictures of a single colour, grow faster in theory; in practice libraries add up
+of one sign, as of images of a single colour, grow faster in theory; in practice libraries add up
 in blocks, and even those stay within it.
 
 TensorFlow multiplies, on a GPU where there is one; differences are numpy's, on the CPU. What both
-gain over the differences of all pairs stands in svae.scores.kernel_density.
+gain over the differences of all pairs is given in svae.scores.kernel_density.
 """
 
 import contextlib
@@ -123,7 +123,7 @@ def _centred(
 
     def fill(rows: slice) -> None:
         y = result[rows]
-        with np.errstate(invalid="ignore"):  # by_products tells values that are not finite
+        with np.errstate(invalid="ignore"):  # by_products detects values that are not finite
             np.subtract(_scaled(raw[rows]), centre, out=y, dtype=y.dtype)
         wide = y.astype(np.float64, copy=False)
         squares[rows] = np.einsum("ij,ij->i", wide, wide)
@@ -152,7 +152,7 @@ def _scaled(x: np.ndarray) -> np.ndarray:
 
 
 def _in_strips(action: Callable[[slice], None], n: int, strip: int) -> None:
-    """Do it to 0 .. n, `strip` at a time, by as many threads as TensorFlow has."""
+    """Call `action` for slices of 0 .. n of length `strip`, in TensorFlow's number of threads."""
     threads = tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count()
     strips = [slice(start, start + strip) for start in range(0, n, strip)]
     with ThreadPoolExecutor(threads) as pool:

@@ -1,6 +1,6 @@
 """The Parzen-window score of any samples on the images of a store.
 
-Knows nothing of models, so that an edit of one scores no sanity row anew.
+Does not depend on any model, so that an edit of one does not make sanity rows stale.
 """
 
 import logging
@@ -28,7 +28,7 @@ PER_IMAGE = {"log_likelihood": "per_image", "grid_log_likelihood": "grid_per_ima
 def parzen_of(
     samples: np.ndarray | h5py.Dataset, store: Store, settings: ParzenSettings, name: str
 ) -> parzen_window.ParzenResult:
-    """The score of samples on the images of a store; `name` says in the log whose they are.
+    """The score of samples on the images of a store; `name` is the name of the samples in the log.
 
     samples: float32 (n, height, width, channel), pixels on [-1, 1]. UserError if there are fewer
     images than asked for.
@@ -110,7 +110,7 @@ def _images(
 
 
 def _counts(settings: ParzenSettings, store: Store) -> tuple[int, int]:
-    """The numbers of images that choose sigma and that are scored; auto is as many as usual."""
+    """The numbers of images that choose sigma and that are scored; auto is the usual number."""
     valid, test = store.count("valid"), store.count("test")
     if settings.protocol == "paper":
         valid = test // settings.sigma_count

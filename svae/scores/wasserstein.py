@@ -8,8 +8,8 @@ distances of their projections onto random directions, on average. Distances at 
 of fine structure, at the last of large shapes.
 
 As in the source, the neighbourhoods of each set are normalised by the set's own mean and standard
-deviation, colour channel by colour channel: the distance compares structure, and does not see
-that a level of one set has less contrast than that of the other. Distances are in those standard
+deviation, separately for each colour channel: the distance compares structure, and is blind to a
+difference in contrast between the levels of two sets. Distances are in those standard
 deviations, times 1000.
 
 A distance of finite sets is above 0 even if both are of one source. So the floor is shown next to
@@ -20,7 +20,7 @@ Both have a standard error over images, of the samples and of the test images to
 divided at random into PARTS parts, the distance is measured for each pair of parts, and the
 standard deviation of these distances is divided by the square root of their number. A smaller set
 has a larger distance, but the variance of a distance is about inversely proportional to the number
-of images, so that the spread over parts tells that of the whole. Places and directions are those
+of images, so that the spread over parts gives that of the whole. Places and directions are those
 of the seed for all parts and runs: their choice is not part of the error.
 """
 
@@ -41,14 +41,14 @@ from svae.streams import Stream, generator
 Images: TypeAlias = np.ndarray | h5py.Dataset
 """(n, height, width, channel): uint8, or floats on [-1, 1]; read slice by slice."""
 
-NEIGHBOURHOOD = 7  # pixels a side
+NEIGHBOURHOOD = 7  # side in pixels
 PER_IMAGE = 128  # neighbourhoods of an image, at each level
-# Of a set, so that two sets of 7x7x3 neighbourhoods take at most 620 MB: of more than 4,096 images
-# each gives fewer.
+# Of a set, so that two sets of 7x7x3 neighbourhoods take at most 620 MB: with more than 4,096
+# images, each gives fewer.
 MOST_NEIGHBOURHOODS = 2**19
 DIRECTIONS = 512
 PARTS = 8  # whose distances give the standard error
-SMALLEST_LEVEL = 14  # pixels a side; the source ends at 16, where 32x32 images end, too
+SMALLEST_LEVEL = 14  # side in pixels; the source ends at 16, where 32x32 images end, too
 UNIT = "standard deviations of the pixels of a level, times 1000"
 
 # Burt and Adelson 1983, "The Laplacian Pyramid as a Compact Image Code": in each direction.
@@ -64,8 +64,8 @@ def compare(
 ) -> dict[str, Any]:
     """Distance of samples from test images and, as its floor, of training images from them.
 
-    All three sets have the same number of images. threads: projections that are sorted side by
-    side; they decide nothing of the result. UserError as `distance`.
+    All three sets have the same number of images. threads: projections that are sorted at
+    the same time; the result does not depend on it. UserError as `distance`.
     """
     _check({"samples": samples, "test images": test, "training images": train})
     n, height, width = test.shape[:3]
@@ -112,7 +112,7 @@ def distance(x: Images, y: Images, seed: int, threads: int = 1) -> list[float]:
 
     Symmetric, and 0 for a set and itself: the places of neighbourhoods and the directions are
     functions of the seed, the level and the number of an image. UserError for unequal numbers or
-    shapes, images of less than 7 pixels a side, and pixels that are not finite.
+    shapes, images with sides of less than 7 pixels, and pixels that are not finite.
     """
     _check({"the first set": x, "the second set": y})
     levels = len(level_sides(min(x.shape[1:3])))
@@ -261,7 +261,7 @@ def sliced_wasserstein(
     if a.shape != b.shape:
         raise UserError(
             f"the sliced Wasserstein distance: one set has the shape {a.shape}, the other "
-            f"{b.shape}; take as many of each"
+            f"{b.shape}; take the same number of each"
         )
 
     def mean_over(first: int) -> float:
@@ -274,7 +274,7 @@ def sliced_wasserstein(
         return float(np.abs(difference, out=difference).mean(axis=1, dtype=np.float64).sum())
 
     count = directions.shape[1]
-    # Each slice is computed by one thread alone, so that their number decides no last digit.
+    # One thread computes each slice, so that no digit depends on the number of threads.
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
         return sum(pool.map(mean_over, range(0, count, _SLICE))) / count
 
@@ -297,12 +297,12 @@ def _check(sets: dict[str, Images]) -> None:
     listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
     if len(set(shapes.values())) > 1:
         raise UserError(
-            f"the sliced Wasserstein distance needs sets of one shape, as many images in each, but "
-            f"these are {listed}; take the same number of each"
+            f"the sliced Wasserstein distance needs sets of one shape and of equal numbers of "
+            f"images, but these are {listed}; take the same number of each"
         )
     shape = next(iter(shapes.values()))
     if shape[0] < 1 or min(shape[1:3]) < NEIGHBOURHOOD:
         raise UserError(
-            f"the sliced Wasserstein distance needs images of at least {NEIGHBOURHOOD} pixels a "
-            f"side, but these are {listed}; leave it out for this data set"
+            f"the sliced Wasserstein distance needs images with sides of at least {NEIGHBOURHOOD} "
+            f"pixels, but these are {listed}; leave it out for this data set"
         )

@@ -14,7 +14,9 @@ class ParzenSettings:
     n_valid: Literal["auto"] | int = setting(
         "auto", "images on which each sigma is tried", minimum=2
     )
-    n_test: Literal["auto"] | int = setting("auto", "images on which the score is taken", minimum=2)
+    n_test: Literal["auto"] | int = setting(
+        "auto", "images on which the score is computed", minimum=2
+    )
     sigma_log10_min: float = setting(-1.0, "log10 of the smallest sigma", minimum=-4, maximum=2)
     sigma_log10_max: float = setting(0.0, "log10 of the largest sigma", minimum=-4, maximum=2)
     sigma_count: int = setting(

@@ -19,10 +19,10 @@ class Settings:
     """How many latents of how many images, and the variance of the decoder."""
 
     importance_samples: int = setting(
-        64, "latents an image of the bound on log p(x)", minimum=1, maximum=1_000_000
+        64, "latents per image for the bound on log p(x)", minimum=1, maximum=1_000_000
     )
     images: Literal["auto"] | int = setting(
-        "auto", "test images on which the bound is taken", minimum=2
+        "auto", "test images on which the bound is computed", minimum=2
     )
     decoder_variance: Literal["optimal", "from_weight", "trained"] | float | None = setting(
         "optimal", "variance of the decoder; null is the same as trained", exclusive_minimum=0

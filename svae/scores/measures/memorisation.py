@@ -4,7 +4,7 @@ from typing import Any
 
 from svae.scores.score import Column, Run, Score
 
-JUDGED = 10_000  # samples, and test images, at most, whose nearest images are looked for
+JUDGED = 10_000  # most samples, and most test images, whose nearest images are searched for
 
 
 def measure(run: Run, settings: None) -> dict[str, Any]:
@@ -36,7 +36,7 @@ SCORE = Score(
             format=".3f",
             csv="memorisation_share_of_samples",
             error="share_of_samples_standard_error",
-            meaning="Well above the null share, samples are copies.",
+            meaning="If it is well above the null share, samples are copies.",
         ),
         Column(
             key="share_if_null",
@@ -63,15 +63,15 @@ SCORE = Score(
             csv="memorisation_share_of_test_images",
             error="share_of_test_images_standard_error",
             meaning=(
-                "The control, of images that are no copies: the null share, but for chance, if all "
-                "splits are of one distribution."
+                "The control, on images that are not copies: the null share, up to chance, if all "
+                "splits have the same distribution."
             ),
         ),
         Column(
             key="z_of_test_images",
             label="z of test images",
             format=".1f",
-            meaning="Near 0 if all splits are of one distribution.",
+            meaning="Near 0 if all splits have the same distribution.",
         ),
     ),
     method=(

@@ -51,7 +51,7 @@ def measure(run: Run, settings: Settings) -> dict[str, Any]:
     result = parzen_of(samples, run.store, settings, record["variant"])
     sampling = restored(SamplingSettings, run.setting("sampling"))
     fresh = [
-        parzen_of(again, run.store, settings, f"{record['variant']}, drawn anew").log_likelihood
+        parzen_of(again, run.store, settings, f"{record['variant']}, another draw").log_likelihood
         for again in redrawn(run.folder, sampling, settings.fresh_draws)
     ]
     return {

@@ -14,14 +14,14 @@ class Settings:
 
     images: int = setting(
         4096,
-        "most images of each kind: samples, training and test images",
+        "most samples, training images and test images, of each the same number",
         minimum=2,
         maximum=100_000,
     )
 
 
 def measure(run: Run, settings: Settings) -> dict[str, Any]:
-    """Of as many samples as there are test and training images, each chosen at random."""
+    """Of equal numbers of samples, test images and training images; images are chosen at random."""
     from svae.datasets.subset import subset
     from svae.scores import wasserstein
 
@@ -39,9 +39,9 @@ SCORE = Score(
     name="sliced_wasserstein",
     title="Sliced Wasserstein distance",
     meaning=(
-        "Between patches of samples and of test images, at each level of a Laplacian pyramid: at "
-        "the first level of fine structure, at the last of large shapes. Patches are normalised, "
-        "so that it sees structure and not contrast."
+        "The distance between patches of samples and of test images, at each level of a Laplacian "
+        "pyramid: the first level shows fine structure, the last one large shapes. Patches are "
+        "normalised, so that it measures structure and not contrast."
     ),
     reference=("Karras et al. 2018", "https://arxiv.org/abs/1710.10196"),
     columns=(
