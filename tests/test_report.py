@@ -357,6 +357,12 @@ def test_what_is_asked_for_is_compared(tmp_path):
         assert row.text().strip().startswith("low_rank less naive")
 
 
+def test_nothing_may_be_asked_for(tmp_path):
+    answer, page = answered(tmp_path, {"vanilla": -4, "mvn": -3}, seeds=(0, 1), comparisons=[])
+    assert "No comparison was asked for beforehand" in answer
+    assert "There is nothing to compare." in page.text()
+
+
 def test_one_variant_is_not_compared(tmp_path):
     answer, page = answered(tmp_path, {"mvn": -300})
     assert "the only variant here: nothing is compared" in answer

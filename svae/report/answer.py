@@ -31,28 +31,23 @@ NAMES = {
 }
 
 
-def answer(study: Study) -> Pieces:
-    """One paragraph: the best variant, feature maps against a vector, and how sure that is."""
+def answer(study: Study) -> list[Pieces]:
+    """Four paragraphs: the best variant; feature maps against a vector; how sure that is; Parzen
+    scores and warnings. For a single variant, the first and the last."""
     groups, measure = study.groups(), study.deciding()
-    pieces: Pieces = [f"On {study.title}, "]
+    first: Pieces = [f"On {study.title}, "]
+    last = [*_parzen(study), *_warned(study)]
     if len(study.variants) == 1:
         (only,) = study.variants
-        pieces += [
-            Code(only),
-            " reaches, by ",
-            f"{NAMES[measure.name]}, ",
-            *score(study, measure, only),
-        ]
-        pieces += [*_averaged(study), ". It is the only variant here: nothing is compared."]
-    else:
-        pieces += [*_best(study, measure, study.variants), *_averaged(study), "."]
-        for group in groups if measure == elbo() else []:
-            if len(group) > 1:
-                weight = value(study.records(group[0])[0], "kl_weight", ".3g")
-                pieces += [" Among those trained at w = ", weight, ", "]
-                pieces += [*_best(study, j(), group), "."]
-        pieces += [*_maps_or_vector(study, measure, groups), *_how_sure(study)]
-    return [*pieces, *_parzen(study), *_warned(study)]
+        first += [Code(only), f" reaches, by {NAMES[measure.name]}, ", *score(study, measure, only)]
+        first += [*_averaged(study), ". It is the only variant here: nothing is compared."]
+        return [first, last]
+    first += [*_best(study, measure, study.variants), *_averaged(study), "."]
+    for group in groups if measure == elbo() else []:
+        if len(group) > 1:
+            weight = value(study.records(group[0])[0], "kl_weight", ".3g")
+            first += [" Among those trained at w = ", weight, ", ", *_best(study, j(), group), "."]
+    return [first, _maps_or_vector(study, measure, groups), _how_sure(study), last]
 
 
 def score(study: Study, measure: ImageMeasure, variant: str) -> Pieces:
@@ -107,17 +102,17 @@ def _maps_or_vector(study: Study, measure: ImageMeasure, groups: Sequence[Sequen
     maps, vectors = _kinds(study, study.variants)
     if not (maps and vectors):
         kind = "feature maps" if maps else "a vector"
-        return [f" The latent of every variant here is {kind}: the two kinds are not compared."]
+        return [f"The latent of every variant here is {kind}: the two kinds are not compared."]
     pieces: Pieces = []
     shares_w = False
     for group in groups:
         if all(_kinds(study, group)):
             shares_w = True
             weight = value(study.records(group[0])[0], "kl_weight", ".3g")
-            pieces += [" Feature maps or a vector, at equal w = ", weight, ": "]
+            pieces += [" " * bool(pieces), "Feature maps or a vector, at equal w = ", weight, ": "]
             pieces += [*_kind_against_kind(study, j(), group), "."]
     if measure == elbo():
-        pieces += [" Across w: " if shares_w else " Feature maps or a vector: "]
+        pieces += [" Across w: " if shares_w else "Feature maps or a vector: "]
         pieces += [*_kind_against_kind(study, measure, study.variants), "."]
     return pieces
 
@@ -161,7 +156,7 @@ def _unequal_weights(study: Study, first: str, second: str) -> Pieces:
 def _how_sure(study: Study) -> Pieces:
     if not study.several:
         return [
-            " No difference is established yet: there is one seed, and standard errors (±) cover "
+            "No difference is established yet: there is one seed, and standard errors (±) cover "
             "the choice of test images only, not another training."
         ]
     pieces: Pieces = []
@@ -172,12 +167,18 @@ def _how_sure(study: Study) -> Pieces:
         if not found:
             continue
         asked = f"{len(found)} comparison{'s' * (len(found) > 1)} asked for beforehand"
-        pieces += [f" Established by {name}, of {asked}: ", *([] if sure else ["none"])]
+        pieces += [
+            " " * bool(pieces),
+            f"Established by {name}, of {asked}: ",
+            *([] if sure else ["none"]),
+        ]
         pieces += _listed([_better_than(measure, each) for each in sure])
         if sure and unsure:
             pieces += ["; not established: "]
             pieces += _listed([_against(each.first, each.second) for each in unsure])
         pieces += ["."]
+    if not pieces:
+        return ["No comparison was asked for beforehand, so none is established."]
     return [*pieces, " (Holm's procedure at 95 %; it holds for this data set and these settings.)"]
 
 
@@ -220,7 +221,7 @@ def _warned(study: Study) -> Pieces:
 def _parzen(study: Study) -> Pieces:
     """Second, and why: what samples score, and what real images score in their place."""
     best = ranked(study, parzen(), study.variants)[0]
-    pieces: Pieces = [" By Parzen-window log-likelihood, "]
+    pieces: Pieces = ["By Parzen-window log-likelihood, "]
     if len(study.variants) > 1:
         pieces += ["which is reported second because it can rank blurred or averaged images above "]
         pieces += ["real ones, ", Code(best), " is the highest with "]

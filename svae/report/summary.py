@@ -99,7 +99,7 @@ def _field(value: Any) -> Any:
 
 
 def _markdown(study: Study, attributes: Mapping[str, Any], license: str) -> str:
-    blocks = [f"# {_text([study.title])}", _text(answer(study))]
+    blocks = [f"# {_text([study.title])}", *map(_text, answer(study))]
     blocks += [f"**Warning:** {_text(warning)}" for warning in warnings(study, attributes)]
     blocks += ["## Scores", _what_errors_cover(study)]
     for score in scores().values():
