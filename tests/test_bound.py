@@ -74,7 +74,7 @@ class LinearGaussian:
 
 
 @pytest.mark.parametrize("k", [1, 7, 64])
-def test_with_the_exact_posterior_every_weight_gives_log_p(k):
+def test_the_exact_posterior_gives_log_p_by_every_weight(k):
     model = LinearGaussian()
     x = model.sample(50)
     bound = model.bound(x, k)
@@ -148,7 +148,7 @@ def test_the_bound_does_not_exceed_log_p(shift, spread, k):
     above = np.concatenate(above)
     error = above.std(ddof=1) / math.sqrt(above.size)
     assert above.mean() <= 3 * error
-    if k == 1:  # the gap is known
+    if k == 1:  # by how much it falls short is known
         assert abs(above.mean() + model.kl()) < 4 * error
 
 
@@ -181,7 +181,7 @@ def test_all_estimates_are_of_the_same_weights():
 
 @pytest.mark.parametrize("batch", [1, 3, 8, 20, 1000])
 @pytest.mark.parametrize("k", [5, 8])
-def test_the_batch_size_does_not_matter(k, batch):
+def test_the_batch_decides_nothing(k, batch):
     model = LinearGaussian(0.4, 1.5)
     x = model.sample(11)
     most = []
@@ -227,7 +227,7 @@ def test_nested_means_never_decrease(power, scale):
 def test_the_mean_weight_and_the_effective_sample_size_are_those_of_their_formulas():
     log_w = np.random.default_rng(3).standard_normal((40, 9)) * 4
     w = np.exp(log_w)
-    for shift in (0.0, -9e4, 9e4):  # whose exponentials overflow float64
+    for shift in (0.0, -9e4, 9e4):  # whose exponentials no float64 holds
         np.testing.assert_allclose(
             log_mean_exp(log_w + shift), np.log(w.mean(axis=1)) + shift, rtol=1e-9
         )
@@ -249,7 +249,7 @@ class TestDequantised:
         assert stats.kstest(noise.ravel(), "uniform", (-0.5, 1)).pvalue > 0.01
         assert np.abs(np.corrcoef(noise.reshape(60, -1)) - np.eye(60)).max() < 0.1
 
-    def test_noise_depends_on_seed_and_number_only(self, tmp_path):
+    def test_noise_is_decided_by_seed_and_number(self, tmp_path):
         images = make_images(7)
         whole = Dequantised(images, seed=1)[0:7]
         with h5py.File(tmp_path / "images.h5", "w") as file:

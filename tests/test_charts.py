@@ -76,7 +76,7 @@ def differences_of(scores):
     for index, (first, second) in enumerate(itertools.combinations(scores, 2)):
         each = (scores[first] - scores[second]).mean(axis=1)
         mean, width = each.mean(), 3 + abs(np.sin(index))
-        ends = (mean - width, mean + 2 * width)  # unequal, so that the sides are told apart
+        ends = (mean - width, mean + 2 * width)  # unequal, to distinguish the sides
         found.append(Difference(first, second, mean, ends, each.tolist(), index % 2 == 1))
     return found
 
@@ -117,8 +117,8 @@ def assert_whole_and_apart(figure):
         assert left >= 2 and bottom >= 2 and right <= wide - 2 and top <= high - 2
     boxes += [axes.bbox.extents for axes in figure.axes]
     for one, other in itertools.combinations(boxes, 2):
-        beside = one[2] <= other[0] or other[2] <= one[0]
-        assert beside or one[3] <= other[1] or other[3] <= one[1], "overlap"
+        apart = one[2] <= other[0] or other[2] <= one[0]
+        assert apart or one[3] <= other[1] or other[3] <= one[1], "overlap"
     for legend, axes in itertools.product(figure.legends, figure.axes):
         box = legend.get_window_extent(canvas.get_renderer())
         assert box.y1 < axes.bbox.y0 and box.x0 >= 0 and box.x1 <= wide
@@ -206,7 +206,7 @@ def test_paired_differences_have_a_row_for_each_comparison(count, seeds):
         (dot, _, _) = container
         assert (dot.get_xdata(), dot.get_ydata()) == ([each.mean], [place])
         np.testing.assert_allclose(bars(container)[0, :, 0], each.interval)
-        # A filled dot, which is told from a hollow one without colours.
+        # Filled or hollow, which needs no colours.
         assert (dot.get_markerfacecolor() == "white") == (not each.established)
     labels = [" ".join(label.get_text().split()) for label in axes.get_yticklabels()]
     assert labels == [f"{each.first} minus {each.second}" for each in differences]
@@ -267,7 +267,7 @@ def test_scores_are_drawn_at_their_weights(count, seeds):
     drawn = [*(bar for c in axes.containers for bar in bars(c)[0, :, 1]), *(y for _, y in points)]
     assert low < min(drawn) and max(drawn) < high
     assert ("side by side" in axes.get_xlabel()) == (count > 2)
-    # Markers at the same w are next to each other.
+    # Markers of one w are next to each other.
     figure.draw_without_rendering()
     places = []
     for container in axes.containers:

@@ -34,7 +34,7 @@ def run_of(variant, seed, **changes):
 
 
 def make(folder, seeds, columns, official=None, training_images=True):
-    """Write a store and runs, and draw them; return the samples by variant and seed."""
+    """Write a store and runs, and draw them; return training images, and samples by run."""
     splits = {"train": noise(9, SHAPE, 1), "valid": noise(3, SHAPE, 2), "test": noise(4, SHAPE, 3)}
     attributes = ATTRIBUTES | {"source_matches_official": official}
     checksum = stores.write(folder / "store.h5", splits, attributes)["checksum"]
@@ -56,8 +56,8 @@ def make(folder, seeds, columns, official=None, training_images=True):
 
 @pytest.mark.parametrize("seeds", [[0], [3, 1]], ids=str)
 def test_the_figure(tmp_path, seeds):
-    """The first training images, then the first samples, as they are; the rows of a variant close
-    together, the variants apart."""
+    """The first training images, then the first samples, unchanged; rows of a variant are close,
+    variants apart."""
     columns = 5
     training, levels = make(tmp_path, seeds, columns)
     picture = decoded(tmp_path / "figure.png")
@@ -75,7 +75,7 @@ def test_the_figure(tmp_path, seeds):
 
 
 def test_the_figure_without_training_images(tmp_path):
-    """No pixel of the figure shows what the terms of a data set may forbid to publish."""
+    """Training images that may not be published appear nowhere in the figure."""
     columns = 3
     training, levels = make(tmp_path, [0], columns, training_images=False)
     picture = decoded(tmp_path / "figure.png")
@@ -101,7 +101,7 @@ def test_samples_of_another_run_are_refused(tmp_path):
 
 
 def test_the_rows_of_a_variant():
-    """One seed has name and numbers next to it; of several, the first has the name."""
+    """The name and the numbers next to one seed; with several, the name next to the first."""
     images = noise(2, SHAPE)
     (row,) = variant_rows("mvn", [(run_of("mvn", 4), images)])
     assert (row.label, row.details) == ("mvn", ["w = 21.3, rate 9.8 nats"])

@@ -1,4 +1,4 @@
-"""The contact sheet shows images from the whole store, and says how it was made."""
+"""The contact sheet shows images from all of a store, and how they were made."""
 
 import itertools
 
@@ -81,7 +81,7 @@ EVENLY = "\nShown are evenly spaced images from the first to the last of each sp
         ),
     ],
 )
-def test_texts_of_a_contact_sheet(tmp_path, attributes, title, caption):
+def test_what_a_contact_sheet_says(tmp_path, attributes, title, caption):
     """Through a file, as in the pipeline."""
     images = dict.fromkeys(store.SPLITS, noise(1, (8, 6, 3)))
     stores.write(tmp_path / "faces.h5", images, {**REQUIRED, **attributes})

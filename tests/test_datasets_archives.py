@@ -15,12 +15,9 @@ import pytest
 from helpers import archives
 from helpers.archives import KINDS, TAR_MODES, ZipMember, pack
 
-from svae.datasets.formats.archives import (
-    checked_zip,
-    damaged,
-    members,
-    zip_content,
-)
+from svae.datasets.formats.archives import members
+from svae.datasets.formats.untrusted import damaged
+from svae.datasets.formats.zip_file import checked_zip, zip_content
 from svae.datasets.readers import BrokenImage, Raw, celeba, cifar10, images
 from svae.errors import UserError
 
@@ -85,7 +82,7 @@ def test_a_file_above_the_limit_is_refused(tmp_path, kind, limit, refused):
 @pytest.mark.parametrize("refused", [False, True])
 def test_an_archive_above_the_limit_is_refused_whatever_is_wanted(tmp_path, kind, refused):
     path = pack(tmp_path / "data", {"a": bytes(30_000), "b": bytes(30_000)}, kind)
-    # A tar archive counts with its headers, padded to records of 10,240 bytes.
+    # The headers of a tar archive count, padded to records of 10,240 bytes.
     size = 71_680 if kind in TAR_MODES else 60_000
     if refused:
         with pytest.raises(UserError, match=rf"data unpacks to more than {size - 1} bytes"):
@@ -177,7 +174,7 @@ def test_names_that_are_not_utf8_become_text(tmp_path):
 
 
 def peak_of(function):
-    """The peak memory of the function in bytes."""
+    """The peak memory of the function, in bytes."""
     tracemalloc.start()
     try:
         function()
@@ -258,7 +255,7 @@ TAR_READERS = [name for name, (_, kind, _) in READERS.items() if kind == "tar"]
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """An empty working folder, and next to it files that an archive could attack."""
+    """An empty working folder, and next to it files that an archive could try to reach."""
     (tmp_path / "secret").write_bytes(b"secret")
     inner = tmp_path / "inner"
     inner.mkdir()
@@ -326,7 +323,7 @@ def test_names_that_lead_outside(place, reader, name):
 
 
 @pytest.mark.parametrize("reader", ZIP_READERS)
-def test_a_name_that_programs_read_differently(place, reader):
+def test_a_name_that_two_programs_read_differently(place, reader):
     # Python's zipfile ends the name at the NUL.
     bad = ZipMember("x.jpg\0/../../y.jpg", b"evil")
     refused(place, reader, write_zip_with(place, reader, bad), rf"archive contains .*{OUTSIDE}")
@@ -401,7 +398,7 @@ def test_zip_members_that_no_honest_archive_has(place, reader, case):
 
 
 def write_tar_with(place, reader, added, mode="w"):
-    """`added`: (TarInfo, content); the header is written as it is, whatever the content."""
+    """`added`: (TarInfo, content); the header is written unchanged, whatever the content."""
     path = archives.write_tar(place / "archive", READERS[reader][2], mode)
     with tarfile.open(path) as tar:
         good = [(member, tar.extractfile(member).read()) for member in tar]
@@ -466,7 +463,7 @@ BAD_TAR_MEMBERS = {
         [entry(tarfile.XHDTYPE, b"1", size=1 << 32)],
         "cannot be read as a tar archive",
     ),
-    "header that is none": (
+    "invalid header": (
         [entry(tarfile.XHDTYPE, b"1 path")],
         "cannot be read as a tar archive",
     ),
@@ -548,7 +545,7 @@ SMALL = {"a": bytes(range(256)) * 3, "b": b"1" * 512, "c": b"", "d": b"4"}
 def test_an_archive_truncated_anywhere_is_refused(tmp_path, kind):
     path = pack(tmp_path / "data", SMALL, kind)
     whole = path.read_bytes()
-    # A plain tar archive is complete with its first block of zeros.
+    # A plain tar archive is complete once it has its first block of zeros.
     end = whole.rindex(b"4") // 512 * 512 + 1024 if kind == "tar" else len(whole)
     for size in {*range(0, end, 17), *range(0, end, 512), *range(max(0, end - 12), end)}:
         path.write_bytes(whole[:size])
@@ -597,7 +594,7 @@ def test_damage_anywhere_is_detected_or_harmless(tmp_path, kind):
 
 def test_wrong_content_under_an_intact_container_is_refused(tmp_path):
     packed = bytearray(gzip.compress(archives.write_tar(tmp_path / "t", SMALL, "w").read_bytes()))
-    packed[-8] ^= 1  # its checksum, which is after everything that tarfile reads
+    packed[-8] ^= 1  # its checksum, which follows everything that tarfile reads
     path = tmp_path / "data"
     path.write_bytes(packed)
     with pytest.raises(UserError, match=r"data cannot be read as a tar archive \(CRC check failed"):

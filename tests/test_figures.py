@@ -28,8 +28,8 @@ DETAILS = ["seed 2", "w = 21.3, rate 9.8 nats"]
 
 @pytest.mark.parametrize("columns", [1, 10])
 @pytest.mark.parametrize(("shape", "scale"), [*SHEETS[:2], ((32, 32, 3), 5)])
-def test_labelled_rows_show_every_image_in_its_place(tmp_path, shape, scale, columns):
-    """Rows in order, images next to each other with a gap of one of their own pixels, or 5."""
+def test_labelled_rows_show_every_image_where_it_belongs(tmp_path, shape, scale, columns):
+    """Rows in their order, images next to each other, one of their own pixels apart, or 5."""
     counts = [columns, max(1, columns - 1), columns]  # a shorter row leaves its end white
     levels = [noise(count, shape, seed) for seed, count in enumerate(counts)]
     rows = [
@@ -160,12 +160,12 @@ def boxes_inside(figure):
 
 def assert_apart(boxes):
     for one, other in itertools.combinations(boxes, 2):
-        beside = one[2] <= other[0] or other[2] <= one[0]
-        assert beside or one[3] <= other[1] or other[3] <= one[1], "overlap"
+        apart = one[2] <= other[0] or other[2] <= one[0]
+        assert apart or one[3] <= other[1] or other[3] <= one[1], "overlap"
 
 
 def curves(epochs, scale=1.0, kinds=("training", "validation")):
-    """One value per epoch, falling from `scale` towards 0, a little lower in validation."""
+    """One value per epoch, which falls from `scale` towards 0; a little lower in validation."""
     return {kind: [scale * (1 - i / 10) / e for e in epochs] for i, kind in enumerate(kinds)}
 
 

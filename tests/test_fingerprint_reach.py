@@ -9,7 +9,7 @@ STAGE = "def run():\n    return {}\n\n\ndef other():\n    return 1\n"
 
 
 def covered(root, *entries, **options):
-    """What is covered, as words "module:name" without the package's name."""
+    """The covered definitions, as "module:name" without the name of the package."""
     found = definitions(*(entries or ["pkg.stage:run"]), package_root=root, **options)
     return {
         f"{module.removeprefix('pkg').removeprefix('.')}:{name}"
@@ -58,7 +58,7 @@ AF = "def f(): pass\ndef g(): pass"
         (used("a", top="class A: pass\ndef a(x: A) -> A: pass"), "stage:a"),
         (used("a", top="A = 1\ndef a(): raise E(f'{A}')"), "stage:a"),
         (used("a", top="A = 1\nlog = logging.getLogger()\ndef a(): log.info(A)"), "stage:a"),
-        # A name that is only assigned, or bound elsewhere, is not used; a variable may be.
+        # A name that is only assigned, or that is bound elsewhere, is not used; a variable may be.
         (used("a", top="A = 1\ndef a():\n    A = 2"), "stage:a"),
         (used("x.A", top="A = 1"), ""),
         (used("f(A=1)", top="A = 1"), ""),
@@ -118,7 +118,7 @@ AF = "def f(): pass\ndef g(): pass"
             "stage:C a:g",
         ),
         (used("1", top="def f():\n    from .a import g\n    g()", a="g = 1"), ""),
-        # A module that is used as an object is covered completely, with its re-exports.
+        # A module that is used as an object is used as a whole, with what it re-exports.
         (used("getattr(a, x)", top="from . import a", a="f = 1\ndef g(): pass"), "a:f a:g"),
         (used("h(a)", top="import pkg.a as a", a="f = 1\ndef g(): pass"), "a:f a:g"),
         (used("b", top="from . import a\nb = a", a="f = 1\ng = 2"), "stage:b a:f a:g"),
@@ -294,7 +294,7 @@ def test_statements_without_effects_are_not(tmp_path, statement):
         ),
         ("class Base: pass\ndef all_of(): return Base.__subclasses__()", "all_of()"),
         ("class Base: pass\ndef all_of(): return type(x).__subclasses__()", "all_of()"),
-        ("class Base: pass\nBase = Base", "Base"),  # cannot be determined
+        ("class Base: pass\nBase = Base", "Base"),  # cannot be known
     ],
 )
 def test_classes_that_register_themselves_are_covered(tmp_path, hook, used):
@@ -372,7 +372,7 @@ ONE, TWO = "def f():\n    return T\n", "class T:\n    pass\n"
         ),
         ("X = 1\ndef run(): pass", "X = 2\ndef run(): pass"),
         ("def run(): pass", "__version__ = '2'\ndef run(): pass"),
-        # An import's line.
+        # The line of an import.
         ("import os\nimport re\ndef run(): return re", "import re, os\ndef run(): return re"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Every picture of every variant is in its row of the grids."""
+"""Every image of every variant is in its row of the grids."""
 
 import itertools
 
@@ -46,7 +46,7 @@ def test_grids(tmp_path, names):
     draw(names, paths, *targets, samples)
 
     def rows_of(path, rows):
-        """Top of each row of images, which are next to each other in it."""
+        """The top of each row of images, which are next to each other."""
         picture = decoded(path)
         scale = 9
         tops = []
@@ -82,7 +82,7 @@ def test_grids(tmp_path, names):
             assert inner - (left + width) == right - (outer + width) == 36
 
 
-def test_related_images_are_close_together():
+def test_what_belongs_together_is_close():
     """A sample is nearer to its neighbour than to the next variant."""
     rows = [
         Row(str(index), noise(3, SHAPE, index), below) for index, below in enumerate([4, 36, 4, 36])
@@ -116,5 +116,5 @@ def test_texts_are_complete_and_readable_at_the_width_of_a_page(side, columns, t
         for left, bottom, right, top in boxes:
             assert left >= 2 and bottom >= 2 and right <= wide - 2 and top <= high - 2
         for one, other in itertools.combinations(boxes, 2):
-            beside = one[2] <= other[0] or other[2] <= one[0]
-            assert beside or one[3] <= other[1] or other[3] <= one[1], "overlap"
+            apart = one[2] <= other[0] or other[2] <= one[0]
+            assert apart or one[3] <= other[1] or other[3] <= one[1], "overlap"

@@ -98,7 +98,7 @@ class TestLogLikelihoods:
 
     @pytest.mark.parametrize("offset", [0.0, 0.5, 50.0])
     def test_one_sample_is_a_normal_distribution(self, offset):
-        """Even if every kernel underflows: 50 is 500 standard deviations away."""
+        """Also where every kernel underflows: 50 is 500 standard deviations away."""
         x = np.random.default_rng(2).uniform(-1, 1, (5, 784))
         result = log_likelihoods(x, np.full((1, 784), offset), [0.1, 1.0])
         for row, sigma in zip(result, [0.1, 1.0], strict=True):
@@ -183,7 +183,7 @@ class TestLogLikelihoods:
             log_likelihoods(np.ones(images.shape, dtype), samples, SIGMAS)
 
     @pytest.mark.parametrize("tolerance", [1e-2, 1e-6, 1e-9])
-    def test_meets_any_tolerance(self, images, exact, tolerance):
+    def test_keeps_to_any_tolerance(self, images, exact, tolerance):
         result = log_likelihoods(images[0][:40], images[1], SIGMAS, tolerance=tolerance)
         np.testing.assert_allclose(result, exact[:, :40], atol=tolerance, rtol=0)
 
@@ -293,8 +293,8 @@ class TestAdversaries:
         exact = x2[:, None] - closeness.numpy()
         assert (np.abs(d2 - exact).max(axis=1) < bound / 5).all()
 
-    def test_images_are_computed_as_exactly_as_necessary(self, monkeypatch):
-        """In a cloud of equal kernels, all are recomputed in float64; elsewhere none."""
+    def test_images_are_computed_as_exactly_as_they_need(self, monkeypatch):
+        """In a cloud of equal kernels all are computed again in float64, elsewhere none."""
         kinds = []
 
         def watched(x, samples, dtype):
@@ -319,8 +319,8 @@ class TestAdversaries:
         error = log_likelihoods(images, samples, [sigma]) - brute_force(images, samples, [sigma])
         assert np.abs(error).max() < 1e-14 * DIMENSION / sigma**2
 
-    def test_products_worse_than_the_bound_are_detected(self, images, exact, monkeypatch):
-        """As with TensorFloat-32, if it could not be switched off."""
+    def test_products_worse_than_the_bound_are_found_out(self, images, exact, monkeypatch):
+        """As TensorFloat-32 would be, if it could not be switched off."""
         product = tf.matmul
 
         def rough(a, b, **options):

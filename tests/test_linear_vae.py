@@ -15,7 +15,7 @@ EIGENVALUES = np.array([4.0, 2.0, 0.9, 0.3, 0.1])
 
 
 def make_spectrum(eigenvalues=EIGENVALUES, dimension=5, kept=None, seed=0):
-    """A spectrum in random directions; the first `kept` of r eigenvalues are known."""
+    """A spectrum in random directions; of r eigenvalues the first `kept` are known."""
     rng = np.random.default_rng(seed)
     directions = np.linalg.qr(rng.standard_normal((dimension, dimension)))[0].T
     return Spectrum(
@@ -53,7 +53,7 @@ def terms(parameters, cov, entries):
 @pytest.mark.parametrize(
     ("w", "entries", "used"), [(1.0, 3, 3), (0.3, 3, 3), (0.3, 1, 1), (3.0, 3, 2), (9.0, 2, 0)]
 )
-def test_against_the_minimised_objective(w, entries, used):
+def test_against_the_objective_minimised(w, entries, used):
     spectrum = make_spectrum()
     cov = covariance(spectrum)
 
@@ -132,7 +132,7 @@ def test_a_spectrum_with_too_few_components():
         linear_vae(spectrum, 1.0, 3)
     with pytest.raises(UserError, match=r"delete spectrum\.npz"):
         sample(spectrum, 1.0, 3, 1, 0)
-    # Whatever its value, the third would not be used here, so it is not required.
+    # The third would not be used here, whatever it is; there it is not asked for.
     assert linear_vae(spectrum, 5.0, 3)["used_entries"] == 1
     assert linear_vae(spectrum, 1.0, 2)["used_entries"] == 2
 

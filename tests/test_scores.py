@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 from svae.scores import registry
+from svae.scores.image_measures import image_measures
 from svae.scores.registry import FIRST, scores
 from svae.scores.score import OPENED_BY, Column, Run, Score
 
@@ -18,9 +19,17 @@ def score(**changes):
     return Score(**(given | changes))
 
 
-def test_what_decides_is_first_and_the_others_are_in_order():
-    objective, parzen, *others = scores()
-    assert (objective, parzen) == FIRST and others == sorted(others)
+def test_what_decides_is_first_and_parzen_second():
+    first, second, *others = scores()
+    assert (first, second) == FIRST and others == sorted(others)
+
+
+def test_image_measures_have_unique_names_and_a_unit_or_none():
+    found = image_measures()
+    assert list(found)[:2] == ["objective.j", "objective.elbo"]
+    assert {"parzen.log_likelihood", "importance_weighted_bound.log_likelihood"} < set(found)
+    count = sum(len(score.measures) for score in scores().values())
+    assert len(found) == count and found["objective.elbo"].label == "ELBO, test images (nats)"
 
 
 def test_columns_of_the_summary_have_unique_names():
@@ -40,7 +49,6 @@ def test_the_name_of_a_standard_error_ends_with_the_unit():
 def test_a_module_without_a_score_with_its_name_is_refused(monkeypatch, declared):
     module = ModuleType("a")
     vars(module).update(declared, __file__="measures/a.py")
-    monkeypatch.setattr(registry, "FIRST", ())
     monkeypatch.setattr(registry.pkgutil, "iter_modules", lambda path: [module])
     monkeypatch.setattr(module, "name", "a", raising=False)
     monkeypatch.setattr(registry.importlib, "import_module", lambda name: module)

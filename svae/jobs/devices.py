@@ -75,8 +75,8 @@ def no_gpu() -> str:
 def visible_gpus(device_folder: Path = Path("/dev")) -> list[str]:
     """Return the NVIDIA GPUs that this process may use, as entries for CUDA_VISIBLE_DEVICES.
 
-    The entries are UUIDs if nvidia-smi is available: an index means different cards to two jobs to
-    which a scheduler gave one card each, and CUDA may number cards differently from nvidia-smi.
+    The entries are UUIDs if nvidia-smi is available: if a scheduler gives two jobs a card each, an
+    index means different cards to them, and CUDA may number cards differently from nvidia-smi.
     Without nvidia-smi the entries are indices, one for each device file in `device_folder`.
 
     CUDA_VISIBLE_DEVICES, if set, restricts the result as in CUDA itself: indices (in the order of

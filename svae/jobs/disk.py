@@ -1,4 +1,4 @@
-"""Long writes that a kill or a full disk may end: their leftovers, and their messages."""
+"""Long writes that a kill or a full disk may interrupt: their leftovers, and error messages."""
 
 import contextlib
 import errno
@@ -132,4 +132,4 @@ class LateErrors:
             if error is None:
                 self.check()
         finally:
-            os.close(self._file)  # may fail, too, on a network file system
+            os.close(self._file)  # this may fail, too, on a network file system

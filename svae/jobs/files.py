@@ -14,8 +14,7 @@ from typing import Any
 def replacing(target: Path | str) -> Iterator[Path]:
     """Yield a temporary path next to `target`; rename it to `target` if no error is raised.
 
-    After an error neither the temporary file nor a half-written target is left; an existing target
-    stays unchanged.
+    After an error, the temporary file is deleted and an existing target stays unchanged.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -185,5 +185,5 @@ def _acts_outside(reach: Reach, module: Module, alias: Alias) -> bool:
     """Whether an import that nothing reads may have an effect, because it runs a module outside the
     package."""
     return alias.name == "*" or (
-        not reach.holds(alias.loads) and alias.name not in module.read_names
+        not reach.names.holds(alias.loads) and alias.name not in module.read_names
     )

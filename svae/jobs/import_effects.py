@@ -1,8 +1,8 @@
-"""Which statements act when their module is imported, whether or not anything uses what they bind.
+"""Which statements act when their module is imported, even if nothing uses what they bind.
 
-`TABLE["a"] = f`, `TABLE.update(...)`, `register(f)` and a function under an unknown decorator are
+`TABLE["a"] = f`, `TABLE.update(...)`, `register(f)` and a function with an unknown decorator are
 covered wherever their module is imported; a function, a class or a constant only where it is used.
-A statement is taken to act unless it is known not to.
+A statement is assumed to act unless it is known not to.
 
 Imported by the Snakefile: standard library only.
 """
@@ -10,93 +10,23 @@ Imported by the Snakefile: standard library only.
 import ast
 import builtins
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
 
+from svae.jobs import harmless
 from svae.jobs.canonical import Chain
 from svae.jobs.definitions import Module, Part
+from svae.jobs.lookup import Found, Lookup
 
-
-class Found(NamedTuple):
-    """What a chain stands for: a name in the package, or one outside or built in."""
-
-    module: Module | Any  # None: it is outside
-    name: str | None  # in the module; None: the module itself
-    part: Part | None  # that binds the name; None: not this one alone
-    outside: str | None  # full name
-    rest: Chain  # attributes that are left
-
-
-class Look(Protocol):
-    """What must be known of other modules; svae.jobs.reach knows it."""
-
-    def find(self, module: Module, chain: Chain) -> Found | None:
-        """Give what a chain stands for at the top level of a module, or None: unknown."""
-
-    def is_left_out(self, module: Module, chain: Chain) -> bool:
-        """Whether the caller says that what a chain stands for decides nothing."""
-
-
-_ACTING_BUILT_INS = {
-    *("__import__", "breakpoint", "compile", "delattr", "eval", "exec", "exit", "globals", "help"),
-    *("input", "locals", "next", "open", "print", "quit", "setattr", "vars"),
-}
-_BUILT_INS = {name for name, value in vars(builtins).items() if callable(value)} - _ACTING_BUILT_INS
-# Modules all of whose functions only give something.
-_HARMLESS_MODULES = (
-    *(
-        "abc.",
-        "collections.",
-        "decimal.",
-        "enum.",
-        "fractions.",
-        "itertools.",
-        "math.",
-        "operator.",
-    ),
-    *("re.", "string.", "struct.", "types.", "typing."),
-)
-_HARMLESS = {
-    *("dataclasses.dataclass", "dataclasses.field", "datetime.date", "datetime.datetime"),
-    *("datetime.timedelta", "functools.cache", "functools.lru_cache", "functools.partial"),
-    *("logging.getLogger", "os.getuid"),
-    *("pathlib.Path", "pathlib.PurePath", "tempfile.gettempdir"),
-    *("numpy.arange", "numpy.array", "numpy.asarray", "numpy.dtype", "numpy.exp", "numpy.eye"),
-    *("numpy.finfo", "numpy.float16", "numpy.float32", "numpy.float64", "numpy.full"),
-    *("numpy.iinfo", "numpy.int32", "numpy.int64", "numpy.linspace", "numpy.log", "numpy.log2"),
-    *("numpy.ones", "numpy.sqrt", "numpy.uint8", "numpy.uint16", "numpy.zeros"),
-    *("tensorflow.TensorSpec", "tensorflow.constant"),
-}
-# Of strings, numbers, paths, arrays and mappings, none of which they change.
-_HARMLESS_METHODS = {
-    *("as_posix", "astype", "copy", "decode", "encode", "expanduser", "format", "fromkeys", "get"),
-    *("group", "items", "join", "joinpath", "keys", "lower", "match", "removeprefix"),
-    *("removesuffix", "reshape", "resolve", "split", "splitlines", "strip", "title", "tolist"),
-    *("upper", "values", "with_name", "with_suffix"),
-}
-_HARMLESS_DECORATORS = {
-    *("abc.abstractmethod", "builtins.classmethod", "builtins.property", "builtins.staticmethod"),
-    *("contextlib.asynccontextmanager", "contextlib.contextmanager", "dataclasses.dataclass"),
-    *("enum.unique", "functools.cache", "functools.cached_property", "functools.lru_cache"),
-    *("functools.singledispatch", "functools.total_ordering", "functools.wraps"),
-    *("keras.saving.register_keras_serializable", "keras.utils.register_keras_serializable"),
-    *("tensorflow.custom_gradient", "tensorflow.function"),
-    *("typing.final", "typing.overload", "typing.override", "typing.runtime_checkable"),
-}
 _PROPERTY_PARTS = {"deleter", "getter", "setter"}
-_HARMLESS_BASES = {
-    *("abc.ABC", "builtins.object", "enum.Enum", "enum.Flag", "enum.IntEnum", "enum.StrEnum"),
-    *("typing.Generic", "typing.NamedTuple", "typing.Protocol"),
-}
 _MAKING = {"__init__", "__new__", "__post_init__", "__init_subclass__", "__set_name__"}
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _FRESH = (ast.Constant, ast.Dict, ast.DictComp, ast.List, ast.ListComp, ast.Set, ast.SetComp)
-# What a function may not hold if it shall be known to only give something.
+# A function without side effects has none of these.
 _CHANGES = (ast.AugAssign, ast.Delete, ast.Global, ast.Nonlocal, ast.Import, ast.ImportFrom)
 _WAITS = (ast.Await, ast.Yield, ast.YieldFrom, ast.With, ast.AsyncWith, ast.AsyncFor)
 
 
 def chain_of(node: ast.expr) -> Chain | None:
-    """Give `a.b.c` as ("a", "b", "c"); None for all that is no name with attributes."""
+    """Return `a.b.c` as ("a", "b", "c"); None for anything but a name with attributes."""
     attributes: list[str] = []
     while isinstance(node, ast.Attribute):
         attributes.append(node.attr)
@@ -105,16 +35,16 @@ def chain_of(node: ast.expr) -> Chain | None:
 
 
 class Effects:
-    """Tells of the parts of all modules whether they act."""
+    """Whether the parts of modules act."""
 
-    def __init__(self, look: Look):
+    def __init__(self, look: Lookup):
         self._look = look
         self._known: dict[tuple[str, int], bool] = {}
 
     def acts(self, module: Module, part: Part) -> bool:
         key = module.name, part.number
         if key not in self._known:
-            self._known[key] = False  # where it leads back to itself
+            self._known[key] = False  # if the part depends on itself
             self._known[key] = _Statements(self._look, module, part).act([part.node])
         return self._known[key]
 
@@ -123,13 +53,13 @@ class _Statements:
     """The statements of one part."""
 
     def __init__(
-        self, look: Look, module: Module, part: Part, within: frozenset[Part] = frozenset()
+        self, look: Lookup, module: Module, part: Part, within: frozenset[Part] = frozenset()
     ):
         self._look, self._module = look, module
         self._within = within | {part}
 
     def act(self, statements: Iterable[ast.stmt], in_class: frozenset[str] | None = None) -> bool:
-        """`in_class`: the names that the class around the statements binds; None: there is none."""
+        """in_class: the names bound by the class around the statements; None outside of classes."""
         return any(self._acts(each, in_class) for each in statements)
 
     def _acts(self, node: ast.stmt, in_class: frozenset[str] | None) -> bool:
@@ -172,7 +102,7 @@ class _Statements:
         return type(node).__name__ != "TypeAlias"
 
     def _is_hooked(self, node: ast.ClassDef) -> bool:
-        """Whether a base or a metaclass in the package may note that there is a new class."""
+        """Whether a base or a metaclass in the package may run code for a new class."""
         for keyword in node.keywords:
             if keyword.arg == "metaclass" and not self._is_outside(keyword.value):
                 return True
@@ -192,7 +122,7 @@ class _Statements:
         return False
 
     def _found(self, base: ast.expr) -> Found | None:
-        """What a base stands for, whose type parameters do not count."""
+        """Return what a base stands for, without its type parameters."""
         if isinstance(base, ast.Subscript):
             base = base.value
         chain = chain_of(base)
@@ -212,7 +142,7 @@ class _Statements:
         return self._look.is_left_out(self._module, chain)
 
     def _is_fresh(self, name: str) -> bool:
-        """Whether nothing but this module can hold the object behind a name."""
+        """Whether only this module can hold the object of a name."""
         for item in self._module.names.get(name, ()):
             match getattr(item, "node", None):
                 case ast.Assign(value=value) | ast.AnnAssign(value=value):
@@ -232,7 +162,7 @@ class _Statements:
         return any(not self._decorates(each, in_class) for each in node.decorator_list)
 
     def _decorates(self, decorator: ast.expr, in_class: frozenset[str] | None) -> bool:
-        """Whether a decorator does nothing else."""
+        """Whether a decorator has no side effect."""
         function = decorator.func if isinstance(decorator, ast.Call) else decorator
         chain = chain_of(function)
         if chain is None:
@@ -247,7 +177,7 @@ class _Statements:
         if len(chain) == 2 and chain[0] in (in_class or ()) and chain[1] in _PROPERTY_PARTS:
             return True
         found = self._look.find(self._module, chain)
-        return found is not None and found.outside in _HARMLESS_DECORATORS
+        return found is not None and found.outside in harmless.DECORATORS
 
     def _calls(self, nodes: Iterable[ast.AST | None]) -> bool:
         """Whether a call among expressions may act."""
@@ -259,11 +189,11 @@ class _Statements:
         return False
 
     def _is_harmless(self, call: ast.Call, own: frozenset[str] = frozenset()) -> bool:
-        """`own`: names of the function around it, of which nothing is known."""
+        """Whether a call has no side effect. own: names of the function around it, all unknown."""
         chain = chain_of(call.func)
         method = call.func.attr if isinstance(call.func, ast.Attribute) else None
         if chain is None or chain[0] in own:
-            return method in _HARMLESS_METHODS
+            return method in harmless.METHODS
         if self._look.is_left_out(self._module, chain):
             return True
         found = self._look.find(self._module, chain)
@@ -278,21 +208,21 @@ class _Statements:
         inner = _Statements(self._look, found.module, found.part, self._within)
         if found.rest:
             variable = not found.part.is_class and not found.part.is_function
-            return variable and len(found.rest) == 1 and method in _HARMLESS_METHODS
+            return variable and len(found.rest) == 1 and method in harmless.METHODS
         if found.part.is_class:
             return inner._is_made_harmlessly(found.part.node)
         return found.part.is_function and inner._only_gives(found.part.node)
 
     def _is_harmless_outside(self, name: str) -> bool:
-        if name in _HARMLESS or name.startswith(_HARMLESS_MODULES):
+        if name in harmless.FUNCTIONS or name.startswith(harmless.MODULES):
             return True
         first, _, rest = name.removeprefix("builtins.").partition(".")
         if name.startswith("builtins."):
-            return first in _BUILT_INS and (not rest or rest in _HARMLESS_METHODS)
+            return first in harmless.BUILT_INS and (not rest or rest in harmless.METHODS)
         return False
 
     def _gives(self, argument: ast.expr, own: frozenset[str]) -> bool:
-        """Whether an argument does nothing even if it is called, as by `map`."""
+        """Whether an argument has no side effect even if it is called, as by `map`."""
         if isinstance(argument, ast.Lambda):
             own |= frozenset(_own_names(argument))
             calls = [each for each in _evaluated(argument.body) if isinstance(each, ast.Call)]
@@ -308,13 +238,13 @@ class _Statements:
         return True
 
     def _is_made_harmlessly(self, node: ast.ClassDef) -> bool:
-        """Whether an object of a class is made without further ado: a dataclass, a NamedTuple."""
+        """Whether creating an object of a class runs no code of ours, as with a dataclass."""
         if node.keywords or any(getattr(each, "name", None) in _MAKING for each in node.body):
             return False
         for each in (found for inner in node.body for found in ast.walk(inner)):
             match each:
                 case ast.keyword(arg="default_factory", value=ast.Name(id=name)):
-                    if name not in _BUILT_INS:
+                    if name not in harmless.BUILT_INS:
                         return False
                 case ast.keyword(arg="default_factory", value=value):
                     if not isinstance(value, ast.Lambda):
@@ -326,7 +256,7 @@ class _Statements:
         if found is None:
             return False
         if found.outside is not None:
-            return found.outside in _HARMLESS_BASES or _is_exception(found.outside)
+            return found.outside in harmless.BASES or _is_exception(found.outside)
         if found.part is None or found.rest or not found.part.is_class:
             return False
         if found.part in self._within:
@@ -335,7 +265,7 @@ class _Statements:
         return inner._is_made_harmlessly(found.part.node)
 
     def _only_gives(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-        """Whether a function changes nothing outside itself, as far as can be told."""
+        """Whether a function is known to have no side effect."""
         own = frozenset(_own_names(node))
         if node.decorator_list:
             return False
@@ -353,7 +283,7 @@ class _Statements:
 
 
 def _evaluated(root: ast.AST) -> Iterator[ast.AST]:
-    """Give the nodes of an expression, but for the bodies of lambdas."""
+    """Yield the nodes of an expression, without the bodies of lambdas."""
     waiting = [root]
     while waiting:
         node = waiting.pop()
@@ -377,7 +307,7 @@ def _is_exception(name: str) -> bool:
 
 
 def _binds_only(target: ast.expr) -> bool:
-    """Whether a target of an assignment is names, and changes no object."""
+    """Whether the target of an assignment is only names, so that no object changes."""
     match target:
         case ast.Name():
             return True

@@ -1,74 +1,69 @@
-"""Which parts of a package a stage reaches: its entries, and all that these use, at any distance.
+"""Which parts of a package a stage reaches: its entries, and all that they use, directly or not.
 
 A part is a statement at the top level of a module. Names are followed through the source, which is
 read, not run:
 
-- a name that a reached part reads reaches what binds it in its module. `x.f` of an imported module
-  x, and `from x import f`, reach f in x, or what x has it from; x that is used in another way, as
-  in `getattr(x, name)`, reaches all of x. Imports within functions count like others.
-- a string that holds the full name of a module, as in code for another process or for importlib,
-  reaches all of it; one that holds that of a definition reaches this.
-- a class is reached whole. A function that binds a reached name by `global` is reached too.
-- an import runs its module, and the packages around it: those statements of it that act (see
+- A name that a reached part reads reaches what binds it in its module. With an imported module x,
+  `x.f` reaches f in x, or the module from which x imports f; so does `from x import f`. Any other
+  use of x, as in `getattr(x, name)`, reaches all of x. Imports within functions count like others.
+- A string that contains the full name of a module, as in code for another process or for importlib,
+  reaches all of it; one that contains the full name of a definition reaches that definition.
+- A class is reached as a whole. A function that binds a reached name by `global` is reached too.
+- An import runs its module, and the packages around it: those of their statements that act (see
   svae.jobs.import_effects) are reached, and so on for what these modules import.
 
-Where the source does not tell, more is reached: a name of a function counts as that of the module
-though the function has a variable of the name; `globals()` reaches the whole module; a name that a
-module seems not to have reaches the whole module. A module whose name is computed, as in
+Where the source is ambiguous, more is reached: a name in a function counts as the module's even if
+the function has a variable of that name; `globals()`, and a name that a module does not seem to
+have, reach the whole module. A module whose name is computed, as in
 `import_module(f"svae.datasets.{name}")`, is not seen; a caller names it.
 
 Imported by the Snakefile: standard library only.
 """
 
-import ast
-import builtins
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from svae.jobs.canonical import Chain
-from svae.jobs.definitions import Alias, Facts, Module, Part, read_module
+from svae.jobs.definitions import Alias, Facts, Module, Part
 from svae.jobs.folding import Declaration, Idle, declarations
-from svae.jobs.import_effects import Effects, Found
-from svae.jobs.meaning import BUILT_IN_ERRORS
+from svae.jobs.import_effects import Effects
+from svae.jobs.lookup import Lookup
 
-# What every module has without binding it; the version decides no result.
+# What every module has without binding it, and the version, which affects no result.
 _OF_EVERY_MODULE = {
     *("__doc__", "__file__", "__name__", "__package__", "__path__", "__spec__", "__version__"),
 }
-# What reads names that are not written there.
+# Built-ins that read names which are not in the source.
 _BY_COMPUTED_NAME = {("eval",), ("exec",), ("globals",), ("locals",)}
 
 
 class Reach:
     """What is reached in the package of folder `root`.
 
-    without  "module" or "module:name", which are not reached, nor what only they use.
+    without  "module" or "module:name": these are not reached, nor is what only they use.
     idle     the settings that are left out of the code, see svae.jobs.folding.
 
-    ModuleNotFoundError or AttributeError for an entry, or a name in `without`, that there is not.
+    ModuleNotFoundError or AttributeError for an entry, or a name in `without`, that does not exist.
     """
 
     def __init__(
         self, root: Path, entries: Iterable[str], without: Iterable[str] = (), idle: Idle = ()
     ):
-        self._root, self._idle = root, idle
-        self._loaded: dict[str, Module | None] = {}
-        self._errors: dict[str, frozenset[str]] = {}
-        self._effects = Effects(self)
-        self._left_out: set[tuple[str, str | None]] = set()
+        self.names = Lookup(root, idle)
+        self._effects = Effects(self.names)
         self._seen: set[tuple[str, Chain]] = set()
         self._whole: set[str] = set()
         self._waiting: list[tuple[Module, Part | None]] = []
         self._all_subclasses = False
-        self.modules: dict[str, Module] = {}  # that are imported
+        self.modules: dict[str, Module] = {}  # those that are imported
         self.parts: dict[str, dict[int, Part]] = {}
         self.aliases: dict[str, dict[int, Alias]] = {}
         for name in without:
-            self._leave_out(name)
+            self.names.leave_out(name)
         for entry in entries:
             module, _, name = entry.partition(":")
-            found = self._check(entry)
-            if {(module, name or None), (module, None)} & self._left_out:
+            found = self.names.check(entry)
+            if self.names.is_out(module) or self.names.is_out(module, name):
                 raise ValueError(f"cannot fingerprint {entry}: it is left out")
             if name:
                 self._use_member(module, (name,))
@@ -79,126 +74,19 @@ class Reach:
         self._follow()
 
     def facts(self, module: Module, part: Part) -> Facts:
-        """What a part does."""
-        return module.facts(part, self._errors_of(module))
+        """Return what a part does."""
+        return module.facts(part, self.names.errors_of(module))
 
     def acts(self, module: Module, part: Part) -> bool:
         """Whether a part acts when its module is imported."""
         return self._effects.acts(module, part)
 
     def fields(self) -> Iterator[Declaration]:
-        """Give the fields of all classes of the imported modules."""
+        """Yield the fields of all classes of the imported modules."""
         for module in self.modules.values():
             for owners in module.classes.values():
                 for owner in owners:
                     yield from declarations(owner)
-
-    # Looking names up.
-
-    def find(self, module: Module, chain: Chain) -> Found | None:
-        """Give what a chain stands for at the top level of a module, or None: unknown."""
-        seen = set()
-        while (module.name, chain) not in seen:
-            seen.add((module.name, chain))
-            items = module.names.get(chain[0], [])
-            if not items:
-                outside = hasattr(builtins, chain[0]) and "*" not in module.names
-                name = ".".join(("builtins", *chain))
-                return Found(None, None, None, name, ()) if outside else None
-            if len(items) > 1:
-                return Found(module, chain[0], None, None, chain[1:])
-            (item,) = items
-            if isinstance(item, Part):
-                return Found(module, chain[0], item, None, chain[1:])
-            name, rest = item.module, chain[1:]
-            if item.member is not None:
-                rest = (item.member, *rest)
-            while rest and (source := self._load(name)) and rest[0] not in source.names:
-                name, rest = f"{name}.{rest[0]}", rest[1:]
-            if source := self._load(name):
-                if not rest:
-                    return Found(source, None, None, None, ())
-                module, chain = source, rest
-            elif self.holds(name):
-                return None
-            else:
-                return Found(None, None, None, ".".join((name, *rest)), ())
-        return None
-
-    def is_left_out(self, module: Module, chain: Chain) -> bool:
-        """Whether what a chain stands for, or has its attributes from, is left out."""
-        if (module.name, chain[0]) in self._left_out:
-            return True
-        found = self.find(module, chain)
-        return found is not None and found.module is not None and self._is_out(found)
-
-    def _is_out(self, found: Found) -> bool:
-        name = found.module.name
-        return (name, None) in self._left_out or (name, found.name) in self._left_out
-
-    def _leave_out(self, name: str) -> None:
-        source = self._check(name)
-        module, _, member = name.partition(":")
-        self._left_out.add((module, member or None))
-        found = self.find(source, (member,)) if member else None
-        if found and found.module:
-            self._left_out.add((found.module.name, found.name))
-
-    def _check(self, name: str) -> Module:
-        module_name, colon, member = name.partition(":")
-        module = self._load(module_name)
-        if module is None:
-            raise ModuleNotFoundError(
-                f"cannot fingerprint {name}: no such module in {self._root}", name=module_name
-            )
-        if colon and member not in module.names:
-            raise AttributeError(f"cannot fingerprint {name}: no such name in {module.path}")
-        return module
-
-    def _errors_of(self, module: Module) -> frozenset[str]:
-        """Give the names that stand for exceptions in a module, and for nothing else."""
-        if module.name not in self._errors:
-            bound = {*module.names, *module.classes, *module.nested}
-            own = {name for name in bound if self._is_error(module, name, frozenset())}
-            self._errors[module.name] = (BUILT_IN_ERRORS - bound) | own
-        return self._errors[module.name]
-
-    def _is_error(self, module: Module, name: str, within: frozenset[tuple[str, str]]) -> bool:
-        if (module.name, name) in within:
-            return False
-        within |= {(module.name, name)}
-        owners = module.classes.get(name, [])
-        items = [*module.names.get(name, ()), *module.nested.get(name, ())]
-        if not items and not owners:
-            return name in BUILT_IN_ERRORS
-        for item in items:
-            if isinstance(item, Part):
-                if not item.is_class:
-                    return False
-            else:
-                source = self._load(item.module) if item.member is not None else None
-                if source is None or not self._is_error(source, item.member, within):
-                    return False
-        bases = [[base.id for base in own.bases if isinstance(base, ast.Name)] for own in owners]
-        return all(any(self._is_error(module, base, within) for base in own) for own in bases)
-
-    def holds(self, name: str) -> bool:
-        """Whether a module of that full name would be one of the package."""
-        return name.partition(".")[0] == self._root.name
-
-    def _load(self, name: str) -> Module | None:
-        if name not in self._loaded:
-            path = file_of(self._root, name)
-            self._loaded[name] = None if path is None else self._read(name, path)
-        return self._loaded[name]
-
-    def _read(self, name: str, path: Path) -> Module:
-        source = path.read_bytes()
-        return read_module(
-            name, path, source, tuple(each for each in self._idle if each[0].encode() in source)
-        )
-
-    # Following them.
 
     def _follow(self) -> None:
         while self._waiting:
@@ -208,10 +96,10 @@ class Reach:
             else:
                 self._read_by(module, part)
             if not self._waiting:
-                self._add_what_hangs_on()
+                self._add_dependents()
 
     def _run(self, module: Module) -> None:
-        """What an import of a module does."""
+        """Reach what an import of a module runs."""
         for alias in module.imports:
             self._import_for(alias)
         for part in module.parts.values():
@@ -219,7 +107,7 @@ class Reach:
                 self._add(module, part)
 
     def _read_by(self, module: Module, part: Part) -> None:
-        """What a part reads."""
+        """Reach what a part reads."""
         local: dict[str, list[Alias]] = {}
         for alias in part.imports:
             self._import_for(alias)
@@ -240,9 +128,9 @@ class Reach:
         parts = name.split(".")
         for count in range(1, len(parts) + 1):
             each = ".".join(parts[:count])
-            if each in self.modules or (each, None) in self._left_out:
+            if each in self.modules or self.names.is_out(each):
                 continue
-            module = self._load(each)
+            module = self.names.load(each)
             if module is None:
                 return
             self.modules[each] = module
@@ -257,12 +145,12 @@ class Reach:
             self._import(f"{alias.module}.{alias.member}")
 
     def _is_package(self, name: str) -> bool:
-        module = self._load(name)
+        module = self.names.load(name)
         return module is not None and module.is_package
 
     def _use_name(self, module: Module, chain: Chain) -> None:
-        """Reach what a chain is at the top level of a module that binds its name."""
-        if (module.name, chain) in self._seen or (module.name, chain[0]) in self._left_out:
+        """Reach what a chain stands for at the top level of a module that binds its first name."""
+        if (module.name, chain) in self._seen or self.names.is_out(module.name, chain[0]):
             return
         self._seen.add((module.name, chain))
         for item in module.names[chain[0]]:
@@ -281,32 +169,32 @@ class Reach:
             self._use_member(alias.module, (alias.member, *rest))
 
     def _use_module(self, name: str, rest: Chain) -> None:
-        """Reach what attributes are of a module; without attributes, all of it."""
+        """Reach the attributes `rest` of a module; without attributes, all of it."""
         if rest:
             self._use_member(name, rest)
         else:
             self._add_whole(name)
 
     def _use_member(self, name: str, chain: Chain) -> None:
-        module = self._load(name)
-        if module is None or (name, None) in self._left_out:
+        module = self.names.load(name)
+        if module is None or self.names.is_out(name):
             return
         self._import(name)
         known = chain[0] in module.names
         if known:
             self._use_name(module, chain)
         inner = f"{name}.{chain[0]}"
-        if module.is_package and self._load(inner) is not None:
+        if module.is_package and self.names.load(inner) is not None:
             self._use_module(inner, chain[1:])
         elif not known and chain[0] not in _OF_EVERY_MODULE:
             self._add_whole(name)
 
     def _use_full_name(self, name: str) -> None:
-        """Reach what a string names; of a package, as before a name to be computed, nothing but
-        what its import does."""
+        """Reach what a string names; of a package, whose name may start a computed name, only what
+        its import runs."""
         rest: Chain
         found, rest = name, ()
-        while (module := self._load(found)) is None:
+        while (module := self.names.load(found)) is None:
             found, _, last = found.rpartition(".")
             rest = (last, *rest)
         if rest and rest[0] in module.names:
@@ -318,15 +206,15 @@ class Reach:
 
     def _add(self, module: Module, part: Part) -> None:
         parts = self.parts.setdefault(module.name, {})
-        left_out = part.binds and all((module.name, name) in self._left_out for name in part.binds)
+        left_out = part.binds and all(self.names.is_out(module.name, name) for name in part.binds)
         if part.number not in parts and not left_out:
             parts[part.number] = part
             self._waiting.append((module, part))
 
     def _add_whole(self, name: str) -> None:
-        """Reach all that a module has, since any of it may be read."""
-        module = self._load(name)
-        if name in self._whole or module is None or (name, None) in self._left_out:
+        """Reach everything in a module, since any of it may be read."""
+        module = self.names.load(name)
+        if name in self._whole or module is None or self.names.is_out(name):
             return
         self._whole.add(name)
         self._import(name)
@@ -335,21 +223,11 @@ class Reach:
         for bound in module.names:
             self._use_name(module, (bound,))
 
-    def _add_what_hangs_on(self) -> None:
-        """Reach what depends on which modules are imported."""
+    def _add_dependents(self) -> None:
+        """Reach what depends on the set of imported modules."""
         for name, module in list(self.modules.items()):
             if name.rpartition(".")[0] in self._whole:
                 self._add_whole(name)
             for part in module.parts.values():
                 if self._all_subclasses and part.is_class and part.node.bases:
                     self._add(module, part)
-
-
-def file_of(root: Path, name: str) -> Path | None:
-    """Give the file of a module, or None: not of this package, or not a module at all."""
-    top, *parts = name.split(".")
-    if top != root.name:
-        return None
-    place = root.joinpath(*parts)
-    files = (place / "__init__.py", place.with_name(f"{place.name}.py"))
-    return next((file for file in files[: 2 if parts else 1] if file.is_file()), None)

@@ -23,7 +23,7 @@ def load_model(folder: Path | str) -> tuple[SpatialVAE, dict[str, Any]]:
     record_path, weights = Path(folder, RECORD), Path(folder, WEIGHTS)
     remedy = f"delete {record_path} and run snakemake again"
     if not record_path.exists():
-        raise UserError(f"{folder} holds no finished run (no {RECORD}); run snakemake to train it")
+        raise UserError(f"{folder} has no finished run (no {RECORD}); run snakemake to train it")
     record = read_json(record_path)
     if not weights.exists():
         raise UserError(f"{weights} is missing; {remedy}")

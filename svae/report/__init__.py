@@ -4,6 +4,8 @@ numbers   numbers that know their files and keys
 study     the runs as the report reads them
 answer    the answer in words, and the warnings
 tables    the tables
-pictures  the pictures, embedded, with their captions
+captions  the embedded pictures, with headings, captions and alternative texts
+draw_*    the figures
+png       saving them
 page      the page
 """

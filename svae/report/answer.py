@@ -7,6 +7,7 @@ variance between any (svae.scores.image_terms says why). Parzen-window scores co
 from collections.abc import Sequence
 
 from svae.report.difference_tables import difference
+from svae.report.intervals import Comparison
 from svae.report.numbers import (
     STANDARD_ERROR,
     Code,
@@ -70,7 +71,7 @@ def ranked(study: Study, measure: ImageMeasure, variants: Sequence[str]) -> list
 
 
 def _best(study: Study, measure: ImageMeasure, variants: Sequence[str]) -> Pieces:
-    """That one variant is the best of these, and how far the next is behind."""
+    """Which of these variants is the best, and by how much the next one is worse."""
     best, second = ranked(study, measure, variants)[:2]
     pieces: Pieces = [
         f"by {NAMES[measure.name]}, ",
@@ -128,18 +129,21 @@ def _kinds(study: Study, variants: Sequence[str]) -> tuple[list[str], list[str]]
 
 
 def _kind_against_kind(study: Study, measure: ImageMeasure, variants: Sequence[str]) -> Pieces:
-    """The best with maps and the best with a vector, the better of the two first."""
+    """The best with maps and the best with a vector, the better of the two first. Without numbers
+    if they are the two best of all, whose numbers stand in the first sentences."""
     maps, vectors = _kinds(study, variants)
-    kinds = {
-        ranked(study, measure, maps)[0]: "maps",
-        ranked(study, measure, vectors)[0]: "vector",
-    }
-    better, worse = ranked(study, measure, list(kinds))
-    pieces: Pieces = [f"the best {kinds[better]}, ", Code(better), ", has "]
-    pieces += ["the ELBO " if measure == elbo() else "J = "]
-    pieces += [*score(study, measure, better), f", the best {kinds[worse]}, ", Code(worse), ", is "]
-    pieces += _lead(study, measure, better, worse)
-    return [*pieces, *_unequal_weights(study, better, worse)]
+    best = {"maps": ranked(study, measure, maps)[0], "vector": ranked(study, measure, vectors)[0]}
+    better, worse = sorted(
+        best, key=lambda kind: ranked(study, measure, variants).index(best[kind])
+    )
+    pieces: Pieces = [f"the best {better}, ", Code(best[better]), ", "]
+    if ranked(study, measure, variants)[:2] == [best[better], best[worse]]:
+        pieces += [f"is ahead of the best {worse}, ", Code(best[worse]), ", as said above"]
+    else:
+        pieces += ["has the ELBO " if measure == elbo() else "has J = "]
+        pieces += [*score(study, measure, best[better]), f"; the best {worse}, ", Code(best[worse])]
+        pieces += [", is ", *_lead(study, measure, best[better], best[worse])]
+    return [*pieces, *_unequal_weights(study, best[better], best[worse])]
 
 
 def _unequal_weights(study: Study, first: str, second: str) -> Pieces:
@@ -167,24 +171,20 @@ def _how_sure(study: Study) -> Pieces:
         unsure = [each for each in found if not each.established]
         if not found:
             continue
-        pieces += [f" By {name}, of the {len(found)} comparison{'s' * (len(found) > 1)} asked for "]
-        pieces += ["beforehand, " if sure else "beforehand none is established"]
-        pieces += _listed(
-            [_better_than(measure, each.first, each.second, each.difference) for each in sure]
-        )
-        pieces += [" established" if sure else ""]
+        asked = f"{len(found)} comparison{'s' * (len(found) > 1)} asked for beforehand"
+        pieces += [f" Established by {name}, of {asked}: ", *([] if sure else ["none"])]
+        pieces += _listed([_better_than(measure, each) for each in sure])
         if sure and unsure:
-            pieces += [", and not established: "]
+            pieces += ["; not established: "]
             pieces += _listed([_against(each.first, each.second) for each in unsure])
         pieces += ["."]
     return [*pieces, " (Holm's procedure at 95 %; it holds for this data set and these settings.)"]
 
 
-def _better_than(
-    measure: ImageMeasure, first: str, second: str, difference: float | None
-) -> Pieces:
-    assert difference is not None
-    if (difference > 0) != bool(measure.column.higher_is_better):
+def _better_than(measure: ImageMeasure, found: Comparison) -> Pieces:
+    assert found.difference is not None
+    first, second = found.first, found.second
+    if (found.difference > 0) != bool(measure.column.higher_is_better):
         first, second = second, first
     return [Code(first), " is better than ", Code(second)]
 

@@ -18,7 +18,7 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Picture:
-    """What the page says about a picture besides its caption.
+    """What the page says about a picture in addition to its caption.
 
     {title} in the alternative text is the title of the data set, {variants} the variants' names.
     """

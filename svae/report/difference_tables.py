@@ -20,6 +20,7 @@ from svae.report.numbers import (
 )
 from svae.report.study import Study
 from svae.scores.image_measures import ImageMeasure, image_measures
+from svae.scores.registry import scores
 
 Table = dict[str, Any]
 
@@ -82,7 +83,8 @@ def _table(study: Study, measure: ImageMeasure) -> Table:
         row.append(["yes" if found.established else "not yet"])
         rows.append(row)
     better = {True: "; higher is better", False: "; lower is better", None: ""}
-    caption = f"{measure.label}{better[measure.column.higher_is_better]}"
+    title = scores()[measure.score].title
+    caption = f"{title}: {measure.label}{better[measure.column.higher_is_better]}"
     return table(caption, columns, rows)
 
 

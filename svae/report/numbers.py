@@ -1,7 +1,7 @@
-"""The numbers of the report: each knows from which keys of which files it follows, and how.
+"""The numbers of the report, each with the files and keys that it follows from, and how.
 
-A number is shown rounded, and carries its full value, the rule and the sources with it, so that
-what a reader sees can be followed to the files by hand, and what a test sees by machine.
+A number is shown rounded and carries its full value, its rule and its sources, so that readers can
+trace it to the files by hand, and tests by machine.
 """
 
 import re
@@ -16,7 +16,7 @@ from svae.jobs.files import read_json
 from svae.report.intervals import Comparison, compare
 from svae.training.spikes import DOMINATED
 
-NOTHING = "-"  # in the place of a number that there is not
+NOTHING = "-"  # instead of a number that does not exist
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +32,8 @@ class Source:
 
 
 class Document:
-    """A JSON file and where it lies. A key names an entry by the keys on the way to it, and by
-    indices of lists, with points between, as in `fresh_draws.log_likelihood.0`."""
+    """A JSON file and its path. A key names an entry by the keys and list indices that lead to it,
+    joined by points, as in `fresh_draws.log_likelihood.0`."""
 
     def __init__(self, file: str, content: Any):
         self.file, self.content = file, content
@@ -43,7 +43,7 @@ class Document:
         return cls(Path(path).as_posix(), read_json(path))
 
     def get(self, key: str) -> Any:
-        """The entry, or None where there is none."""
+        """The entry, or None if the file has none."""
         value = self.content
         for part in key.split("."):
             if isinstance(value, list):
@@ -58,8 +58,8 @@ class Document:
 
 @dataclass(frozen=True)
 class Rule:
-    """How a number follows from its sources; `meaning` completes "the number is ...". Without a
-    function, the number is computed elsewhere, from all its sources."""
+    """How a number follows from its sources; `meaning` completes "the number is ...". A rule
+    without a function belongs to numbers that are computed elsewhere."""
 
     name: str
     meaning: str
@@ -68,7 +68,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Number:
-    """A number to show: its value, its text, the rule's name, and `FILE: KEY` of every source."""
+    """A number to show: its value, its text, the name of its rule, and its sources."""
 
     value: float
     text: str
@@ -81,7 +81,7 @@ class Number:
 
     @property
     def origin(self) -> str:
-        """The sources, behind the rule where the number is not simply one of them."""
+        """The sources, after the rule unless the number is simply one of them."""
         return self.source if self.rule == VALUE.name else f"{self.rule} of {self.source}"
 
 
@@ -109,16 +109,16 @@ def _standard_error(values: Sequence[np.ndarray]) -> float:
 
 
 VALUE = Rule("value", "the entry itself", lambda values: values[0])
-MEAN = Rule("mean", "the mean of the entries, one a seed", lambda values: float(np.mean(values)))
+MEAN = Rule("mean", "the mean of the entries, one per seed", lambda values: float(np.mean(values)))
 SPREAD = Rule(
     "spread",
-    "the sample standard deviation of the entries, one a seed",
+    "the sample standard deviation of the entries, one per seed",
     lambda values: float(np.std(values, ddof=1)),
 )
-LARGEST = Rule("largest", "the largest of the entries, one a seed", max)
+LARGEST = Rule("largest", "the largest of the entries, one per seed", max)
 STANDARD_ERROR = Rule(
     "standard error",
-    "the standard error, over test images, of the scores averaged over seeds",
+    "the standard error over test images of the values averaged over seeds",
     _standard_error,
 )
 PAIRED_MEAN = Rule(
@@ -181,13 +181,13 @@ def value(document: Document, key: str, form: str) -> Piece:
 
 
 def mean(documents: Sequence[Document], key: str, form: str) -> Piece:
-    """The entry of the one seed, or the mean over several."""
+    """The entry of one seed, or the mean over several."""
     sources = [document.source(key) for document in documents]
     return number(VALUE if len(sources) == 1 else MEAN, sources, form)
 
 
 def over_seeds(documents: Sequence[Document], key: str, form: str) -> Pieces:
-    """The entry of the one seed; of several, their mean, and in brackets their spread if any."""
+    """The entry of one seed, or the mean of several, with their spread if they differ."""
     sources = [document.source(key) for document in documents]
     if len({source.value for source in sources}) == 1 or None in [s.value for s in sources]:
         return [mean(documents, key, form)]
@@ -196,7 +196,7 @@ def over_seeds(documents: Sequence[Document], key: str, form: str) -> Pieces:
 
 
 def largest(documents: Sequence[Document], key: str, form: str) -> Piece:
-    """The entry of the one seed, or the largest of several."""
+    """The entry of one seed, or the largest of several."""
     sources = [document.source(key) for document in documents]
     return number(VALUE if len(sources) == 1 else LARGEST, sources, form)
 
@@ -204,8 +204,8 @@ def largest(documents: Sequence[Document], key: str, form: str) -> Piece:
 def over_images(
     documents: Sequence[Document], key: str, form: str, median: str, most: str | None = None
 ) -> Pieces:
-    """A mean over the test images, as `over_seeds`; where few images dominate it in the run of any
-    seed, with the `median` and, if there is its key, `most`, the largest of an image."""
+    """A mean over the test images, as in `over_seeds`. If a few images dominate it for any seed,
+    the `median` follows and, if `most` is given, the largest value of an image."""
     if not _dominated(documents, key, median):
         return over_seeds(documents, key, form)
     if most is None:
@@ -242,8 +242,8 @@ def table(
 
 
 def source_lines(cells: Iterable[Pieces]) -> list[tuple[str, str]]:
-    """File and keys of all numbers in the cells; what stands for variant, seed and index in them
-    is given by a word, since each number carries its own in full."""
+    """The file and keys of all numbers in the cells. Words stand in for variant, seed and index,
+    since each number carries its own in full."""
     found: dict[str, dict[str, None]] = {}
     for cell in cells:
         for piece in cell:

@@ -1,4 +1,4 @@
-"""The page: all that a study found in one HTML file, which needs nothing else to be read."""
+"""The report page: everything that a study found, in one self-contained HTML file."""
 
 import json
 import subprocess
@@ -40,8 +40,8 @@ def write(
 ) -> None:
     """Write the report to `target`.
 
-    It is one file: no script, no request, pictures within. Numbers carry the file and key that they
-    come from, under the paths given here.
+    It is one file with embedded pictures, without scripts or requests. Each number carries the file
+    and key that it comes from, under the paths given here.
 
     attributes: of the store (`svae.datasets.store.Store.attributes`). license: terms of use of the
     images, as in the catalogue. config: the configuration that ran. figures: PNG files by name,
@@ -67,10 +67,10 @@ def content(
     commit: str | None = None,
     changed: bool = False,
 ) -> dict[str, Any]:
-    """What the template shows, but for the pictures. Nothing is read or written.
+    """What the template shows, except for the pictures. Nothing is read or written.
 
     Arguments as for `write`. Texts that hold numbers are lists of pieces: strings, `Number` and
-    `Code`. Tables are as `numbers.table` gives them, or None where there is nothing to show.
+    `Code`. Tables are as `numbers.table` gives them, or None if there is nothing to show.
     """
     return {
         "title": study.title,
@@ -111,8 +111,8 @@ def _shown(study: Study, score: Score) -> dict[str, Any]:
 
 def commit_of(clone: PathLike) -> tuple[str | None, bool]:
     """The commit that a clone has checked out, and whether its files differ from it; (None, False)
-    where that cannot be told, as in an unpacked archive or without git."""
-    # Without the lock, so that a commit made meanwhile in the same clone does not fail.
+    if that is unknown, as in an unpacked archive or without git."""
+    # Without git's lock, so that a simultaneous commit in this clone does not fail.
     git = ["git", "--no-optional-locks", "-C", str(clone)]
     try:
         top, commit, status = (
@@ -125,34 +125,34 @@ def commit_of(clone: PathLike) -> tuple[str | None, bool]:
         )
     except (OSError, subprocess.CalledProcessError):
         return None, False
-    if Path(top.strip()).resolve() != Path(clone).resolve():  # of a repository around it
+    if Path(top.strip()).resolve() != Path(clone).resolve():  # that of an enclosing repository
         return None, False
     return commit.strip(), bool(status.strip())
 
 
 def _as_yaml(config: Mapping[str, Any]) -> str:
-    # By way of JSON, since YAML would tell a str or dict from its subclasses.
+    # Through JSON, because YAML would mark subclasses of str and dict.
     plain = json.loads(json.dumps(config, default=str))
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=88)
 
 
 def _commands(study: Study, commit: str | None) -> list[tuple[str, str]]:
-    """What to type, and what it does."""
+    """Commands and what each does."""
     example = study.variants[0]
     checkout = f"git checkout {commit}" if commit else "git checkout COMMIT"
     return [
         ("git clone ADDRESS-OF-THE-REPOSITORY spatial-vae && cd spatial-vae", "the code"),
-        (checkout, "in the state that made this page"),
+        (checkout, "at the state that made this page"),
         ("make env", "the environment, with exact versions"),
         (
             "mkdir again",
             "a folder for the outputs; save the configuration above as again/config.yaml "
             "(relative paths in it start from that folder)",
         ),
-        (".venv/bin/snakemake --cores all --directory again", "everything, this page too"),
+        (".venv/bin/snakemake --cores all --directory again", "everything, including this page"),
         (
             f".venv/bin/snakemake --cores all --directory again results/parzen_{example}.json",
-            "one score, and only what it needs",
+            "one score and only what it needs",
         ),
     ]
 

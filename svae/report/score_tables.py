@@ -1,4 +1,4 @@
-"""What tables, page and summary.csv show of any score, as its columns say (svae.scores.score)."""
+"""What tables, page and summary.csv show of any score, as its columns declare it."""
 
 from collections.abc import Iterator, Sequence
 from string import Formatter
@@ -34,7 +34,7 @@ def column_of(score: str, key: str) -> Column:
 
 
 def score_table(study: Study, score: Score) -> Table | None:
-    """A row per variant; without the columns that no run has, None if there are none at all."""
+    """One row per variant, without the columns that no run has; None if no column is left."""
     columns = list(_columns(study, score))
     if not columns:
         return None
@@ -58,9 +58,9 @@ def heading(column: Column, study: Study) -> str:
 
 
 def cell(column: Column, files: Sequence[Document], per_image: Sequence[Source] = ()) -> Pieces:
-    """The number of one variant with its standard error over test images, and of several seeds the
-    spread. per_image: the values of the test images, of every seed, from which that error follows
-    where there are several seeds."""
+    """The number of one variant with its standard error over test images and, with several seeds,
+    their spread. per_image: every seed's values of the test images, from which the error of several
+    seeds follows."""
     if column.median:
         pieces = over_images(files, column.key, column.format, column.median, column.largest)
     else:
@@ -85,8 +85,8 @@ def _values(study: Study, score: Score, column: Column, variant: str) -> list[So
 
 
 def in_csv(study: Study, variant: str) -> dict[str, Piece | bool | None]:
-    """The entries of a row of summary.csv, of all scores; of several seeds, each number that has
-    values of single images has its spread over the seeds, too."""
+    """The entries of all scores in a row of summary.csv. Numbers that have values for single images
+    also have their spread over the seeds."""
     row: dict[str, Piece | bool | None] = {}
     for score in scores().values():
         files = study.scores(variant, score.name)
@@ -112,7 +112,7 @@ def _spread(column: Column, files: Sequence[Document]) -> Piece | None:
 
 
 def method(study: Study, score: Score) -> Pieces:
-    """How the score was measured, with the numbers of the first run that has it."""
+    """How the score was measured, with the numbers of the first run that has the score."""
     measured = [
         run.scores[score.name]
         for run in study.everything()
@@ -128,7 +128,7 @@ def method(study: Study, score: Score) -> Pieces:
 
 
 def refusals(study: Study, score: Score) -> list[tuple[list[str], str]]:
-    """The variants whose score could not be measured, and why, by reason."""
+    """The variants whose score could not be measured, by reason."""
     found: dict[str, dict[str, None]] = {}
     for name in study.variants:
         for file in study.scores(name, score.name):
@@ -138,7 +138,7 @@ def refusals(study: Study, score: Score) -> list[tuple[list[str], str]]:
 
 
 def reading(score: Score) -> list[tuple[str, str]]:
-    """The columns of the tables, and how each is to be read."""
+    """The columns of the tables, and how to read each."""
     better = {True: " Higher is better.", False: " Lower is better.", None: ""}
     return [
         (column.label.replace(" {}", " ..."), column.meaning + better[column.higher_is_better])
@@ -148,7 +148,7 @@ def reading(score: Score) -> list[tuple[str, str]]:
 
 
 def _columns(study: Study, score: Score) -> Iterator[Column]:
-    """Those shown, one for each entry of a list of numbers."""
+    """The shown columns; a list of numbers gives one column per entry."""
     files = [run.scores[score.name] for run in study.everything()]
     for column in score.columns:
         if not column.shown:

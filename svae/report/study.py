@@ -212,10 +212,17 @@ class Study:
             for name in self.variants
             if any(self.comparable(measure, name, other) for other in named)
         ]
-        return {
-            name: np.stack([source.value for source in self.per_image(measure, name)])
-            for name in chosen
+        arrays = {
+            name: [source.value for source in self.per_image(measure, name)] for name in chosen
         }
+        counts = sorted({len(each) for by_seed in arrays.values() for each in by_seed})
+        if len(counts) > 1:
+            raise UserError(
+                f"{measure.score}_per_image.npz: runs have values of different numbers of test "
+                f"images ({', '.join(map(str, counts))}), which cannot be paired; delete "
+                f"scores/{measure.score}.json of these runs and run snakemake again"
+            )
+        return {name: np.stack(by_seed) for name, by_seed in arrays.items()}
 
     def lead(self, measure: ImageMeasure, first: str, second: str) -> Comparison:
         """The difference of any two variants, asked for or not: only its size is of use."""

@@ -1,6 +1,6 @@
-"""The table of all variants, as CSV with every column, and as Markdown to read.
+"""The table of all variants, as CSV with every column and as Markdown for readers.
 
-Both are made of what the page is made of (svae.report): the same numbers, tables and warnings.
+Both show the same numbers, tables and warnings as the report page.
 """
 
 import csv as csv_module
@@ -18,7 +18,7 @@ from svae.report.study import Files, Study, read
 from svae.report.warning_list import warnings
 from svae.scores.registry import scores
 
-# Column -> key in run.json, of which the mean over the seeds is taken.
+# Column -> key in run.json; the column has the mean over the seeds.
 RECORD = {
     "kl_weight": "kl_weight",
     "equivalent_variance_at_unit_beta": "equivalent_variance_at_unit_beta",
@@ -30,7 +30,7 @@ RECORD = {
     "epochs_trained": "epochs_trained",
     "weights_of_epoch": "weights_of_epoch",
 }
-# Of the first seed, as it stands there.
+# Copied from the first seed.
 TEXTS = ("objective", "dataset", "dataset_checksum")
 
 
@@ -80,7 +80,7 @@ def _means(documents: Sequence[Document], columns: Mapping[str, str]) -> dict[st
 
 
 def _write_csv(rows: Sequence[Mapping[str, Any]], target: Path | str) -> None:
-    """Numbers in full; an empty field where there is none."""
+    """Numbers in full; an empty field stands for none."""
     text = io.StringIO()
     if rows:
         writer = csv_module.DictWriter(text, rows[0], lineterminator="\n")
@@ -135,7 +135,7 @@ def _listed(names: Sequence[str]) -> Pieces:
 
 
 def _text(pieces: Pieces) -> str:
-    """Pieces as Markdown on one line, fit for the cell of a table."""
+    """Pieces as Markdown on one line, also inside a table cell."""
     parts = []
     for piece in pieces:
         if isinstance(piece, Code):
@@ -148,7 +148,7 @@ def _text(pieces: Pieces) -> str:
 
 
 def _table(shown: tables.Table | None) -> list[str]:
-    """A caption and the rows, or nothing."""
+    """A caption and the rows, or nothing for None."""
     if shown is None:
         return []
     lines = [

@@ -13,12 +13,12 @@ Table = dict[str, Any]
 
 
 def protocol(study: Study) -> Pieces:
-    """How the Parzen scores were taken."""
+    """How the Parzen scores were measured."""
     first = study.scores(study.variants[0], "parzen")[0]
     paper = first.get("protocol") == "paper"
     return [
         value(first, "n_samples", ","),
-        " samples a variant; sigma chosen on ",
+        " samples per variant; sigma chosen on ",
         "blocks of " if paper else "",
         value(first, "n_valid", ","),
         " test images, one for each sigma" if paper else " validation images",
@@ -59,8 +59,8 @@ def each_seed(study: Study) -> Table | None:
 
 
 def sanity(study: Study) -> Table:
-    """A row a stand-in for the samples: those of baselines.json, then the linear VAEs."""
-    columns = ["in the place of samples", "what it says", "log-likelihood ± s.e. (nats)"]
+    """One row per stand-in for the samples: those of baselines.json, then the linear VAEs."""
+    columns = ["stand-in for the samples", "what it shows", "log-likelihood ± s.e. (nats)"]
     columns += ["sigma (pixel units)", "how many", "fitted to images"]
     rows: list[list[Pieces]] = []
     file = study.baselines
@@ -130,7 +130,7 @@ def _joined(items: Sequence[Pieces]) -> Pieces:
 
 
 def data(attributes: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What the store says about itself, by name."""
+    """What the store records about its images, by name."""
     rows = [("Data set", f"{attributes['title']} ({attributes['dataset']})")]
     files = attributes.get("source_files") or {}
     hashes = attributes.get("source_sha256") or {}
@@ -164,7 +164,7 @@ def _pixels(value: Any) -> str:
 
 
 def software(study: Study) -> list[tuple[str, str]]:
-    """Every package that a file of the runs names, with its versions."""
+    """Every package that the files of the runs name, with its versions."""
     found: dict[str, dict[str, None]] = {}
     for run in study.everything():
         for file in (run.record, *run.scores.values()):
@@ -174,7 +174,7 @@ def software(study: Study) -> list[tuple[str, str]]:
 
 
 def times(study: Study) -> Table:
-    columns = ["variant", "training (s)", "epochs trained", "of epochs asked for"]
+    columns = ["variant", "training (s)", "epochs trained", "epochs asked for"]
     columns += ["weights of epoch", "parameters", "threads", "device"]
     rows: list[list[Pieces]] = []
     for name in study.variants:

@@ -22,7 +22,7 @@ def scores() -> dict[str, Score]:
     """
     names = sorted(module.name for module in pkgutil.iter_modules(measures.__path__))
     found = {}
-    for name in [*FIRST, *(name for name in names if name not in FIRST)]:
+    for name in sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST)):
         module = importlib.import_module(f"{measures.__name__}.{name}")
         score = getattr(module, "SCORE", None)
         if not isinstance(score, Score) or score.name != name:

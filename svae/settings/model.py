@@ -8,7 +8,7 @@ from svae.settings.fields import REQUIRED, setting
 
 @dataclass(frozen=True, kw_only=True)
 class VariantSection:
-    """What a variant has of its own, in the section `variants`."""
+    """The settings that exist only for a variant, in the section `variants`."""
 
     # Any name in POSTERIORS of svae/model/posteriors.py; svae.config.schema adds them.
     posterior: str = setting(REQUIRED, "the posterior of one feature map")

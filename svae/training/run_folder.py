@@ -157,10 +157,10 @@ class RunFolder:
 def _progress(
     folder: Path, own: dict[str, Any] | None, wanted: dict[str, Any]
 ) -> tuple[int, bool] | None:
-    """The progress of the run in `folder`, of identity `own`, towards the run wanted.
+    """The progress of the run in `folder`, of identity `own`, towards the requested run.
 
     Number of epochs in its history, and whether the two identities are equal. None if it is not a
-    part of the run wanted.
+    part of the requested run.
     """
     if own is None or _without_epochs(own) != _without_epochs(wanted):
         return None

@@ -60,7 +60,7 @@ def train(
 
     The result is a function of the store's pixels, the settings (including threads), the seed and
     the code. A different run in the folder is set aside. If the folder or a folder that was set
-    aside holds this run, it is used: an earlier part of it is resumed, and a finished run is
+    aside contains this run, it is used: an earlier part of it is resumed, and a finished run is
     neither trained nor evaluated again. The store stays open during the training; its images take
     at most `settings.image_memory_mb` of memory.
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from zipfile import ZipFile, ZipInfo
 
-from svae.datasets.formats.archives import checked_zip, damaged, zip_content
+from svae.datasets.formats.untrusted import damaged
+from svae.datasets.formats.zip_file import checked_zip, zip_content
 from svae.datasets.readers import Picture, Raw
 from svae.errors import UserError
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from svae.datasets.formats.archives import tar_members
 from svae.datasets.formats.pickles import unpickle_arrays
+from svae.datasets.formats.tar_file import tar_members
 from svae.datasets.readers import Picture, Raw
 from svae.datasets.splits import SEED, shuffled
 from svae.errors import UserError

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from svae.datasets.formats import lmdb_file
-from svae.datasets.formats.archives import checked_zip, damaged
+from svae.datasets.formats.untrusted import damaged
+from svae.datasets.formats.zip_file import checked_zip
 from svae.datasets.readers import Picture, Raw
 from svae.datasets.splits import by_name
 from svae.errors import UserError

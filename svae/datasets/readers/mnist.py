@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from svae.datasets.formats.archives import damaged
+from svae.datasets.formats.untrusted import damaged
 from svae.datasets.readers import Picture, Raw
 from svae.datasets.splits import SEED, shuffled
 from svae.errors import UserError

@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from svae.datasets.formats.archives import damaged
 from svae.datasets.formats.mat_file import UINT8, UINT8_ARRAY, Array, arrays
+from svae.datasets.formats.untrusted import damaged
 from svae.datasets.readers import Picture, Raw
 from svae.datasets.splits import SEED, shuffled
 from svae.errors import UserError
