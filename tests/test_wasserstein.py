@@ -93,7 +93,7 @@ class TestSlicedWasserstein:
         assert sliced_wasserstein(a, b, w, threads=3) == found
 
     def test_of_unequal_numbers_is_refused(self):
-        with pytest.raises(UserError, match="as many"):
+        with pytest.raises(UserError, match="the same number of each"):
             sliced_wasserstein(points(10, 5, 0), points(11, 5, 0), axes(5))
 
     @pytest.mark.parametrize("size", [2, 49])
