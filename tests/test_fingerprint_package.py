@@ -67,7 +67,7 @@ STUDY = {"charts", "summary", "report"}
 PARZEN = {"score_parzen", "score_linear_vae", "baselines"}
 FITTED = {"baselines", "spectrum"}
 BOUND = "score_importance_weighted_bound"
-MODEL = {"train", "sample", "examples", "score_parzen", BOUND}
+MODEL = {"train", "sample", "examples", "score_parzen", "score_objective", BOUND}
 STARTED = MODEL | PARZEN | {"spectrum"}  # with TensorFlow
 ALL_SCORES = {name for name in ENTRIES if name.startswith("score_")}
 
@@ -138,8 +138,8 @@ def lines(pattern):
         ),
         (
             "parzen_window.py",
-            '-> tuple[float, bool]:\n    """',
-            '-> tuple[float, bool]:\n    """Other. ',
+            '-> bool:\n    """',
+            '-> bool:\n    """Other. ',
         ),
         (
             "parzen_window.py",
@@ -150,8 +150,8 @@ def lines(pattern):
         ("pixels.py", re.compile(r'    """.*?"""\n', re.S), ""),
         (
             "parzen_window.py",
-            "    best = int(",
-            "    'The best of the grid.'\n    best = int(",
+            "    best = choose",
+            "    'The best of the grid.'\n    best = choose",
         ),
         ("__init__.py", '__version__ = "', '__version__ = "1.'),
         # Annotations.
@@ -163,6 +163,9 @@ def lines(pattern):
         ("settings/parzen.py", re.compile(r"n_valid: [^=]* ="), "n_valid: int ="),
         ("posteriors.py", "stem: bool", "stem: int"),
         ("posteriors.py", "import NamedTuple, Self\n", "import Any, NamedTuple, Self\n"),
+        # Descriptions of settings.
+        ("settings/parzen.py", '"which images choose sigma"', '"the images that choose sigma"'),
+        ("settings/training.py", '"largest norm of', '"the largest norm of'),
         # Texts of errors; two adjacent string literals make one text.
         ("spectrum.py", "raise UserError(", 'raise UserError("In other words: " '),
         ("wasserstein.py", "raise UserError(", 'raise UserError("In other words: " '),
@@ -241,7 +244,7 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
         ("sanity_rows.py", "// IMAGES_A_CENTROID", "/ IMAGES_A_CENTROID", {"baselines"}),
         ("posteriors.py", "mu[:, :, None, :] * nu", "mu[:, :, None, :] + nu", MODEL),
         ("posteriors.py", "0.5 * (tf.square(", "2.0 * (tf.square(", MODEL),
-        ("parzen_window.py", "math.sqrt(n_test)", "math.sqrt(n_test - 1)", PARZEN),
+        ("parzen_window.py", "math.sqrt(len(values))", "math.sqrt(len(values) - 1)", PARZEN),
         ("spectrum.py", "0.5 * float(np.sum(", "float(np.sum(", {"score_linear_vae"}),
         (
             "wasserstein.py",
@@ -265,12 +268,7 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
             "_PAPER_TRAINING = 16",
             {"convert"},
         ),
-        (
-            "paired_differences.py",
-            "difference = values - base",
-            "difference = base - values",
-            STUDY,
-        ),
+        ("intervals.py", "LIKE_THE_REST = 0.45", "LIKE_THE_REST = 0.4", STUDY),
         # Code that runs in another process.
         ("workers.py", "Connection(descriptor)", "Connection(descriptor, 1)", {"convert"}),
         # Strings.
@@ -281,7 +279,7 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
             {"sample", "score_parzen"},
         ),
         ("seeds.py", '"log_likelihood_mean":', '"mean":', {"result"}),
-        ("summary.py", '"reference": study', '"base": study', {"summary"}),
+        ("summary.py", '"posterior": first', '"family": first', {"summary"}),
         ("principal_components.py", 'store.split("train")', 'store.split("t")', FITTED),
         (
             "linear_vae_samples.py",

@@ -12,6 +12,8 @@ Removed are
   package that inherit from one of them, and the functions of the same module whose only way out is
   to return one of these. Other names in `Error` do not count: the losses of Keras end in it, too,
   and their strings affect results;
+- descriptions of settings, the second argument of `setting` in a class, which only messages and
+  the schema of the configuration show;
 - log lines and calls of `warnings.warn`, whole, together with the assignment of a logger and the
   imports of logging and warnings;
 - imports of names from typing and collections.abc, because most serve annotations only. A name that
@@ -212,6 +214,10 @@ class Stripper(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> ast.AST:
         if self._makes_error(node.func):
             node = _with_masked_texts(node)
+        match node:
+            case ast.Call(func=ast.Name(id="setting"), args=[default, text, *rest]):
+                if self._in_class:
+                    node = _copied(node, args=[default, _masked(text), *rest])
         return self.generic_visit(node)
 
     def visit_Assert(self, node: ast.Assert) -> ast.AST:

@@ -36,9 +36,8 @@ class TrainingSection:
     learning_rate_warmup_epochs: float = setting(
         0.0, "epochs over which the learning rate rises linearly from 0", minimum=0
     )
-    # Of the objective divided by D, which the optimizer minimises (svae.model.objectives).
     gradient_clip_norm: float | None = setting(
-        None, "largest norm of all gradients together", exclusive_minimum=0
+        None, "largest norm of the gradient of the objective divided by D", exclusive_minimum=0
     )
     saturation_penalty: float = setting(
         1.0, "weight of the penalty on pre-tanh activations beyond 3", minimum=0, maximum=1000
