@@ -197,7 +197,7 @@ def test_a_bar_in_a_text_does_not_split_a_cell(tmp_path):
     rows[0] |= {"log_likelihood": -1.0, "standard_error": 0.5, "sigma": 0.2}
     _, _, text, _ = write(tmp_path, ["vanilla"], baselines={"rows": rows})
     line = next(x for x in text.splitlines() if x.startswith(r"| a\|b |"))
-    assert line.replace(r"\|", "").count("|") == 7
+    assert line.replace(r"\|", "").count("|") == 8
 
 
 def test_only_equal_numbers_of_images_are_paired(tmp_path):

@@ -61,7 +61,7 @@ def each_seed(study: Study) -> Table | None:
 def sanity(study: Study) -> Table:
     """One row per stand-in for the samples: those of baselines.json, then the linear VAEs."""
     columns = ["stand-in for the samples", "what it shows", "log-likelihood ± s.e. (nats)"]
-    columns += ["sigma (pixel units)", "how many", "fitted to images"]
+    columns += ["sigma (pixel units)", "at the grid's sigma (nats)", "how many", "fitted to images"]
     rows: list[list[Pieces]] = []
     file = study.baselines
     for index, row in enumerate(file.get("rows") or []):
@@ -74,6 +74,7 @@ def sanity(study: Study) -> Table:
                 [row["meaning"]],
                 [likelihood, " ± ", value(file, f"{key}.standard_error", ".1f")],
                 [value(file, f"{key}.sigma", ".3f"), edge],
+                [value(file, f"{key}.grid_log_likelihood", ".1f")],
                 [value(file, f"{key}.n_samples", ",")],
                 [value(file, f"{key}.n_fitted", ",")],
             ]
@@ -87,6 +88,7 @@ def sanity(study: Study) -> Table:
                 ["Draws from probabilistic PCA: what this KL weight gives without a network."],
                 cell(column_of("linear_vae", "parzen.log_likelihood"), files),
                 [*over_seeds(files, "parzen.sigma", ".3f"), " (edge)" if at_edge else ""],
+                over_seeds(files, "parzen.grid_log_likelihood", ".1f"),
                 [mean(files, "parzen.n_samples", ",")],
                 [mean(files, "n_fitted", ",")],
             ]
