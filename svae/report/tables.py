@@ -40,7 +40,9 @@ def each_seed(study: Study) -> Table | None:
         return None
     shown = [
         ("objective", "test.j"),
+        ("objective", "train.j"),
         ("objective", "test.elbo"),
+        ("objective", "train.elbo"),
         ("parzen", "log_likelihood"),
         ("parzen", "fresh_draws.standard_deviation"),
         ("parzen", "sigma"),
