@@ -24,6 +24,7 @@ from svae.config.schema import SECTIONS, config_schema, editor_schema
 from svae.config.yaml_file import config_file
 from svae.datasets.catalogue import catalogue
 from svae.errors import UserError
+from svae.jobs.neutral import without_neutral
 from svae.scores.registry import scores
 from svae.settings.fetch import FetchSettings
 from svae.settings.figure import FigureSettings
@@ -249,6 +250,15 @@ WRONG = {
     "latent of no size": (
         "model: {latent_size: 4}",
         ["model.latent_size: ", "32x32", "that fit: 1, 3, 7;"],
+    ),
+    "rank of a variant": (
+        "variants: {a: {posterior: low_rank, rank: 4}}",
+        ["variants.a.rank is 4", "variant a has latent_size 3", "rank 3 at most; lower it"],
+    ),
+    "rank of all variants": (
+        "{model: {rank: 2}, variants: {a: {posterior: mvn}, b: {posterior: low_rank, "
+        "latent_size: 1}}}",
+        ["model.rank is 2", "variant b has latent_size 1"],
     ),
     "latent of a variant": (
         "variants: {a: {posterior: mvn, latent_size: 5}}",
@@ -575,6 +585,20 @@ def test_a_variant_overrides_model_and_training():
 def test_kl_weight(text, weights):
     variants = resolved(text).variants.values()
     assert [variant.kl_weight for variant in variants] == pytest.approx(weights)
+
+
+def test_a_rank_is_one_of_low_rank_only():
+    """A change of it therefore reruns no other variant."""
+    variants = resolved(
+        "{model: {rank: 3}, variants: {a: {posterior: low_rank}, b: {posterior: mvn}, "
+        "c: {posterior: vanilla}, d: {posterior: low_rank, rank: 2}}}"
+    ).variants
+    assert [variant.rank for variant in variants.values()] == [3, 1, 1, 2]
+    recorded = [
+        without_neutral(dataclasses.asdict(variant), TrainingSettings).get("rank")
+        for variant in variants.values()
+    ]
+    assert recorded == [3, None, None, 2]
 
 
 def test_identical_trainings_are_named(caplog):

@@ -263,6 +263,7 @@ def test_worse_than_pca_because_of_few_images():
         ("low_rank", 2, 18, 20, False),  # 5 degrees of freedom per map
         ("low_rank", 2, 18, 21, True),
         ("naive", 1, 9, 18, False),  # 9
+        ("full_covariance", 1, 9, 19, True),
         ("mvn", 1, 9, 19, True),
         ("vanilla", 8, 8, 16, False),
         ("vanilla", 7, 7, 16, True),
@@ -275,6 +276,13 @@ def test_few_active_entries(posterior, maps, entries, linear, fires):
     run = make_run(LINEAR | {"active_entries": linear}, active_maps=maps, active_entries=entries)
     found = of_run(run, settings(posterior=posterior, initialization="data"))
     assert [text.split(":")[0] for text in found] == ["few active entries"] * fires
+
+
+@pytest.mark.parametrize(("rank", "freedom"), [(1, 5), (2, 8), (3, 9)])
+def test_degrees_of_freedom_of_a_mean_of_rank_r(rank, freedom):
+    linear = LINEAR | {"active_entries": 2 * freedom + 1}
+    (found,) = of_run(make_run(linear, active_maps=1, active_entries=9), settings(rank=rank))
+    assert f"in 1 of 4 maps of {freedom} degrees of freedom" in found
 
 
 def test_few_active_entries_name_the_remaining_remedies():

@@ -458,6 +458,20 @@ def inputs(tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize("rule", sorted(MODEL))
+def test_the_code_of_higher_ranks_counts_only_for_these(rule):
+    covered = [
+        definitions(
+            *ENTRIES[rule],
+            without=(*WITHOUT.get(rule, ()), *LOOKED_UP),
+            settings={"rank": rank},
+        )["svae.model.posteriors"]
+        for rank in (1, 2)
+    ]
+    assert covered[1] - covered[0] == {"HigherRank", "cosines"}
+    assert covered[0] < covered[1]
+
+
 # Stages without TensorFlow, and a call of each.
 CHEAP = {
     "contact_sheet": lambda folder: draw_contact_sheet.draw(folder / "a.h5", folder / "a.png"),

@@ -258,6 +258,8 @@ COMPILED = [
     ("naive", "learned", "mixed_float16"),
     ("mvn", "optimal", "float32"),
     ("low_rank", "weighted", "mixed_bfloat16"),
+    ("mvn_dense", "weighted", "mixed_float16"),
+    ("full_covariance", "optimal", "float32"),
 ]
 STEPS = 3
 LEARNING_RATE = 1e-4

@@ -36,6 +36,12 @@ def resolve_variants(config: dict[str, Any], dimension: int) -> dict[str, Traini
                     f"is a vector; remove the key, or use posterior naive, mvn or low_rank"
                 )
             values["latent_size"] = 1
+        if values["posterior"] == "low_rank" and values["rank"] > values["latent_size"]:
+            d = values["latent_size"]
+            raise UserError(
+                f"{origin(config, name, 'rank')} is {values['rank']}, but variant {name} has "
+                f"latent_size {d}, and a {d}x{d} mean has rank {d} at most; lower it"
+            )
         if values["learning_rate_warmup_epochs"] > values["epochs"]:
             raise UserError(
                 f"{origin(config, name, 'learning_rate_warmup_epochs')} is "
@@ -55,7 +61,8 @@ def resolve_variants(config: dict[str, Any], dimension: int) -> dict[str, Traini
             "decoder_variance": None if weighted else values["decoder_variance"],
         }
         if values["posterior"] != "low_rank":
-            own["low_rank_start"] = None  # without effect, so a change of it reruns nothing
+            # Without effect, so a change of them reruns nothing.
+            own |= {"low_rank_start": None, "rank": 1}
         if own["decoder_variance"] != "learned":
             own["decoder_variance_learning_rate"] = None  # likewise
         settings[name] = TrainingSettings(**{**values, **own})

@@ -8,9 +8,14 @@ classes differ in the structure within a map:
     Naive                a mean and a variance per entry
     MatrixVariateNormal  MVN(M, Omega (x) Psi), Omega and Psi diagonal, full mean M
     LowRank              the same with M = mu nu^T
+    HigherRank           the same with M = sum_k mu_k nu_k^T
+    Isotropic            a mean per entry, a variance per map
+    DenseMatrixVariateNormal  MVN(M, Omega (x) Psi) with dense Omega and Psi
+    FullCovariance       a mean per entry, any covariance of the entries of a map
 
-Encoder outputs s stand for log variances: std = sqrt(exp(s)). Source: Wang, Yuan, Ji, "Spatial
-Variational Auto-Encoding via Matrix-Variate Normal Distributions", arXiv 1705.06821.
+Encoder outputs s stand for log variances: std = sqrt(exp(s)). Source of the first four: Wang, Yuan,
+Ji, "Spatial Variational Auto-Encoding via Matrix-Variate Normal Distributions", arXiv 1705.06821.
+docs/posteriors.md compares all of them.
 
 To add a posterior, write its class here, name it in `POSTERIORS`, and add a row to the table in
 tests/test_posteriors.py. A finished run depends on the class of its own posterior only.
@@ -21,6 +26,8 @@ import math
 from typing import NamedTuple, Self
 
 import tensorflow as tf
+
+from svae.model.triangular import AllEntries, RowsAndColumns, Transform, unit_lower
 
 
 class Options(NamedTuple):
@@ -176,11 +183,136 @@ class LowRank(Diagonal):
         super().__init__(loc, kronecker(log_omega, log_psi, options.log_var_limit))
 
 
+class HigherRank(Diagonal):
+    """MVN(M, Omega (x) Psi), M of rank r: M_ij = sum_k mu_ki nu_kj, otherwise as `LowRank`.
+
+    The base of the classes that `of_rank` makes, one for each r. raw (batch, 2 r d + 2 d, N):
+    mu_1 .. mu_r, nu_1 .. nu_r, log Omega_ii (rows), log Psi_jj (columns); for r = 1 those of
+    `LowRank`. With `low_rank_start: ones` the columns are nu_k = raw + the k-th of `cosines`, which
+    are orthogonal and start with ones. With ones for every k, all mu_k would have the same gradient
+    at raw = 0.
+    """
+
+    rank = 1
+
+    @classmethod
+    def of_rank(cls, rank: int) -> type[Posterior]:
+        """The posterior of this rank, 1 to d; with d, M is any matrix."""
+        return type(f"LowRank{rank}", (cls,), {"rank": rank})
+
+    @classmethod
+    def outputs_per_map(cls, d: int) -> int:
+        return 2 * cls.rank * d + 2 * d
+
+    def __init__(self, raw: tf.Tensor, d: int, options: Options = PUBLISHED):
+        r, maps = self.rank, raw.shape[-1]
+        mu, nu, log_omega, log_psi = tf.split(raw, [r * d, r * d, d, d], axis=1)
+        mu, nu = (tf.reshape(factor, [-1, r, d, maps]) for factor in (mu, nu))
+        if options.low_rank_start == "ones":
+            nu += tf.constant(cosines(r, d), raw.dtype)[:, :, None]
+        loc = tf.reduce_sum(mu[:, :, :, None, :] * nu[:, :, None, :, :], axis=1)
+        super().__init__(loc, kronecker(log_omega, log_psi, options.log_var_limit))
+
+
+class Isotropic(Diagonal):
+    """A mean per entry, a variance per map. raw (batch, d^2 + 1, N): the means row by row, then the
+    log variance."""
+
+    @staticmethod
+    def outputs_per_map(d: int) -> int:
+        return d * d + 1
+
+    def __init__(self, raw: tf.Tensor, d: int, options: Options = PUBLISHED):
+        loc, log_var = tf.split(raw, [d * d, 1], axis=1)
+        log_var = tf.repeat(limited(log_var, options.log_var_limit), d * d, axis=1)
+        super().__init__(as_maps(loc, d), as_maps(log_var, d))
+
+
+class Correlated(Posterior):
+    """Base of the posteriors with dependent entries: F = loc + T(exp(log_var / 2) * E).
+
+    E is iid N(0, 1). T is linear and, on the entries of a map row by row, unit lower triangular:
+    Cov[F] = T diag(exp(log_var)) T^T is a modified Cholesky decomposition, and its determinant is
+    that of the diagonal. Where T is the identity, the results are those of `Diagonal` bit for bit.
+
+    `log_var_limit` applies to log_var, the only outputs of which a variance grows exponentially. It
+    grows quadratically with each entry of the matrices that make T.
+    """
+
+    def __init__(self, loc: tf.Tensor, log_var: tf.Tensor, transform: Transform):
+        """loc, log_var (batch, d, d, N)."""
+        self._loc, self._log_var, self._transform = loc, log_var, transform
+
+    @property
+    def mean(self) -> tf.Tensor:
+        return self._loc
+
+    @property
+    def variance(self) -> tf.Tensor:
+        return self._transform.squares()(tf.exp(self._log_var))
+
+    def sample(self, noise: tf.Tensor) -> tf.Tensor:
+        return self._loc + self._transform(tf.exp(0.5 * self._log_var) * noise)
+
+    def kl(self) -> tf.Tensor:
+        loc, log_var = self._loc, self._log_var
+        return sum_of_maps(0.5 * (tf.square(loc) + self.variance - log_var - 1.0))
+
+    def log_density(self, z: tf.Tensor) -> tf.Tensor:
+        log_var = self._log_var
+        squares = tf.square(self._transform.solve(z - self._loc)) * tf.exp(-log_var)
+        return sum_of_maps(-0.5 * (math.log(2.0 * math.pi) + log_var + squares))
+
+
+class DenseMatrixVariateNormal(Correlated):
+    """MVN(M, Omega (x) Psi) with dense factors Omega = A D A^T and Psi = B G B^T.
+
+    A and B are unit lower triangular, D and G diagonal; F = M + A D^(1/2) E G^(1/2) B^T. Omega c
+    and Psi / c are the same distribution, so D_11 is 1. raw (batch, d^2 + d (d + 1) - 1, N): M row
+    by row, log D_ii from i = 2, log G_jj, and the entries of A and of B below the diagonal, row by
+    row.
+    """
+
+    @staticmethod
+    def outputs_per_map(d: int) -> int:
+        return d * d + d * (d + 1) - 1
+
+    def __init__(self, raw: tf.Tensor, d: int, options: Options = PUBLISHED):
+        below = d * (d - 1) // 2
+        loc, log_rows, log_columns, a, b = tf.split(raw, [d * d, d - 1, d, below, below], axis=1)
+        log_rows = tf.pad(log_rows, [[0, 0], [1, 0], [0, 0]])  # log D_11 = 0
+        log_var = kronecker(log_rows, log_columns, options.log_var_limit)
+        transform = RowsAndColumns(unit_lower(a, d), unit_lower(b, d))
+        super().__init__(as_maps(loc, d), log_var, transform)
+
+
+class FullCovariance(Correlated):
+    """N(m, L D L^T) of the d^2 entries of a map row by row, L unit lower triangular, D diagonal.
+
+    raw (batch, d^2 + d^2 (d^2 + 1) / 2, N): m, log D_ii, and the entries of L below the diagonal,
+    row by row.
+    """
+
+    @staticmethod
+    def outputs_per_map(d: int) -> int:
+        return d * d + d * d * (d * d + 1) // 2
+
+    def __init__(self, raw: tf.Tensor, d: int, options: Options = PUBLISHED):
+        m = d * d
+        loc, log_var, below = tf.split(raw, [m, m, m * (m - 1) // 2], axis=1)
+        log_var = limited(log_var, options.log_var_limit)
+        transform = AllEntries(unit_lower(below, m))
+        super().__init__(as_maps(loc, d), as_maps(log_var, d), transform)
+
+
 POSTERIORS: dict[str, type[Posterior]] = {
     "vanilla": Vanilla,
     "naive": Naive,
     "mvn": MatrixVariateNormal,
     "low_rank": LowRank,
+    "isotropic": Isotropic,
+    "mvn_dense": DenseMatrixVariateNormal,
+    "full_covariance": FullCovariance,
 }
 """The classes by their names in the configuration."""
 
@@ -205,6 +337,15 @@ def kronecker(log_omega: tf.Tensor, log_psi: tf.Tensor, limit: float | None) -> 
     half = None if limit is None else limit / 2
     rows, columns = limited(log_omega, half), limited(log_psi, half)
     return rows[:, :, None, :] + columns[:, None, :, :]
+
+
+def cosines(rank: int, d: int) -> list[list[float]]:
+    """The first `rank` vectors of the discrete cosine transform of d points: ones, then orthogonal
+    ones of the same length."""
+    return [
+        [math.sqrt(2.0 if k else 1.0) * math.cos(math.pi * k * (j + 0.5) / d) for j in range(d)]
+        for k in range(rank)
+    ]
 
 
 def as_maps(entries: tf.Tensor, d: int) -> tf.Tensor:

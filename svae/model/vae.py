@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from svae.model import keyed_random, objectives
 from svae.model.networks import Decoder, Encoder
-from svae.model.posteriors import POSTERIORS, Options, Posterior
+from svae.model.posteriors import POSTERIORS, HigherRank, Options, Posterior
 from svae.model.priors import StandardNormal
 from svae.pixels import to_x
 from svae.settings.training import TrainingSettings
@@ -45,6 +45,8 @@ class SpatialVAE(keras.Model):
         height, width, channels = image_shape
         side = height + 2 * padding
         self.posterior_class = POSTERIORS[settings.posterior]
+        if settings.rank != 1:
+            self.posterior_class = HigherRank.of_rank(settings.rank)
         self.prior = StandardNormal()
         self.image_shape = image_shape
         self.padding = padding

@@ -24,6 +24,10 @@ class ModelSection:
     latent_size: int = setting(
         3, "d, the side of a feature map of a spatial latent", minimum=1, maximum=1023
     )
+    # 1 for the other posteriors: svae.config.variants sets it, because it has no effect there.
+    rank: int = setting(
+        1, "r, the rank of the mean of posterior low_rank", minimum=1, maximum=1023, neutral=1
+    )
     low_rank_start: Literal["published", "ones"] = setting(
         "published", "where nu of posterior low_rank starts: at 0 as published, or at ones"
     )

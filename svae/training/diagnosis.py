@@ -211,7 +211,8 @@ def _few_active(run: dict[str, Any], settings: TrainingSettings) -> str | None:
     if linear is None or linear["active_entries"] < LEAST_EXPECTED or terms["active_maps"] == 0:
         return None
     d = settings.latent_size
-    freedom = 2 * d - 1 if settings.posterior == "low_rank" else d * d
+    rank = settings.rank if settings.posterior == "low_rank" else d
+    freedom = rank * (2 * d - rank)  # of d x d matrices of this rank
     free = min(terms["active_entries"], terms["active_maps"] * freedom)
     if free >= FEW_ACTIVE * linear["active_entries"]:
         return None
