@@ -251,6 +251,16 @@ WRONG = {
         "model: {latent_size: 4}",
         ["model.latent_size: ", "32x32", "that fit: 1, 3, 7;"],
     ),
+    "maps that cannot be permuted": (
+        "{conversion: {size: 24}, model: {latent_size: 2}, variants: {a: {posterior: mvn, "
+        "arrangement: permuted}}}",
+        ["variants.a.arrangement is permuted", "latent_size 2", "one of those that fit: 5"],
+    ),
+    "maps of no odd size": (
+        "{conversion: {size: 20}, model: {latent_size: 4, arrangement: permuted}, "
+        "variants: {a: {posterior: mvn}}}",
+        ["model.arrangement is permuted", "none fits 20x20 images", "another arrangement"],
+    ),
     "rank of a variant": (
         "variants: {a: {posterior: low_rank, rank: 4}}",
         ["variants.a.rank is 4", "variant a has latent_size 3", "rank 3 at most; lower it"],

@@ -459,17 +459,22 @@ def inputs(tmp_path):
 
 
 @pytest.mark.parametrize("rule", sorted(MODEL))
-def test_the_code_of_higher_ranks_counts_only_for_these(rule):
-    covered = [
-        definitions(
+def test_the_code_of_higher_ranks_and_arrangements_counts_only_for_these(rule):
+    def covered(**settings):
+        parts = definitions(
             *ENTRIES[rule],
             without=(*WITHOUT.get(rule, ()), *LOOKED_UP),
-            settings={"rank": rank},
-        )["svae.model.posteriors"]
-        for rank in (1, 2)
-    ]
-    assert covered[1] - covered[0] == {"HigherRank", "cosines"}
-    assert covered[0] < covered[1]
+            settings={"rank": 1, "arrangement": "maps", **settings},
+        )
+        return {(module, name) for module, names in parts.items() for name in names}
+
+    neutral = covered()
+    ranks = {("svae.model.posteriors", name) for name in ("HigherRank", "cosines")}
+    assert covered(rank=2) - neutral - {("svae.settings.model", "ModelSection")} == ranks
+    arranged = covered(arrangement="dense") - neutral
+    assert {module for module, _ in arranged} >= {"svae.model.arrangement"}
+    assert ("svae.model.arrangement", "Dense") in arranged
+    assert not any(module == "svae.model.arrangement" for module, _ in neutral)
 
 
 # Stages without TensorFlow, and a call of each.

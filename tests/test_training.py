@@ -114,8 +114,10 @@ def test_every_bit_depends_on_the_seed(data, trained, tmp_path, seed):
 
 
 @pytest.mark.slow
-def test_more_epochs_continue_like_an_uninterrupted_training(data, tmp_path):
+@pytest.mark.parametrize("arrangement", ["maps", "permuted", "separable", "dense"])
+def test_more_epochs_continue_like_an_uninterrupted_training(data, tmp_path, arrangement):
     what = replace(TINY, **ELBO, decoder_variance="learned", posterior="mvn")
+    what = replace(what, arrangement=arrangement)
     train(data, tmp_path / "parts", replace(what, epochs=1))
     parts = train(data, tmp_path / "parts", replace(what, epochs=3))
     whole = train(data, tmp_path / "whole", replace(what, epochs=3))

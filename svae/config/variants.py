@@ -155,6 +155,17 @@ def check_latent_sizes(
             given = [key for key in ("size", "crop") if config["conversion"][key]]
             where = f"conversion.{given[0]}" if given else f"variants.{name}"
             raise UserError(f"{where}: {error}; set conversion.size to 32, 64 or 128") from None
+        if settings.arrangement == "permuted" and settings.latent_size % 2 == 0:
+            odd = [d for d in geometry.fitting_latent_sizes(height) if d % 2]
+            raise UserError(
+                f"{origin(config, name, 'arrangement')} is permuted, but variant {name} has "
+                f"latent_size {settings.latent_size}, and only maps of odd size can be permuted; "
+                + (
+                    f"set latent_size to one of those that fit: {', '.join(map(str, odd))}"
+                    if odd
+                    else f"none fits {height}x{width} images, use another arrangement"
+                )
+            )
 
 
 def check_batch_sizes(

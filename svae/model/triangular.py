@@ -1,6 +1,8 @@
 """Linear transforms of feature maps by unit lower triangular matrices: ones on the diagonal, zeros
 above it. Their determinant is 1.
 
+Only inverses and determinants need that form: `RowsAndColumns` multiplies by any matrices.
+
 Maps X have the shape (..., batch, d, d, N), like noise and latents, and matrices (batch, m, m, N).
 Products are sums of products of entries, not matrix products: a GPU would round those to
 TF32, while the posterior is computed in float32. A product with the identity keeps every bit.

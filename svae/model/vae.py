@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from svae.model import keyed_random, objectives
+from svae.model.arrangement import arrangement
 from svae.model.networks import Decoder, Encoder
 from svae.model.posteriors import POSTERIORS, HigherRank, Options, Posterior
 from svae.model.priors import StandardNormal
@@ -62,6 +63,10 @@ class SpatialVAE(keras.Model):
             outputs, settings.dropout, settings.precision, settings.initialization
         )
         self.decoder = Decoder(side, channels, settings.latent_size, stem, settings.precision)
+        if settings.arrangement != "maps":
+            self.arrangement = arrangement(
+                settings.arrangement, settings.latent_size, settings.latent_maps
+            )
         # Log of the decoder's variance. Not in trainable_variables, because a learned variance has
         # its own learning rate.
         variance = settings.decoder_variance
@@ -103,6 +108,8 @@ class SpatialVAE(keras.Model):
 
     def preactivation(self, z: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
         """Decoder outputs before the tanh: (batch, height, width, channel), float32."""
+        if self.settings.arrangement != "maps":
+            z = self.arrangement(z)
         a = tf.cast(self.decoder(z, batch_statistics=batch_statistics), tf.float32)
         p = self.padding
         return a[:, p:-p, p:-p, :] if p else a

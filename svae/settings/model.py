@@ -24,6 +24,9 @@ class ModelSection:
     latent_size: int = setting(
         3, "d, the side of a feature map of a spatial latent", minimum=1, maximum=1023
     )
+    arrangement: Literal["maps", "permuted", "separable", "dense"] = setting(
+        "maps", "the linear map between latent and decoder", neutral="maps"
+    )
     # 1 for the other posteriors: svae.config.variants sets it, because it has no effect there.
     rank: int = setting(
         1, "r, the rank of the mean of posterior low_rank", minimum=1, maximum=1023, neutral=1
