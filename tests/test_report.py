@@ -275,7 +275,8 @@ def change(path, **entries):
     path.write_text(json.dumps(json.loads(path.read_text()) | entries))
 
 
-def answered(folder, means, noise=1.0, seeds=(0,), weights=None, **changes):
+def answered(folder, means, noise=1.0, seeds=(0,), weights=None, arranged=None, **changes):
+    """`arranged`: the arrangements of variants, by name."""
     arguments = make_arguments(folder, list(means), seeds, **changes)
     for name, mean in means.items():
         set_values(arguments, name, mean, noise)
@@ -283,6 +284,10 @@ def answered(folder, means, noise=1.0, seeds=(0,), weights=None, **changes):
         weight = weights[path.parents[1].name]
         change(path, kl_weight=weight)
         change(path.parent / "scores/objective.json", kl_weight=weight)
+    for path in arguments["files"].records:
+        if name := (arranged or {}).get(path.parents[1].name):
+            record = json.loads(path.read_text())
+            change(path, settings=record["settings"] | {"arrangement": name})
     write(folder / "report.html", **arguments)
     page = parse((folder / "report.html").read_text())
     return " ".join(answer_of(page).split()), page
@@ -313,6 +318,21 @@ def test_at_one_w_j_decides(tmp_path):
     assert "by J = SSE + w KL of test images, mvn is the best of 2" in answer
     assert "ELBO" not in answer.split("By Parzen")[0].replace("By the ELBO", "")
     assert "The latent of every variant here is feature maps" in answer
+
+
+@pytest.mark.parametrize(
+    ("arranged", "found"),
+    [
+        ({"naive": "maps"}, "The latent of every variant here is feature maps"),
+        ({"naive": "permuted"}, "The latent of every variant here is feature maps"),
+        ({"naive": "separable"}, "The latent of every variant here is feature maps"),
+        ({"naive": "dense"}, "the best maps, mvn, is ahead of the best vector, naive"),
+        ({"naive": "dense", "mvn": "dense"}, "The latent of every variant here is a vector"),
+    ],
+)
+def test_a_dense_arrangement_makes_a_latent_a_vector(tmp_path, arranged, found):
+    answer, _ = answered(tmp_path, {"naive": -400, "mvn": -300}, arranged=arranged)
+    assert found in answer
 
 
 @pytest.mark.parametrize("vector", [-300.0, -500.0], ids=["vector wins", "maps win"])

@@ -33,7 +33,7 @@ def resolve_variants(config: dict[str, Any], dimension: int) -> dict[str, Traini
             if config["variants"][name].get("latent_size", 1) != 1:
                 raise UserError(
                     f"variants.{name}.latent_size is {values['latent_size']}, but a vanilla latent "
-                    f"is a vector; remove the key, or use posterior naive, mvn or low_rank"
+                    f"is a vector; remove the key, or use another posterior"
                 )
             values["latent_size"] = 1
         if values["posterior"] == "low_rank" and values["rank"] > values["latent_size"]:

@@ -118,9 +118,15 @@ def _maps_or_vector(study: Study, measure: ImageMeasure, groups: Sequence[Sequen
 
 
 def _kinds(study: Study, variants: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Those whose latent is feature maps, and those whose latent is a vector."""
-    side = {name: study.records(name)[0].get("settings.latent_size") for name in variants}
-    return [name for name in variants if side[name] > 1], [n for n in variants if side[n] == 1]
+    """Those whose latent is feature maps, and those whose latent is a vector: maps of d = 1, or all
+    entries mixed by the arrangement dense."""
+    settings = {name: study.records(name)[0].get("settings") for name in variants}
+    vectors = [
+        name
+        for name in variants
+        if settings[name]["latent_size"] == 1 or settings[name].get("arrangement") == "dense"
+    ]
+    return [name for name in variants if name not in vectors], vectors
 
 
 def _kind_against_kind(study: Study, measure: ImageMeasure, variants: Sequence[str]) -> Pieces:
