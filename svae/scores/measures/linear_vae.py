@@ -83,8 +83,9 @@ SCORE = Score(
     title="Linear VAE at the same w",
     meaning=(
         "A linear VAE at its optimum (probabilistic PCA) uses the principal components whose "
-        "variance exceeds w / 2. Where its prediction is close to the measurement, w explains the "
-        "KL and the number of active entries, whatever the latent's shape."
+        "variance exceeds w / 2. Its predictions follow from w and the covariance of the training "
+        "images. Each may agree with its measurement or not: a KL that agrees says nothing about "
+        "active entries or the SSE."
     ),
     columns=(
         Column(
