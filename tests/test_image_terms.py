@@ -32,7 +32,7 @@ def test_j_over_w_is_the_negative_elbo_at_half_w_up_to_a_constant():
     assert np.ptp(sums) < 1e-12 * abs(sums[0])
 
 
-@pytest.fixture(scope="module", params=["weighted", "elbo"])
+@pytest.fixture(scope="module", params=[pytest.param("weighted", marks=pytest.mark.slow), "elbo"])
 def folder(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     data = make_store(folder / "waves.h5", test=12)

@@ -23,7 +23,7 @@ from svae.settings.sampling import SamplingSettings
 from svae.streams import Stream, generator
 
 
-@pytest.fixture(scope="module", params=["weighted", "elbo"])
+@pytest.fixture(scope="module", params=[pytest.param("weighted", marks=pytest.mark.slow), "elbo"])
 def folder(request, tmp_path_factory):
     """A store, and a finished run with samples."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -351,6 +351,7 @@ def test_nothing_is_fitted_to_held_out_images(data, trained, tmp_path, split):
     assert record[split]["sse_per_image"] != changed
 
 
+@pytest.mark.slow
 def test_the_optimal_variance_is_the_training_sets(data, tmp_path):
     what = replace(TINY, **ELBO, decoder_variance="optimal", beta=4.0)
     record = train(data, tmp_path / "run", what)
@@ -423,6 +424,7 @@ def test_batch_norm_is_estimated_over_shuffled_batches(data, trained):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_a_learned_variance_starts_at_that_of_the_pixels(tmp_path):
     data = make_store(tmp_path / "waves.h5", train=300)
     with store.Store(data) as opened:
