@@ -5,6 +5,7 @@ import dataclasses
 import h5py
 import numpy as np
 import pytest
+import scipy.stats
 from helpers.builders import ELBO, to_x
 from helpers.scored import score_of
 from sklearn.neighbors import NearestNeighbors
@@ -14,11 +15,11 @@ from svae.datasets.store import Store
 from svae.datasets.subset import subset
 from svae.errors import UserError
 from svae.jobs.files import read_json
-from svae.model import batch_norm
+from svae.model import batch_norm, keyed_random
 from svae.model.saved import load_model
 from svae.sampling import examples
 from svae.sampling.prior import sample
-from svae.scores import bound, copies, wasserstein
+from svae.scores import bound, copies, image_terms, wasserstein
 from svae.settings.sampling import SamplingSettings
 from svae.streams import Stream, generator
 
@@ -172,3 +173,49 @@ def test_samples_of_another_run_are_refused(folder, tmp_path):
             work()
     (folder / "samples.h5").write_bytes(content)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_j_and_elbo_have_the_means_of_the_training(folder, tmp_path):
+    value, per_image = measured("objective", folder, tmp_path)
+    record = read_json(folder / "run/run.json")
+    for split in ("train", "test"):
+        own, trained = value[split], record[split]
+        assert own["sse"] == pytest.approx(trained["sse_per_image"], rel=1e-6)
+        assert own["kl"] == pytest.approx(trained["kl_nats_per_image"], rel=1e-6)
+        j = trained["sse_per_image"] + record["kl_weight"] * trained["kl_nats_per_image"]
+        assert own["j"] == pytest.approx(j, rel=1e-6)
+        assert own["n_images"] == trained["n_images"]
+    assert value["decoder_variance"] == pytest.approx(record["train"]["mse_per_pixel"], rel=1e-6)
+    if record["objective"] == "elbo":  # trained by the same optimal variance
+        assert value["test"]["elbo"] == pytest.approx(record["test"]["elbo_nats_per_image"])
+    assert value["encoder_parameters"] + value["decoder_parameters"] == record["parameters"]
+    for name in ("j", "elbo", "sse", "kl"):
+        assert per_image[name].shape == (12,)
+        assert per_image[name].mean() == pytest.approx(value["test"][name])
+        error = scipy.stats.sem(per_image[name])
+        assert value["test"][f"{name}_standard_error"] == pytest.approx(error)
+
+
+def test_terms_of_an_image_are_its_own(parts, monkeypatch):
+    """By hand, with the noise of each batch; the last batch is not full."""
+    monkeypatch.setattr(image_terms, "BATCH", 5)
+    model, splits, _ = parts
+    images = splits["test"]
+    sse, kl = image_terms.terms_by_image(model, images)
+    for index in range(3):
+        rows = slice(5 * index, 5 * index + 5)
+        x = to_x(images[rows])
+        posterior = model.encode(x)
+        key = keyed_random.key(model.seed, Stream.EVALUATION_LATENTS, index)
+        z = posterior.sample(keyed_random.normal(posterior.mean.shape, key))
+        error = x - model.decode(z).numpy()
+        np.testing.assert_allclose(sse[rows], np.square(error).sum(axis=(1, 2, 3)), rtol=1e-5)
+        np.testing.assert_allclose(kl[rows], posterior.kl().numpy().sum(axis=1), rtol=1e-5)
+
+
+def test_the_optimal_variance_is_the_best(folder, tmp_path):
+    value, _ = measured("objective", folder, tmp_path)
+    sse, kl, v = value["train"]["sse"], value["train"]["kl"], value["decoder_variance"]
+    best = image_terms.elbo(sse, kl, v, value["dimension"])
+    assert best == pytest.approx(value["train"]["elbo"])
+    assert all(image_terms.elbo(sse, kl, f * v, value["dimension"]) < best for f in (0.9, 1.1))

@@ -15,6 +15,7 @@ from svae.report.numbers import (
     Number,
     Piece,
     Pieces,
+    joined,
     mean,
     number,
     value,
@@ -132,19 +133,18 @@ def _kinds(study: Study, variants: Sequence[str]) -> tuple[list[str], list[str]]
 def _kind_against_kind(study: Study, measure: ImageMeasure, variants: Sequence[str]) -> Pieces:
     """The best with maps and the best with a vector, the better of the two first. Without numbers
     if they are the two best of all, whose numbers stand in the first sentences."""
-    maps, vectors = _kinds(study, variants)
-    best = {"maps": ranked(study, measure, maps)[0], "vector": ranked(study, measure, vectors)[0]}
-    better, worse = sorted(
-        best, key=lambda kind: ranked(study, measure, variants).index(best[kind])
-    )
-    pieces: Pieces = [f"the best {better}, ", Code(best[better]), ", "]
-    if ranked(study, measure, variants)[:2] == [best[better], best[worse]]:
-        pieces += [f"is ahead of the best {worse}, ", Code(best[worse]), ", as said above"]
+    order = ranked(study, measure, variants)
+    kinds = zip(("maps", "vector"), _kinds(study, variants), strict=True)
+    best = {next(name for name in order if name in names): kind for kind, names in kinds}
+    better, worse = sorted(best, key=order.index)
+    pieces: Pieces = [f"the best {best[better]}, ", Code(better), ", "]
+    if order[:2] == [better, worse]:
+        pieces += [f"is ahead of the best {best[worse]}, ", Code(worse), ", as said above"]
     else:
         pieces += ["has the ELBO " if measure == elbo() else "has J = "]
-        pieces += [*score(study, measure, best[better]), f"; the best {worse}, ", Code(best[worse])]
-        pieces += [", is ", *_lead(study, measure, best[better], best[worse])]
-    return [*pieces, *_unequal_weights(study, best[better], best[worse])]
+        pieces += [*score(study, measure, better), f"; the best {best[worse]}, ", Code(worse)]
+        pieces += [", is ", *_lead(study, measure, better, worse)]
+    return [*pieces, *_unequal_weights(study, better, worse)]
 
 
 def _unequal_weights(study: Study, first: str, second: str) -> Pieces:
@@ -178,10 +178,10 @@ def _how_sure(study: Study) -> Pieces:
             f"Established by {name}, of {asked}: ",
             *([] if sure else ["none"]),
         ]
-        pieces += _listed([_better_than(measure, each) for each in sure])
+        pieces += joined([_better_than(measure, each) for each in sure], " and ")
         if sure and unsure:
             pieces += ["; not established: "]
-            pieces += _listed([_against(each.first, each.second) for each in unsure])
+            pieces += joined([_against(each.first, each.second) for each in unsure], " and ")
         pieces += ["."]
     if not pieces:
         return ["No comparison was asked for beforehand, so none is established."]
@@ -200,15 +200,6 @@ def _against(first: str, second: str) -> Pieces:
     return [Code(first), " against ", Code(second)]
 
 
-def _listed(items: Sequence[Pieces]) -> Pieces:
-    pieces: Pieces = []
-    for index, item in enumerate(items):
-        if index:
-            pieces.append(" and " if index == len(items) - 1 else ", ")
-        pieces += item
-    return pieces
-
-
 def _warned(study: Study) -> Pieces:
     """Which variants have warnings about their trainings."""
     warned = [
@@ -219,7 +210,7 @@ def _warned(study: Study) -> Pieces:
     doubt = "; the ranking does not take them into account" if len(study.variants) > 1 else ""
     return [
         " There are warnings about ",
-        *_listed([[Code(name)] for name in warned]),
+        *joined([[Code(name)] for name in warned], " and "),
         f", below{doubt}.",
     ]
 

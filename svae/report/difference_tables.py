@@ -79,7 +79,8 @@ def _table(study: Study, measure: ImageMeasure) -> Table:
         row.append(difference(study, measure, *pair, f"+{form}"))
         if study.several:
             row.append([_seed_error(study, measure, found, form)])
-            row.append([*_interval(study, measure, found, f"+{form}")])
+            low, high = _ends(study, measure, found, f"+{form}")
+            row.append([low, " to ", high])
         row.append(["yes" if found.established else "not yet"])
         rows.append(row)
     better = {True: "; higher is better", False: "; lower is better", None: ""}
@@ -117,11 +118,6 @@ def _seed_error(study: Study, measure: ImageMeasure, found: Comparison, form: st
     return computed(SEED_ERROR, found.error_over_seeds, _all(study, measure), form)
 
 
-def _interval(study: Study, measure: ImageMeasure, found: Comparison, form: str) -> Pieces:
-    low, high = _ends(study, measure, found, form)
-    return [low, " to ", high]
-
-
 def _ends(study: Study, measure: ImageMeasure, found: Comparison, form: str) -> tuple[Piece, Piece]:
     low, high = found.deciding_interval or (None, None)
     sources = _all(study, measure)
@@ -129,4 +125,4 @@ def _ends(study: Study, measure: ImageMeasure, found: Comparison, form: str) -> 
 
 
 def _all(study: Study, measure: ImageMeasure) -> list[Source]:
-    return study.per_image(measure, *study.values(measure, study.asked(measure)))
+    return study.per_image(measure, *study.pooled(measure))

@@ -23,8 +23,7 @@ def draw(study: Study, targets: Sequence[Path | str]) -> None:
     study: with the scores objective, parzen and linear_vae.
     """
     measure = study.deciding()
-    pairs = study.asked(measure)
-    values = study.values(measure, pairs)
+    values = study.values(measure)
     differences = [_difference(each, values) for each in study.differences(measure)]
     rows = {row["name"]: row["log_likelihood"] for row in study.baselines.get("rows")}
     first, *_ = study.scores(study.variants[0], "parzen")

@@ -96,6 +96,16 @@ Piece = str | Number | Code
 Pieces = list[Piece]
 
 
+def joined(items: "Sequence[Pieces]", last: str = ", ") -> Pieces:
+    """The items one after the other, with commas between and `last` before the last one."""
+    pieces: Pieces = []
+    for index, item in enumerate(items):
+        if index:
+            pieces.append(last if index == len(items) - 1 else ", ")
+        pieces += item
+    return pieces
+
+
 def _compared(values: Sequence[np.ndarray]) -> Comparison:
     """Of the values of one variant, then of another, each float64 (n_seeds, n_images)."""
     middle = len(values) // 2

@@ -197,23 +197,25 @@ class Study:
     def differences(self, measure: ImageMeasure) -> list[Comparison]:
         """Of the comparisons that are `asked` by the measure."""
         if measure.name not in self._differences:
-            pairs = self.asked(measure)
-            self._differences[measure.name] = compare(self.values(measure, pairs), pairs)
+            values = self.values(measure)
+            self._differences[measure.name] = compare(values, self.asked(measure))
         return self._differences[measure.name]
 
-    def values(
-        self, measure: ImageMeasure, pairs: Sequence[tuple[str, str]]
-    ) -> dict[str, np.ndarray]:
-        """Variant -> (n_seeds, n_images), of the variants that share what the measure may only be
-        compared at with a variant of `pairs`: whose runs tell how runs of the pairs spread."""
-        named = {name for pair in pairs for name in pair}
-        chosen = [
+    def pooled(self, measure: ImageMeasure) -> list[str]:
+        """The variants that are comparable with one of those asked for: their runs tell how runs
+        spread."""
+        named = {name for pair in self.asked(measure) for name in pair}
+        return [
             name
             for name in self.variants
             if any(self.comparable(measure, name, other) for other in named)
         ]
+
+    def values(self, measure: ImageMeasure) -> dict[str, np.ndarray]:
+        """Variant -> (n_seeds, n_images), of the variants that are `pooled`."""
         arrays = {
-            name: [source.value for source in self.per_image(measure, name)] for name in chosen
+            name: [source.value for source in self.per_image(measure, name)]
+            for name in self.pooled(measure)
         }
         counts = sorted({len(each) for by_seed in arrays.values() for each in by_seed})
         if len(counts) > 1:
@@ -224,20 +226,19 @@ class Study:
             )
         return {name: np.stack(by_seed) for name, by_seed in arrays.items()}
 
-    def lead(self, measure: ImageMeasure, first: str, second: str) -> Comparison:
-        """The difference of any two variants, asked for or not: only its size is of use."""
-        pair = [(first, second)]
-        values = {name: self.values(measure, pair)[name] for name in (first, second)}
-        return compare(values, pair)[0]
-
     def groups(self) -> list[list[str]]:
-        """The variants that share one KL weight w under SSE + w KL, in their order."""
-        found: dict[float, list[str]] = {}
+        """The variants that J compares, that share one w under SSE + w KL, in their order."""
+        found: list[list[str]] = []
         for name in self.variants:
-            record = self.records(name)[0]
-            if record.get("objective") == "weighted":
-                found.setdefault(float(f"{record.get('kl_weight'):.6g}"), []).append(name)
-        return list(found.values())
+            if self.records(name)[0].get("objective") != "weighted":
+                continue
+            for group in found:
+                if self.comparable(j(), name, group[0]):
+                    group.append(name)
+                    break
+            else:
+                found.append([name])
+        return found
 
     def objectives(self) -> list[str]:
         return sorted({run.record.get("objective") for run in self.everything()})

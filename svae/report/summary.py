@@ -12,7 +12,7 @@ from typing import Any
 from svae.jobs.files import replacing
 from svae.report import difference_tables, tables
 from svae.report.answer import answer
-from svae.report.numbers import Code, Document, Number, Piece, Pieces, mean
+from svae.report.numbers import Code, Document, Number, Piece, Pieces, joined, mean
 from svae.report.score_tables import in_csv, method, refusals, score_table
 from svae.report.study import Files, Study, read
 from svae.report.warning_list import warnings
@@ -107,7 +107,13 @@ def _markdown(study: Study, attributes: Mapping[str, Any], license: str) -> str:
         how = tables.protocol(study) if score.name == "parzen" else method(study, score)
         blocks.append(_text([f"{score.meaning} ", *how]))
         blocks += [
-            f"{score.title}: refused for {_text(_listed(names))}: {_text([reason])}."
+            _text(
+                [
+                    f"{score.title}: refused for ",
+                    *joined([[Code(name)] for name in names]),
+                    f": {reason}.",
+                ]
+            )
             for names, reason in refusals(study, score)
         ]
     blocks += _table(tables.each_seed(study))
@@ -127,11 +133,6 @@ def _what_errors_cover(study: Study) -> str:
     if study.several:
         return f"{text} Numbers are means over seeds, those in brackets their spread over seeds."
     return f"{text} With one seed, no difference between variants is established."
-
-
-def _listed(names: Sequence[str]) -> Pieces:
-    pieces: Pieces = [piece for name in names for piece in (", ", Code(name))]
-    return pieces[1:]
 
 
 def _text(pieces: Pieces) -> str:

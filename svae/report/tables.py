@@ -1,10 +1,10 @@
 """The tables of the report that are not those of a score: one row per variant, or as they say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-from svae.report.numbers import Code, Pieces, mean, over_seeds, table, value
+from svae.report.numbers import Code, Pieces, joined, mean, over_seeds, table, value
 from svae.report.score_tables import cell, column_of, heading
 from svae.report.study import REAL, Study
 from svae.scores.image_measures import parzen
@@ -112,14 +112,14 @@ def sanity_reading(study: Study) -> Pieces:
         ]
         if above:
             pieces += ["Above the training images themselves score here: "]
-            pieces += [*_joined(above), ". A score that ranks these above real images does not "]
+            pieces += [*joined(above), ". A score that ranks these above real images does not "]
             pieces += ["rank by how real images look. "]
     for row in rows:
         better = [
             name for name in study.variants if study.mean(parzen(), name) > row["log_likelihood"]
         ]
         pieces += [f"Variants above {row['name']}: "]
-        pieces += [*_joined([[Code(name)] for name in better]), ". " if better else "none. "]
+        pieces += [*joined([[Code(name)] for name in better]), ". " if better else "none. "]
     return pieces
 
 
@@ -127,10 +127,6 @@ def _linear_vae(study: Study, variant: str) -> float:
     """The Parzen score of the linear VAE at a variant's w, averaged over seeds."""
     files = study.scores(variant, "linear_vae")
     return fmean(file.get("parzen.log_likelihood") for file in files)
-
-
-def _joined(items: Sequence[Pieces]) -> Pieces:
-    return [piece for item in items for piece in (", ", *item)][1:]
 
 
 def data(attributes: Mapping[str, Any]) -> list[tuple[str, str]]:

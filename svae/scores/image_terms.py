@@ -46,11 +46,6 @@ def _terms(model: SpatialVAE, images: tf.Tensor, index: tf.Tensor) -> tuple[tf.T
     return per_image(tf.square(x - model.decode(z))), tf.reduce_sum(posterior.kl(), axis=1)
 
 
-def weighted(sse: Any, kl: Any, weight: float) -> Any:
-    """J of each image."""
-    return sse + weight * kl
-
-
 def elbo(sse: Any, kl: Any, variance: float, dimension: int) -> Any:
     """The ELBO of each image in nats, a density of D = `dimension` pixels on [-1, 1]."""
     normaliser = 0.5 * dimension * math.log(2 * math.pi * variance)

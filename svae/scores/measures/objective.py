@@ -10,7 +10,8 @@ from svae.scores.score import Column, Run, Score
 
 
 def measure(run: Run, settings: None) -> dict[str, Any]:
-    from svae.scores.image_terms import elbo, terms_by_image, weighted
+    from svae.model.objectives import weighted
+    from svae.scores.image_terms import elbo, terms_by_image
 
     model, weight = run.model, run.record["kl_weight"]
     terms = {split: terms_by_image(model, run.store.split(split)) for split in ("train", "test")}
