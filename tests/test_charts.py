@@ -51,7 +51,9 @@ def made_up(count, seeds, maps=64, edge=False, refined=False):
             values = mean - 6000 * (np.exp(2 * logs) - 1 - 2 * logs)
             best = SIGMAS[int(np.argmax(values))]
             chosen = width if refined else best
-            choices[name].append(SigmaChoice(SIGMAS, values.tolist(), chosen, edge and index == 0))
+            height = mean if refined else values.max()
+            at_edge = edge and index == 0
+            choices[name].append(SigmaChoice(SIGMAS, values.tolist(), chosen, height, at_edge))
             weight = 20.0 if index else 180.0
             linear = -3100 - weight + rng.normal()
             runs[name].append(Scored(weight, float(mean), 21.0, float(linear)))
@@ -166,22 +168,25 @@ def test_low_scores_do_not_compress_the_maxima():
     assert min(map(min, values)) < low < min(tops) and max(tops) < high
     assert max(tops) - min(tops) > 0.02 * (high - low)
     assert axes.get_xlabel().endswith("lower values are cut off")
-    flat = {"a": [SigmaChoice(SIGMAS, np.linspace(-9, -8, 10).tolist(), 1.0, True)]}
+    flat = {"a": [SigmaChoice(SIGMAS, np.linspace(-9, -8, 10).tolist(), 1.0, -8.0, True)]}
     (axes,) = figure_of("sigma_curves", [flat]).axes
     assert axes.get_ylim()[1] > -8
 
 
-def test_a_sigma_between_those_of_the_grid_is_ringed_on_the_curve():
-    choice = SigmaChoice([0.1, 0.4, 1.6], [-8.0, -4.0, -6.0], 0.8, False)
+def test_a_sigma_between_those_of_the_grid_is_ringed_at_its_own_value():
+    choice = SigmaChoice([0.1, 0.4, 1.6], [-8.0, -4.0, -6.0], 0.8, -3.5, False)
     figure = figure_of("sigma_curves", [{"a": [choice]}])
-    ring = lines_of(figure)[1]
-    assert (*ring.get_xdata(), *ring.get_ydata()) == pytest.approx((0.8, -5.0))
+    curve, ring = lines_of(figure)
+    assert (*ring.get_xdata(), *ring.get_ydata()) == (0.8, -3.5)
+    assert [*zip(*curve.get_data(), strict=True)] == [(0.1, -8), (0.4, -4), (0.8, -3.5), (1.6, -6)]
+    assert curve.get_markevery() == [0, 1, 3]  # marks are for the grid
+    assert figure.axes[0].get_ylim()[1] > -3.5
     assert legend_of(figure)[-1] == "chosen sigma, refined within the grid"
 
 
 @pytest.mark.parametrize("values", [[-5.0], [-5.0, -5.0]])
 def test_a_sigma_at_the_edge_is_named(values):
-    choice = SigmaChoice([0.3, 0.5][: len(values)], values, 0.3, True)
+    choice = SigmaChoice([0.3, 0.5][: len(values)], values, 0.3, -5.0, True)
     figure = figure_of("sigma_curves", [{"a": [choice], "b": [choice]}])
     assert legend_of(figure)[:2] == ["a (at the grid's edge)", "b (at the grid's edge)"]
     assert_whole_and_apart(figure)

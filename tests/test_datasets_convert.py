@@ -503,8 +503,8 @@ def test_a_killed_conversion_does_not_affect_the_next(many, tmp_path, output, wr
 
 
 def high_water(process, before):
-    """Bytes, the largest so far; where the system does not say, the larger of what the process has now
-    and what it had `before`, which misses a peak between two looks."""
+    """Bytes, the largest so far; where the system does not say, the larger of what the process has
+    now and what it had `before`, which misses a peak between two looks."""
     status = Path(f"/proc/{process.pid}/status")
     if not status.parent.parent.is_dir():
         return max(before, process.memory_info().rss)
@@ -513,8 +513,8 @@ def high_water(process, before):
 
 
 def peak_memory(arguments):
-    """Bytes of a process and its children, each at its peak; a child counts from its own command on,
-    since until then it shares the memory of its parent."""
+    """Bytes of a process and its children, each at its peak; a child counts from its own command
+    on, since until then it shares the memory of its parent."""
     peaks = {}
     process = psutil.Popen(arguments, stderr=subprocess.DEVNULL)
     while process.poll() is None:

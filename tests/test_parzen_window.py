@@ -69,7 +69,8 @@ class TestRefineSigma:
         means, calls = self.curve(SIGMAS[5] * np.exp(offset), dimension), []
         grid = choose_sigma(means(SIGMAS), SIGMAS)
         counting = self.curve(SIGMAS[5] * np.exp(offset), dimension, calls)
-        refined = refine_sigma(counting, SIGMAS, means(SIGMAS))
+        refined, height = refine_sigma(counting, SIGMAS, means(SIGMAS))
+        assert height == pytest.approx(means(refined), abs=0.2)  # nats: the cubic term
         assert grid == SIGMAS[5] and len(calls) == 1
         gain, lost = (means(refined) - means(sigma) for sigma in (grid, grid * np.exp(offset)))
         assert abs(lost) < 0.01  # nats: the search is as good as exact
@@ -79,12 +80,14 @@ class TestRefineSigma:
         assert gain > dimension * delta**2 * (1 - delta) - 0.01
 
     def test_three_equal_means_have_no_vertex(self):
-        assert refine_sigma(lambda sigmas: np.zeros(len(sigmas)), SIGMAS, [0] * 10) == SIGMAS[0]
+        zero = refine_sigma(lambda sigmas: np.zeros(len(sigmas)), SIGMAS, [0] * 10)
+        assert zero == (SIGMAS[0], 0)
 
         def flat_top(sigmas):
             return -np.maximum(np.abs(np.log(sigmas / SIGMAS[5])) - 0.05, 0)
 
-        found = refine_sigma(flat_top, SIGMAS, [*range(6), *range(4, 0, -1)])
+        found, height = refine_sigma(flat_top, SIGMAS, [*range(6), *range(4, 0, -1)])
+        assert height == pytest.approx(0, abs=1e-3)
         assert abs(np.log(found / SIGMAS[5])) < 0.08
 
 
@@ -203,6 +206,10 @@ class TestScore:
         means = brute_force(valid[:20], samples, dense).mean(axis=1)
         assert result.sigma == pytest.approx(dense[means.argmax()], rel=3e-3)
         assert result.refined and result.grid_sigma == plain.sigma != result.sigma
+        at_sigma = brute_force(valid[:20], samples, [result.sigma]).mean()
+        assert result.validation_log_likelihood_at_sigma == pytest.approx(at_sigma, abs=1e-3)
+        highest = max(plain.validation_log_likelihood)
+        assert plain.validation_log_likelihood_at_sigma == pytest.approx(highest)
         expected = plain.validation_log_likelihood[::order]
         assert result.validation_log_likelihood == pytest.approx(expected, abs=1e-9)
         by_both = brute_force(test[:50], samples, [result.sigma, plain.sigma])

@@ -26,12 +26,9 @@ class SigmaChoice:
     """For each sigma of the grid, mean over the images that choose sigma, in nats per image."""
     chosen: float
     """The sigma used; lies between sigmas of the grid if it was refined by a search."""
+    chosen_log_likelihood: float
+    """The mean at the chosen sigma."""
     at_edge: bool
-
-    @property
-    def height(self) -> float:
-        """Height of the drawn curve at the chosen sigma."""
-        return float(np.interp(np.log(self.chosen), np.log(self.sigmas), self.log_likelihood))
 
 
 def sigma_curves(choices: Mapping[str, Sequence[SigmaChoice]], title: str) -> Figure:
@@ -52,9 +49,13 @@ def sigma_curves(choices: Mapping[str, Sequence[SigmaChoice]], title: str) -> Fi
     for variant, seeds in choices.items():
         for index, choice in enumerate(seeds):
             style = curve_style(variants, variant, index, len(choice.sigmas))
-            axes.plot(choice.sigmas, choice.log_likelihood, **style)
+            sigmas, heights = _curve(choice)
+            if "markevery" in style:
+                marked = choice.sigmas[slice(style["markevery"][0], None, style["markevery"][1])]
+                style["markevery"] = np.searchsorted(sigmas, marked).tolist()
+            axes.plot(sigmas, heights, **style)
             ring = {**RING, "color": style["color"], "markersize": 6 if index else 11}
-            axes.plot(choice.chosen, choice.height, **ring)
+            axes.plot(choice.chosen, choice.chosen_log_likelihood, **ring)
     everything = [choice for seeds in choices.values() for choice in seeds]
     low, high, cut = _heights(everything)
     axes.set_ylim(low - 0.04 * (high - low), high + 0.06 * (high - low))
@@ -68,17 +69,25 @@ def sigma_curves(choices: Mapping[str, Sequence[SigmaChoice]], title: str) -> Fi
     return figure
 
 
+def _curve(choice: SigmaChoice) -> tuple[list[float], list[float]]:
+    """Sigmas in ascending order and the value at each: those of the grid, and the chosen one."""
+    points = dict(zip(choice.sigmas, choice.log_likelihood, strict=True))
+    points[choice.chosen] = choice.chosen_log_likelihood
+    sigmas = sorted(points)
+    return sigmas, [points[sigma] for sigma in sigmas]
+
+
 def _heights(choices: Sequence[SigmaChoice]) -> tuple[float, float, bool]:
     """Lowest and highest value to show, and whether there are lower ones.
 
     Sigmas that are far too small score so low that, with them on the axis, the maxima could not be
     distinguished.
     """
-    tops = [max(choice.log_likelihood) for choice in choices]
+    tops = [max(*choice.log_likelihood, choice.chosen_log_likelihood) for choice in choices]
     high, lowest_top = max(tops), min(tops)
     peak = max(_peak(choice.log_likelihood) for choice in choices)
     low = lowest_top - max(SPREADS * (high - lowest_top), PEAKS * peak)
-    low = min([low, *(choice.height for choice in choices)])
+    low = min([low, *(choice.chosen_log_likelihood for choice in choices)])
     lowest = min(min(choice.log_likelihood) for choice in choices)
     if lowest == high:  # one sigma
         return high - 1, high + 1, False

@@ -67,6 +67,7 @@ def _choice(score: Document) -> SigmaChoice:
         score.get("sigma_grid"),
         score.get("validation_log_likelihood"),
         score.get("sigma"),
+        score.get("validation_log_likelihood_at_sigma"),
         score.get("sigma_at_grid_edge"),
     )
 

@@ -55,6 +55,8 @@ class ParzenResult:
     sigma_grid: tuple[float, ...]
     validation_log_likelihood: tuple[float, ...]
     """The mean by which the grid's was chosen, one per sigma (`paper`: each on other images)."""
+    validation_log_likelihood_at_sigma: float
+    """The mean at `sigma`; refined: that of the parabola at its vertex."""
     sigma_at_grid_edge: bool
     """True where `sigma` is the smallest or largest of the grid, so that a sigma outside of it may
     be better; always so for a grid of one."""
@@ -91,8 +93,8 @@ def refine_sigma(
     means: Callable[[np.ndarray], np.ndarray],
     sigmas: Sequence[float] | np.ndarray,
     validation_log_likelihood: Sequence[float] | np.ndarray,
-) -> float:
-    """The best sigma between the neighbours, in the grid, of the grid's best.
+) -> tuple[float, float]:
+    """The best sigma between the neighbours, in the grid, of the grid's best, and its mean.
 
     means: gives the mean log-likelihood for each of several sigmas, (count,) -> (count,); called
     at most once. sigmas, validation_log_likelihood: the grid and its means.
@@ -102,23 +104,25 @@ def refine_sigma(
     neighbours. At an edge of the grid the search stays inside.
     """
     best = choose_sigma(validation_log_likelihood, sigmas)
+    of_best = float(np.max(validation_log_likelihood))
     tried = np.unique(sigmas)
     middle = int(np.searchsorted(tried, best))
     low, high = tried[max(middle - 1, 0)], tried[min(middle + 1, len(tried) - 1)]
     if low == high:
-        return best
+        return best, of_best
     tried = np.geomspace(low, high, REFINE_COUNT)
     found = means(tried)
     middle = int(np.argmax(found))
     if not 0 < middle < REFINE_COUNT - 1:
-        return float(tried[middle])
+        return float(tried[middle]), float(found[middle])
     before, highest, after = found[middle - 1 : middle + 2]
     bend = before - 2 * highest + after
     if not bend < 0:  # three equal means, or some that are not finite
-        return float(tried[middle])
+        return float(tried[middle]), float(highest)
+    # In steps; at most half a step, since `highest` is the largest of the three.
+    offset = 0.5 * (before - after) / bend
     step = math.log(high / low) / (REFINE_COUNT - 1)
-    # At most half a step, since `highest` is the largest of the three.
-    return float(tried[middle] * math.exp(0.5 * step * (before - after) / bend))
+    return float(tried[middle] * math.exp(step * offset)), float(highest - 0.5 * bend * offset**2)
 
 
 def score(
@@ -176,7 +180,9 @@ def score(
         raise UserError(f"parzen.protocol: {protocol!r} is unknown; use {' or '.join(PROTOCOLS)}")
 
     grid_sigma = choose_sigma(validation, sigmas)
-    sigma = refine_sigma(means, sigmas, validation) if refine else grid_sigma
+    sigma, at_sigma = grid_sigma, float(np.max(validation))
+    if refine:
+        sigma, at_sigma = refine_sigma(means, sigmas, validation)
     # Both in one pass over the distances.
     both = [sigma, grid_sigma] if refine else [sigma]
     found = log_likelihoods(test[:n_test], samples, both)
@@ -195,6 +201,7 @@ def score(
         grid_standard_error=_standard_error(grid_per_image),
         sigma_grid=tuple(sigmas.tolist()),
         validation_log_likelihood=tuple(float(value) for value in validation),
+        validation_log_likelihood_at_sigma=at_sigma,
         sigma_at_grid_edge=at_edge(sigma, sigmas),
         n_samples=samples.shape[0],
         n_valid=n_valid,

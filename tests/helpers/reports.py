@@ -270,6 +270,7 @@ def _chosen(scores, rng):
         "grid_standard_error": float(scipy.stats.sem(scores)),
         "sigma_grid": sigmas.tolist(),
         "validation_log_likelihood": means.tolist(),
+        "validation_log_likelihood_at_sigma": float(means[sigmas.tolist().index(sigma)]),
         "sigma_at_grid_edge": False,
     }
 
