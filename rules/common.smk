@@ -9,8 +9,9 @@ from pathlib import Path
 from svae.config.resolve import resolve
 from svae.config.schema import posterior_classes
 from svae.config.yaml_file import config_file
-from svae.jobs.devices import no_gpu, visible_gpus
 from svae.errors import UserError
+from svae.jobs.devices import no_gpu, visible_gpus
+from svae.jobs.environment import settle
 from svae.jobs.files import file_hash, folder_listing
 from svae.jobs.fingerprint import fingerprint
 from svae.jobs.neutral import without_neutral
@@ -18,6 +19,9 @@ from svae.scores.registry import scores
 from svae.scores.score import OPENED_BY
 
 CLONE = Path(workflow.basedir)
+
+
+settle()
 
 
 def or_stop(function, *arguments):

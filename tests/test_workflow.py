@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import yaml
+from helpers.environments import HOSTILE, OTHER_KERAS
 from helpers.pages import parse
 from helpers.pictures import decoded, enlarged, places
 from helpers.workflow import CLONE, SMALL, VARIANTS, Workflow
@@ -274,10 +275,19 @@ def test_one_score_runs_only_what_it_needs(tmp_path):
     assert workflow.planned("results/parzen_low_rank.json") == one
 
 
-def test_the_same_seed_gives_the_same_bits_for_any_number_of_cores(finished, tmp_path):
+def test_the_same_seed_gives_the_same_bits_for_any_number_of_cores_and_environment(
+    finished, tmp_path
+):
     again = Workflow(tmp_path)
     again.configure(SMALL)
-    again.run("--cores", "1", "results/parzen_low_rank.json")
+    keras = tmp_path / "home/.keras/keras.json"
+    keras.parent.mkdir(parents=True)
+    keras.write_text(json.dumps(OTHER_KERAS))
+    (tmp_path / "matplotlibrc").write_text("font.size: 30\nfigure.facecolor: red\n")
+    targets = ("results/parzen_low_rank.json", "results/dataset.png")
+    again.run("--cores", "1", *targets, HOME=str(keras.parents[1]), **HOSTILE)
+    sheets = [(workflow.folder / targets[1]).read_bytes() for workflow in (finished, again)]
+    assert sheets[0] == sheets[1]
     run = "runs/mnist_5k/low_rank/seed-0"
     records = [
         json.loads((workflow.folder / run / "run.json").read_text())

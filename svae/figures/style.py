@@ -5,9 +5,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
+
+# Neither a matplotlibrc in the home or working folder nor the caller's settings change a figure.
+matplotlib.rcdefaults()
 
 DPI = 200
 LETTER = 18  # width of a letter of font size 10, in pixels; few are wider

@@ -1,0 +1,41 @@
+"""Environment variables that could change a result or break a job, from the caller's shell.
+
+A notebook sets the back end of matplotlib, a file in the home folder the data format of Keras, a
+shell the optimisation level of Python. Jobs inherit all of it. `settle` is called once, where the
+Snakefile is read, so that every job starts with the same. Other variables stay as they are, above
+all those that say what a job may use: the numbers of threads of BLAS and OpenMP, which threads are
+set by `training.threads` for TensorFlow; the GPUs (CUDA_VISIBLE_DEVICES); locking of HDF5 files
+(HDF5_USE_FILE_LOCKING); the processor as OpenBLAS sees it (OPENBLAS_CORETYPE); search paths.
+
+Imported by the Snakefile: standard library only.
+"""
+
+import os
+from collections.abc import MutableMapping
+
+SET = {
+    "MPLBACKEND": "agg",
+    "KERAS_BACKEND": "tensorflow",
+    # Keras reads keras.json there: another data format, float type or epsilon. A folder that can
+    # neither exist nor be made has none.
+    "KERAS_HOME": os.devnull,
+    "PYTHONNOUSERSITE": "1",
+    "PYTHONUTF8": "1",
+}
+CLEARED = (
+    *("PYTHONHOME", "PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONPLATLIBDIR", "PYTHONWARNINGS"),
+    *("HDF5_DRIVER", "HDF5_DRIVER_CONFIG"),
+    *("CUBLAS_WORKSPACE_CONFIG", "NVIDIA_TF32_OVERRIDE"),
+)
+# Of these families only what is KEPT: where to log, and how to use the memory of a GPU.
+CLEARED_FAMILIES = ("TF_", "XLA_", "ONEDNN_", "DNNL_", "CUDNN_")
+KEPT = ("TF_CPP_", "TF_FORCE_GPU_ALLOW_GROWTH", "TF_GPU_ALLOCATOR", "TF_GPU_THREAD_")
+
+
+def settle(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Set and clear variables in place; processes that are started later inherit it."""
+    for name in list(environment):
+        family = name.startswith(CLEARED_FAMILIES) and not name.startswith(KEPT)
+        if family or name in CLEARED:
+            del environment[name]
+    environment.update(SET)
