@@ -8,7 +8,7 @@ from pathlib import Path
 
 from svae.config.resolve import resolve
 from svae.config.schema import posterior_classes
-from svae.config.yaml_file import config_file
+from svae.config.yaml_file import check_file, config_file
 from svae.errors import UserError
 from svae.jobs.devices import no_gpu, visible_gpus
 from svae.jobs.environment import settle
@@ -34,6 +34,10 @@ def or_stop(function, *arguments):
 
 
 configfile: or_stop(config_file, Path.cwd(), CLONE)
+
+
+for path in config_files():
+    or_stop(check_file, Path(path))
 
 
 CONFIG = or_stop(resolve, config, Path.cwd())

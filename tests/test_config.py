@@ -843,6 +843,22 @@ def test_a_configuration_in_the_working_directory_is_used(tmp_path):
 
 
 @pytest.mark.workflow
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("other.yaml", "training: {epochs: 5}\ntraining: {epochs: 6}\n", "duplicate key training"),
+        ("other.yaml", "model:\n  dropout: 0\n  dropout: 0\n", "line 3: duplicate key dropout"),
+        ("other.json", '{"seeds": [1], "seeds": [2]}', "line 1: duplicate key seeds"),
+    ],
+)
+def test_a_second_file_is_read_by_the_same_rules(name, content, expected, tmp_path):
+    (tmp_path / "fine.yaml").write_text("seeds: [3]\n")
+    (tmp_path / name).write_text(content)
+    code, text = snakemake(tmp_path, "--configfile", "fine.yaml", name)
+    assert code and f"{tmp_path / name}, " in text and expected in text, text
+
+
+@pytest.mark.workflow
 def test_the_command_line_takes_precedence_over_files(tmp_path):
     (tmp_path / "other.yaml").write_text(
         "{seeds: [3, 5], variants: {naive: false, "

@@ -1,4 +1,4 @@
-"""Finding the file config.yaml, and refusing one that contains no configuration."""
+"""Finding the file config.yaml, and refusing files that contain no configuration."""
 
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,15 @@ def config_file(working: Path, clone: Path) -> Path:
     path = working / "config.yaml"
     if not path.exists():
         path = clone / "config.yaml"
+    check_file(path)
+    return path
+
+
+def check_file(path: Path) -> None:
+    """UserError if a file of settings is not a mapping, or has what YAML would silently drop.
+
+    Holds for files given with `--configfile` too, which Snakemake reads by itself.
+    """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
@@ -41,7 +50,6 @@ def config_file(working: Path, clone: Path) -> Path:
         raise UserError(
             f"{path} contains {kind}; write one KEY: VALUE per line, as in dataset: mnist_5k"
         )
-    return path
 
 
 class _Loader(yaml.SafeLoader):
