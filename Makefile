@@ -38,6 +38,7 @@ env: $(VENV)/.complete
 # fetches anything that the lock does not name.
 $(VENV)/.complete: requirements.lock pyproject.toml Makefile
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Spatial VAE needs Python 3.11, 3.12 or 3.13, but %s is Python %d.%d. Try: make PYTHON=python3.12 $(MAKECMDGOALS)" % (sys.executable, *v))'
+	@$(PYTHON) -m svae.jobs.environment '$(VENV)'
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import re; text = open("requirements.lock").read(); open("$(VENV)/build.lock", "w").write("".join(re.findall(r"(?ms)^(?:setuptools|wheel|packaging)==.*?(?=^\S|\Z)", text)))'

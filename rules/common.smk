@@ -11,7 +11,7 @@ from svae.config.schema import posterior_classes
 from svae.config.yaml_file import check_file, config_file
 from svae.errors import UserError
 from svae.jobs.devices import no_gpu, visible_gpus
-from svae.jobs.environment import settle
+from svae.jobs.environment import check_python, settle
 from svae.jobs.files import file_hash, folder_listing
 from svae.jobs.fingerprint import fingerprint
 from svae.jobs.neutral import without_neutral
@@ -22,6 +22,10 @@ CLONE = Path(workflow.basedir)
 
 
 settle()
+try:
+    check_python(sys.executable)
+except UserError as error:
+    sys.exit(f"Error: {error}")
 
 
 def or_stop(function, *arguments):

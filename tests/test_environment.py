@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from helpers.environments import HOSTILE, OTHER_KERAS
+from helpers.workflow import CLONE
 
-from svae.jobs.environment import settle
+from svae.errors import UserError
+from svae.jobs.environment import check_python, settle
 
 OPEN = {
     "OMP_NUM_THREADS": "3",
@@ -82,3 +84,54 @@ def test_every_library_sees_the_same(library, tmp_path):
 def test_keras_is_as_the_networks_need_it(tmp_path):
     seen = view(KERAS, tmp_path / "home", hostile=True)
     assert seen.startswith("tensorflow channels_last float32 1e-07 keras.src.layers")
+
+
+# The Python ---------------------------------------------------------------------------------------
+
+UNQUOTED = ["my clone", "it's", "clone (1)", "R&D", "a;b", "$HOME", "50%*", "n\nl", "[x]", "{a,b}"]
+
+
+@pytest.mark.parametrize("name", UNQUOTED)
+def test_a_path_that_snakemake_does_not_quote_is_refused(name):
+    with pytest.raises(UserError) as caught:
+        check_python(f"/home/{name}/.venv/bin/python")
+    assert "make run VENV=" in str(caught.value)
+    assert str(caught.value).startswith(f"/home/{name}/.venv/bin/python: ")
+
+
+@pytest.mark.parametrize("name", ["clone", "a.b-c_d+e", "Übung", "50%", "x@y", "a,b"])
+def test_a_path_that_needs_no_quotes_is_accepted(name, tmp_path):
+    """As the shell sees it."""
+    path = tmp_path / name / "python"
+    path.parent.mkdir()
+    path.symlink_to("/bin/echo")
+    shell = subprocess.run(f"{path} started", shell=True, capture_output=True, text=True)
+    assert shell.stdout == "started\n"
+    check_python(path)
+
+
+@pytest.mark.workflow
+def test_make_refuses_before_it_installs_anything(tmp_path):
+    clone = tmp_path / "my clone"
+    clone.mkdir()
+    for part in ("Makefile", "svae", "requirements.lock", "pyproject.toml"):
+        (clone / part).symlink_to(CLONE / part)
+    done = subprocess.run(["make", "run"], cwd=clone, capture_output=True, text=True)
+    assert done.returncode and "Snakemake cannot start jobs" in done.stderr
+    assert not (clone / ".venv").exists() and "Traceback" not in done.stderr
+
+
+@pytest.mark.workflow
+def test_snakemake_refuses_before_any_job(tmp_path):
+    python = tmp_path / "my clone/bin/python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    (python.parents[1] / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).parent}\n")
+    code = f"import sys; sys.executable = {str(python)!r}; from snakemake.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "-n", "-s", CLONE / "Snakefile"],
+        **{"cwd": tmp_path, "capture_output": True, "text": True},
+        env={**os.environ, "SNAKEMAKE_PROFILE": "none"},
+    )
+    assert done.returncode and done.stderr.count("Snakemake cannot start jobs") == 1
+    assert "Traceback" not in done.stderr

@@ -7,11 +7,16 @@ all those that say what a job may use: the numbers of threads of BLAS and OpenMP
 set by `training.threads` for TensorFlow; the GPUs (CUDA_VISIBLE_DEVICES); locking of HDF5 files
 (HDF5_USE_FILE_LOCKING); the processor as OpenBLAS sees it (OPENBLAS_CORETYPE); search paths.
 
-Imported by the Snakefile: standard library only.
+Imported by the Snakefile and run before anything is installed: standard library only.
 """
 
 import os
+import re
+import sys
 from collections.abc import MutableMapping
+from pathlib import Path
+
+from svae.errors import UserError
 
 SET = {
     "MPLBACKEND": "agg",
@@ -31,6 +36,8 @@ CLEARED = (
 CLEARED_FAMILIES = ("TF_", "XLA_", "ONEDNN_", "DNNL_", "CUDNN_")
 KEPT = ("TF_CPP_", "TF_FORCE_GPU_ALLOW_GROWTH", "TF_GPU_ALLOCATOR", "TF_GPU_THREAD_")
 
+SPECIAL = re.compile(r"""[\s'"\\$`&;|<>()*?\[\]{}]""")  # to a shell, within a path
+
 
 def settle(environment: MutableMapping[str, str] = os.environ) -> None:
     """Set and clear variables in place; processes that are started later inherit it."""
@@ -39,3 +46,26 @@ def settle(environment: MutableMapping[str, str] = os.environ) -> None:
         if family or name in CLEARED:
             del environment[name]
     environment.update(SET)
+
+
+def check_python(path: Path | str) -> None:
+    """UserError if Snakemake cannot start jobs with a Python at this path, which it does not quote.
+
+    Every job would end with exit code 127 and no log.
+    """
+    text = os.path.abspath(path)  # noqa: PTH100 -- links stay, since this is what Snakemake runs
+    signs = "".join(sorted(set(SPECIAL.findall(text))))
+    if signs:
+        raise UserError(
+            f"{text}: Snakemake cannot start jobs with a Python in a folder whose path has any of "
+            f"the characters {signs!r}. Put the environment elsewhere, as in "
+            f"`make run VENV=$HOME/spatial-vae-environment` and then "
+            f"`$HOME/spatial-vae-environment/bin/snakemake`, or move the clone"
+        )
+
+
+if __name__ == "__main__":
+    try:
+        check_python(sys.argv[1])
+    except UserError as error:
+        sys.exit(f"Error: {error}")
