@@ -15,7 +15,8 @@ from svae.report.page import write
 
 pytestmark = pytest.mark.browser
 
-WIDTHS = (360, 1280)
+# Of the window, and the colours that the user prefers.
+WINDOWS = ((360, "light"), (390, "dark"), (1280, "light"), (1280, "dark"))
 FLAGS = (
     "--no-sandbox",  # chromium needs this as root, as in CI; it opens only our own file
     "--disable-gpu",
@@ -56,6 +57,10 @@ CONTRAST = """() => {
 OVERFLOW = """() => [...document.body.querySelectorAll('*')]
   .filter(e => !e.closest('.wide, .plot, pre') && e.getBoundingClientRect().right > innerWidth + 1)
   .map(e => e.outerHTML.slice(0, 200))"""
+# Pictures, whose lines and letters are black, that are not on white.
+ON_DARK = """() => [...document.images].filter(
+  i => matchMedia('(prefers-color-scheme: dark)').matches
+    && getComputedStyle(i).backgroundColor !== 'rgb(255, 255, 255)').length"""
 IMAGES = "() => [...document.images].map(i => [i.complete, i.naturalWidth, i.alt.length])"
 WIDTH = "() => [document.documentElement.scrollWidth, innerWidth]"
 
@@ -92,9 +97,10 @@ def report(request, tmp_path_factory):
 class Visit:
     """An open page, with its console messages and network requests."""
 
-    def __init__(self, browser, path, width):
+    def __init__(self, browser, path, width, colours="light"):
+        self.colours = colours
         self.said, self.asked, self.failed = [], [], []
-        self.page = browser.new_page(viewport={"width": width, "height": 800})
+        self.page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=colours)
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.failed.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
@@ -103,10 +109,10 @@ class Visit:
         self.page.wait_for_load_state("networkidle")
 
 
-@pytest.fixture(scope="module", params=WIDTHS)
+@pytest.fixture(scope="module", params=WINDOWS, ids=lambda window: f"{window[0]}-{window[1]}")
 def visit(request, chromium, report):
     _, path = report
-    visit = Visit(chromium, path, request.param)
+    visit = Visit(chromium, path, *request.param)
     yield visit
     visit.page.close()
 
@@ -144,6 +150,13 @@ def test_contrast(visit):
     assert visit.page.evaluate(CONTRAST) >= 4.5
 
 
+def test_the_colours_are_those_that_the_user_prefers(visit):
+    background = "() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+    dark = sum(visit.page.evaluate(background)) < 3 * 64
+    assert dark == (visit.colours == "dark")
+    assert not visit.page.evaluate(ON_DARK)
+
+
 def test_scrolling_elements_can_be_reached_by_keyboard(visit):
     inner = "e => getComputedStyle(e).overflowX === 'auto' && e.scrollWidth > e.clientWidth"
     reached = f"() => [...document.querySelectorAll('*')].filter({inner}).map(e => e.tabIndex)"
@@ -152,7 +165,7 @@ def test_scrolling_elements_can_be_reached_by_keyboard(visit):
 
 def test_screenshots(visit, report, shots):
     width = visit.page.viewport_size["width"]
-    target = shots / f"{report[0].replace(' ', '_')}_{width}.png"
+    target = shots / f"{report[0].replace(' ', '_')}_{width}_{visit.colours}.png"
     visit.page.screenshot(path=target, full_page=True)
     assert target.stat().st_size > 10_000
 

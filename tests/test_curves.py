@@ -84,11 +84,21 @@ def test_values_and_their_axes(tmp_path, drawn):
 
 
 def test_one_objective_has_one_panel(tmp_path, drawn):
-    paths = [make_run(tmp_path / name, [make_record(1)]) for name in "ab"]
+    paths = [make_run(tmp_path / name, [make_record(1), make_record(2)]) for name in "ab"]
     draw_curves.draw(["a", "b"], paths, "target.png")
     (panels, chosen, _), _ = drawn
     assert draw_curves.ELBO not in panels and len(panels) == 5
     assert chosen == {}
+
+
+@pytest.mark.parametrize(("rates", "panel"), [([1, 1, 1], False), ([1, 1, 0.5], True)])
+def test_a_constant_learning_rate_has_no_panel(rates, panel, tmp_path, drawn):
+    records = [make_record(epoch) | {"learning_rate": rate} for epoch, rate in enumerate(rates, 1)]
+    constant = [make_record(epoch) | {"learning_rate": 1} for epoch in (1, 2)]
+    paths = [make_run(tmp_path / "a", records), make_run(tmp_path / "b", constant)]
+    draw_curves.draw(["a", "b"], paths, "target.png")
+    (panels, _, _), _ = drawn
+    assert (draw_curves.RATE in panels) == panel
 
 
 def test_a_run_without_its_history_is_an_error(tmp_path):

@@ -213,7 +213,7 @@ def test_curves_show_every_value_of_every_variant(lengths):
     variants = list(panels["KL (nats)"].curves)
     styles = {}
     for axes, (label, panel) in zip(shown(figure), panels.items(), strict=True):
-        assert axes.get_ylabel() == label and axes.get_xlabel() == "epoch"
+        assert axes.get_ylabel() == label and axes.get_xlabel().startswith("epoch")
         lines = iter(axes.lines)
         for variant, kinds in panel.curves.items():
             for kind, values in kinds.items():
@@ -241,6 +241,31 @@ def test_curves_show_every_value_of_every_variant(lengths):
     ]
     for variant, line in zip(variants, legend.get_lines(), strict=False):
         assert styles[variant] == line.get_color() + line.get_marker()
+
+
+@pytest.mark.parametrize(
+    ("curve", "cut"),
+    [
+        ([900, 400, 380, 370], True),
+        ([-900, -400, -380, -370], True),
+        ([9000, 400, 380, 370, 365, 360], True),
+        ([405, 400, 380, 370], False),
+        ([390, 400, 380, 370], False),
+        ([900, 400], True),
+        ([900], False),
+    ],
+)
+def test_the_first_epoch_does_not_compress_the_others(curve, cut):
+    others = {"training": [405.0, 395.0], "validation": curve[:1]} if len(curve) == 1 else {}
+    panel = Panel({"a": {"training": curve}, **({"b": others} if others else {})})
+    (axes,) = shown(training_curves({"SSE": panel}, {}, "Title"))
+    low, high = sorted(axes.get_ylim())
+    assert (not low <= curve[0] <= high) == cut
+    assert all(low < value < high for value in curve[1:])
+    assert ("cut off" in axes.get_xlabel()) == cut
+    if cut:
+        assert max(curve[1:]) - min(curve[1:]) > 0.8 * (high - low) or len(curve) == 2
+        assert all(line.get_clip_on() for line in axes.lines)
 
 
 def test_curves_that_are_equal_show_all_their_markers():

@@ -18,6 +18,8 @@ CURVES_WIDTH, PANEL_HEIGHT, KEY = 2000, 520, 130  # in pixels; KEY: a sign in th
 DASHES = {"training": (0, (3, 1.5)), "validation": "solid"}
 MOST_MARKED = 12  # epochs; of more, only some have a marker
 FACTOR = 20  # of largest to smallest value, above which a wide axis is logarithmic
+# The first epoch is cut off where it would take more than this part of the later epochs' range.
+FIRST = 0.25
 
 
 @dataclass
@@ -25,7 +27,9 @@ class Panel:
     """One set of axes of the training curves.
 
     curves: variant -> training, validation or both -> one value per epoch, from the first.
-    wide: values are positive and may span orders of magnitude. from_zero: the axis includes 0.
+    wide: values are positive and may span orders of magnitude. from_zero: the axis includes 0;
+    other axes leave out values of the first epoch with which the later ones could hardly be
+    distinguished.
     """
 
     curves: dict[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
@@ -88,6 +92,7 @@ def _keys(variants: Sequence[str], ringed: bool) -> list[Line2D]:
 
 def _draw_panel(axes: Axes, label: str, panel: Panel, variants: Sequence[str]) -> None:
     everything: list[float] = []
+    abscissa = "epoch"
     for variant, curves in panel.curves.items():
         for kind, values in curves.items():
             every = -(-len(values) // MOST_MARKED)
@@ -111,13 +116,33 @@ def _draw_panel(axes: Axes, label: str, panel: Panel, variants: Sequence[str]) -
     elif panel.from_zero:
         top = max(everything) or 1
         axes.set_ylim(-0.05 * top, 1.08 * top)
+    elif limits := _without_first(panel):
+        axes.set_ylim(*limits)
+        for curve in axes.lines:
+            curve.set_clip_on(True)
+        abscissa = "epoch; values of the first are cut off"
     if all(isinstance(value, int) for value in everything):
         axes.yaxis.set_major_locator(_whole_numbers())
-    axes.set_xlabel("epoch", fontsize=9)
+    axes.set_xlabel(abscissa, fontsize=9)
     axes.set_ylabel(label, fontsize=9)
     axes.tick_params(labelsize=8)
     axes.grid(color="0.9", linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def _without_first(panel: Panel) -> tuple[float, float] | None:
+    """Limits of the axis from the epochs after the first; None if that one needs little more room,
+    or if a curve has no other."""
+    curves = [values for curves in panel.curves.values() for values in curves.values()]
+    later = [value for values in curves for value in values[1:]]
+    if min(map(len, curves)) == 1:
+        return None
+    low, high = min(later), max(later)
+    first = [values[0] for values in curves]
+    if low <= min(first) and max(first) - high <= FIRST * (high - low):
+        return None
+    margin = 0.08 * (high - low or abs(high) or 1.0)
+    return low - margin, high + margin
 
 
 def _whole_numbers() -> MaxNLocator:

@@ -21,7 +21,8 @@ def draw(variants: Sequence[str], records: Sequence[Path | str], target: Path | 
     """Write the figure as a PNG.
 
     `records`: the run.json of each variant, with its history in the same folder. The panels of
-    SSE + w KL and of the negative ELBO are separate.
+    SSE + w KL and of the negative ELBO are separate; there is none of a learning rate that is the
+    same for all variants and epochs.
     """
     panels: dict[str, Panel] = {
         WEIGHTED: Panel(wide=True),
@@ -39,6 +40,9 @@ def draw(variants: Sequence[str], records: Sequence[Path | str], target: Path | 
             panels[axis].curves[label] = curves
         if run["weights_of_epoch"] < run["epochs_trained"]:
             chosen[label] = run["weights_of_epoch"]
+    rates = {rate for curves in panels[RATE].curves.values() for rate in curves["training"]}
+    if len(rates) == 1:
+        del panels[RATE]
     shown = {axis: panel for axis, panel in panels.items() if panel.curves}
     # All runs of the figure have one data set and seed.
     title = f"{run['dataset']}: training of each variant (seed {run['seed']})"
