@@ -154,6 +154,16 @@ class TestLogLikelihoods:
         assert images.tensor_float == samples.tensor_float == {False}
         assert tf.config.experimental.tensor_float_32_execution_enabled() is before is True
 
+    def test_large_images_are_held_in_smaller_blocks(self, small, monkeypatch):
+        """Images of 48 values, of which a block has at most 8."""
+        monkeypatch.setattr(kernel_density, "BLOCK_BYTES", 8 * 48 * 4 + 100)
+        images, samples = (SliceOnly(array, most=8) for array in small)
+        result = log_likelihoods(images, samples, SIGMAS)
+        np.testing.assert_allclose(result, brute_force(*small, SIGMAS), atol=1e-9, rtol=0)
+        monkeypatch.setattr(kernel_density, "BLOCK_BYTES", 1)
+        result = log_likelihoods(images, samples, SIGMAS)
+        np.testing.assert_allclose(result, brute_force(*small, SIGMAS), atol=1e-9, rtol=0)
+
     @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
     def test_h5_dataset_gives_the_same_as_an_array(self, small, tmp_path, dtype):
         images, samples = (array.astype(dtype) for array in small)

@@ -35,10 +35,10 @@ def blur(images):
 
 class TestNearest:
     @pytest.mark.parametrize("shape", [(4, 4, 1), (32, 32, 3)])
-    @pytest.mark.parametrize("blocks", [(2000, 1000), (7, 10)])
+    @pytest.mark.parametrize("blocks", [(2000, 1000, 1 << 28), (7, 10, 1 << 28), (7, 10, 50_000)])
     def test_equals_scikit_learn(self, shape, blocks, monkeypatch):
-        monkeypatch.setattr(search, "_QUERIES", blocks[0])
-        monkeypatch.setattr(search, "_REFERENCES", blocks[1])
+        for name, value in zip(("_QUERIES", "_REFERENCES", "_BYTES"), blocks, strict=True):
+            monkeypatch.setattr(search, name, value)
         images, references = pictures(23, 1, shape), pictures(61, 2, shape)
         numbers, distances = nearest(images, references)
         finder = NearestNeighbors(n_neighbors=1, algorithm="brute")

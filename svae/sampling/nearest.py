@@ -13,16 +13,18 @@ from svae.pixels import scale
 Images: TypeAlias = np.ndarray | h5py.Dataset
 """(n, height, width, channel): uint8, or floats on [-1, 1]; read slice by slice."""
 
-_QUERIES, _REFERENCES = 2000, 1000  # images and references that are compared at once
+# Most images and references that are compared at once, and most bytes of the images in float32.
+_QUERIES, _REFERENCES, _BYTES = 2000, 1000, 1 << 28
 
 
 def nearest(images: Images, references: Images, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """The nearest reference of each image: its number, int64 (n,), and distance, float64 (n,).
 
-    Both are read in blocks, the references once for every 2,000 images. Float32 matrix products
-    find the nearest one; they do not distinguish references whose squared distances differ by about
-    1e-6 |x|^2. Its distance is then computed from the pixels in float64: a copy has distance 0, and
-    equal references have equal distances. threads: for the matrix products.
+    Both are read in blocks, the references once for every 2,000 images, or for fewer images if these
+    are larger than 64x64x3. Float32 matrix products find the nearest one; they do not distinguish
+    references whose squared distances differ by about 1e-6 |x|^2. Its distance is then computed
+    from the pixels in float64: a copy has distance 0, and equal references have equal distances.
+    threads: for the matrix products.
 
     UserError if there are no images or references, if their shapes differ, or if a pixel is not
     finite.
@@ -36,13 +38,15 @@ def nearest(images: Images, references: Images, threads: int = 1) -> tuple[np.nd
             f"of {references.shape[1:]}; draw samples from a model of this data set"
         )
     n, m = images.shape[0], references.shape[0]
+    queries = max(1, min(_QUERIES, _BYTES // (4 * math.prod(images.shape[1:]))))
+    at_once = min(_REFERENCES, queries)
     numbers, distances = np.empty(n, np.int64), np.empty(n)
     with threadpool_limits(limits=threads, user_api="blas"):
-        for start in range(0, n, _QUERIES):
-            x = _rows(images, start, start + _QUERIES)
+        for start in range(0, n, queries):
+            x = _rows(images, start, start + queries)
             best, number = np.full(len(x), np.inf, np.float32), np.zeros(len(x), np.int64)
-            for first in range(0, m, _REFERENCES):
-                _update(x, _rows(references, first, first + _REFERENCES), first, best, number)
+            for first in range(0, m, at_once):
+                _update(x, _rows(references, first, first + at_once), first, best, number)
             rows = slice(start, start + len(x))
             numbers[rows] = number
             distances[rows] = [_distance(a, references, j) for a, j in zip(x, number, strict=True)]

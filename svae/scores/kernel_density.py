@@ -30,7 +30,9 @@ import tensorflow as tf
 from svae.errors import UserError
 from svae.scores.squared_distances import Samples, by_differences, by_products, full_float32
 
-BLOCK = 5000  # samples held at a time, half of the usual 10,000
+# Most samples held at a time, half of the usual 10,000, and most bytes of them in float32: fewer if
+# they have more than 26,843 pixel values, as 128x128x3 has.
+BLOCK, BLOCK_BYTES = 5000, 1 << 29
 TILE = 2000  # images held at a time
 AGAIN = 500  # of these, whose distances are computed in a more exact type at a time
 TOLERANCE = 0.004  # nats an image
@@ -45,7 +47,7 @@ def log_likelihoods(
     images: np.ndarray,
     samples: np.ndarray,
     sigmas: Sequence[float] | np.ndarray,
-    block: int = BLOCK,
+    block: int | None = None,
     tolerance: float = TOLERANCE,
 ) -> np.ndarray:
     """log 1/m sum_j N(x_i; s_j, sigma_k^2 I) for every sigma, from one pass over the distances.
@@ -55,7 +57,8 @@ def log_likelihoods(
     `dtype` and can be sliced `[a:b]`, such as an h5py dataset. Samples are read once, images once
     per block of samples.
     sigmas: (n_sigmas,), in pixel units.
-    block: the most samples held at a time, and images if that is less than TILE.
+    block: the most samples held at a time, and images if that is less than TILE; None: BLOCK, or as
+        many as have BLOCK_BYTES.
     tolerance: the most nats by which rounding may move a value. If images or samples are float64,
     so is everything.
 
@@ -77,6 +80,7 @@ def log_likelihoods(
     rates = 0.5 / sigmas**2
     wide = max(images.dtype.itemsize, samples.dtype.itemsize) > 4
     dtype = tf.float64 if wide else tf.float32
+    block = block or max(1, min(BLOCK, BLOCK_BYTES // (4 * dimension)))
     tile = min(block, TILE)
 
     # Logarithms, over the samples so far, of the sum of the kernels, and of the most by which
