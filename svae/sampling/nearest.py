@@ -20,7 +20,7 @@ _QUERIES, _REFERENCES, _BYTES = 2000, 1000, 1 << 28
 def nearest(images: Images, references: Images, threads: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """The nearest reference of each image: its number, int64 (n,), and distance, float64 (n,).
 
-    Both are read in blocks, the references once for every 2,000 images, or for fewer images if these
+    Both are read in blocks, the references once for every 2,000 images, or for fewer if these
     are larger than 64x64x3. Float32 matrix products find the nearest one; they do not distinguish
     references whose squared distances differ by about 1e-6 |x|^2. Its distance is then computed
     from the pixels in float64: a copy has distance 0, and equal references have equal distances.
