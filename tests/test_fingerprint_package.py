@@ -268,7 +268,7 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
             "_PAPER_TRAINING = 16",
             {"convert"},
         ),
-        ("intervals.py", "LIKE_THE_REST = 0.45", "LIKE_THE_REST = 0.4", STUDY),
+        ("intervals.py", "PRIOR_DEGREES = 0.1", "PRIOR_DEGREES = 0.2", STUDY),
         # Code that runs in another process.
         ("workers.py", "Connection(descriptor)", "Connection(descriptor, 1)", {"convert"}),
         # Strings.

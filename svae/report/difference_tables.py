@@ -61,9 +61,9 @@ def reading(study: Study) -> str:
         )
     return text + (
         "Established: 0 lies outside the interval that decides. Its variance is that over seeds, "
-        "pooled over the variants unless the pair spreads more, plus that over test images; its "
-        "level is that of Holm's procedure at 95 % for all comparisons of the table together. It "
-        "holds for this data set and these settings."
+        "each variant's own with a little of that pooled over all variants, plus that over test "
+        "images; its level is that of Holm's procedure at 95 % for all comparisons of the table "
+        "together. It holds for this data set and these settings."
     )
 
 
@@ -103,7 +103,6 @@ def rows(study: Study) -> Iterator[dict[str, Any]]:
                 "difference": number(PAIRED_MEAN, sources, ".6g"),
                 "standard_error_over_images": number(PAIRED_ERROR, sources, ".6g"),
                 "standard_error_over_seeds": _seed_error(study, measure, found, ".6g"),
-                "pooled_over_variants": found.pooled,
                 "standard_error": found.standard_error,
                 "degrees_of_freedom": found.degrees_of_freedom,
                 "p": found.p,

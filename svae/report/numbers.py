@@ -144,8 +144,8 @@ PAIRED_ERROR = Rule(
 # What follows from the runs of all variants together, by svae.report.intervals.
 SEED_ERROR = Rule(
     "error over seeds",
-    "the standard error of the mean difference over seeds, pooled over the variants unless this "
-    "pair spreads more than they do",
+    "the standard error of the mean difference over seeds, each variant's variance shrunk towards "
+    "that pooled over all variants",
 )
 LOWER = Rule("lower end", "the lower end of the interval by which Holm's procedure decides")
 UPPER = Rule("upper end", "the upper end of that interval")
