@@ -70,7 +70,7 @@ if GPUS:
 
 
 wildcard_constraints:
-    variant="|".join(CONFIG.variants),
+    variant="|".join(map(re.escape, CONFIG.variants)),
     seed="|".join(map(str, CONFIG.seeds)),
     score="|".join(SCORES),
     # Jobs make and delete only these files in the folder of downloaded files.

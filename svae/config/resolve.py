@@ -11,6 +11,7 @@ from svae.config.check import checked
 from svae.config.data import Conversion, Source, image_size, resolve_conversion, resolve_sources
 from svae.config.moved import refuse_moved_keys
 from svae.config.schema import config_schema
+from svae.config.sweeps import Family, expanded
 from svae.config.variants import (
     check_batch_sizes,
     check_latent_sizes,
@@ -46,6 +47,8 @@ class Configuration:
     threads: int  # of TensorFlow, in jobs that belong to no variant
     services: Services
     variants: dict[str, TrainingSettings]
+    families: dict[str, Family]
+    """The variants that lists make, by the name that the configuration has for them."""
     sampling: SamplingSettings
     parzen: ParzenSettings
     """For every Parzen score, including those of the sanity rows."""
@@ -61,7 +64,7 @@ def resolve(raw: dict[str, Any], working: Path) -> Configuration:
     that the schema does not allow, or else with the first contradiction.
     """
     refuse_moved_keys(raw)
-    config = checked(raw, config_schema())
+    config = expanded(checked(raw, config_schema()))
 
     published = catalogue()[config["dataset"]]
     conversion = resolve_conversion(config["conversion"], published)
@@ -72,7 +75,7 @@ def resolve(raw: dict[str, Any], working: Path) -> Configuration:
     variants = resolve_variants(config, height * width * conversion.channels)
     padding = 0 if conversion.crop or conversion.size else dataset.padding
     check_latent_sizes(config, variants, height + 2 * padding, width + 2 * padding)
-    warn_of_twins(variants)
+    warn_of_twins(variants, config["families"])
     check_batch_sizes(config, variants, dataset)
     return Configuration(
         dataset=dataset,
@@ -88,6 +91,7 @@ def resolve(raw: dict[str, Any], working: Path) -> Configuration:
             tensorboard=TensorBoardSettings(**config["tensorboard"]),
         ),
         variants=variants,
+        families=config["families"],
         parzen=_checked_parzen(part_of(config["parzen"], ParzenSettings), dataset),
         scores={name: score.settings_of(config) for name, score in scores().items()},
         sampling=_checked_sampling(SamplingSettings(**config["sampling"])),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from svae.config.section import section_schema
+from svae.config.sweeps import with_lists
 from svae.datasets.catalogue import Dataset, catalogue
 from svae.scores.registry import scores
 from svae.settings.conversion import ConversionSection
@@ -58,6 +59,7 @@ def config_schema() -> dict[str, Any]:
     sections = {name: section_schema(*section) for name, section in SECTIONS.items()}
     general["properties"]["dataset"]["enum"] = list(known)
     sections["conversion"]["properties"] |= _option_schemas(known)
+    sections["training"]["properties"] = with_lists(sections["training"]["properties"])
     return {
         "$schema": DIALECT,
         **general,

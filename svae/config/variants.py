@@ -1,9 +1,11 @@
 """The variants: the sections `model` and `training`, with the overrides of each variant."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from svae.config.check import closest, shown
+from svae.config.sweeps import Family, family_of, pairs_between
 from svae.datasets.catalogue import Dataset
 from svae.errors import UserError
 from svae.model import geometry
@@ -15,12 +17,13 @@ log = logging.getLogger(__name__)
 def origin(config: dict[str, Any], name: str, key: str) -> str:
     """The full key from which a variant has a value."""
     if key in config["variants"][name]:
-        return f"variants.{name}.{key}"
+        return f"variants.{family_of(config['families'], name)}.{key}"
     return f"model.{key}" if key in config["model"] else f"training.{key}"
 
 
 def resolve_variants(config: dict[str, Any], dimension: int) -> dict[str, TrainingSettings]:
     """The settings of each variant, by name; `dimension`: D, pixels per image times channels.
+    config: as `svae.config.sweeps.expanded` gives it, here and below.
 
     UserError for a contradiction, with the key that must change.
     """
@@ -32,8 +35,8 @@ def resolve_variants(config: dict[str, Any], dimension: int) -> dict[str, Traini
         if values["posterior"] == "vanilla":
             if config["variants"][name].get("latent_size", 1) != 1:
                 raise UserError(
-                    f"variants.{name}.latent_size is {values['latent_size']}, but a vanilla latent "
-                    f"is a vector; remove the key, or use another posterior"
+                    f"{origin(config, name, 'latent_size')} is {values['latent_size']}, but a "
+                    f"vanilla latent is a vector; remove the key, or use another posterior"
                 )
             values["latent_size"] = 1
         if values["posterior"] == "low_rank" and values["rank"] > values["latent_size"]:
@@ -109,11 +112,14 @@ def _kl_weight(
 
 
 def resolve_comparisons(config: dict[str, Any]) -> tuple[tuple[str, str], ...] | None:
-    """The pairs under `comparisons`; None for auto.
+    """The pairs under `comparisons`; None for auto. Two families stand for their members of equal
+    value.
 
-    UserError for a pair of other than two different variants, and for one that is asked for twice.
+    UserError for a pair of other than two different variants, for one that is asked for twice, and
+    for a family with a single variant.
     """
-    names = list(config["variants"])
+    families = config["families"]
+    names = [*config["variants"], *families]
     if config["comparisons"] == "auto":
         return None
     pairs: list[tuple[str, str]] = []
@@ -134,10 +140,10 @@ def resolve_comparisons(config: dict[str, Any]) -> tuple[tuple[str, str], ...] |
                         else "; drop the pair, or add the variant"
                     )
                 )
-        first, second = pair
-        if (first, second) in pairs or (second, first) in pairs:
-            raise UserError(f"{where}, which is asked for twice; drop one of the two")
-        pairs.append((first, second))
+        for first, second in pairs_between(families, *pair, where):
+            if (first, second) in pairs or (second, first) in pairs:
+                raise UserError(f"{where}, which is asked for twice; drop one of the two")
+            pairs.append((first, second))
     return tuple(pairs)
 
 
@@ -153,7 +159,11 @@ def check_latent_sizes(
             if geometry.fitting_latent_sizes(height) and not stem:
                 raise UserError(f"{origin(config, name, 'latent_size')}: {error}") from None
             given = [key for key in ("size", "crop") if config["conversion"][key]]
-            where = f"conversion.{given[0]}" if given else f"variants.{name}"
+            where = (
+                f"conversion.{given[0]}"
+                if given
+                else f"variants.{family_of(config['families'], name)}"
+            )
             raise UserError(f"{where}: {error}; set conversion.size to 32, 64 or 128") from None
         if settings.arrangement == "permuted" and settings.latent_size % 2 == 0:
             odd = [d for d in geometry.fitting_latent_sizes(height) if d % 2]
@@ -183,17 +193,19 @@ def check_batch_sizes(
             )
 
 
-def warn_of_twins(variants: dict[str, TrainingSettings]) -> None:
+def warn_of_twins(variants: dict[str, TrainingSettings], families: Mapping[str, Family]) -> None:
     """Log a warning for each variant whose training is identical to that of an earlier one."""
     first: dict[TrainingSettings, str] = {}
     for name, settings in variants.items():
         other = first.setdefault(settings, name)
         if other != name:
+            family = family_of(families, name)
             log.warning(
                 "variants %s and %s are identical trainings (objective %s); "
-                "remove one with variants: {%s: false}",
+                "remove one with variants: {%s: false}%s",
                 other,
                 name,
                 settings.objective,
-                name,
+                family,
+                "" if family == name else f", or take its {families[family].key} out of the list",
             )
