@@ -8,6 +8,7 @@ from pathlib import Path
 
 from svae.config.resolve import resolve
 from svae.config.schema import posterior_classes
+from svae.config.sweeps import several_weights
 from svae.config.yaml_file import check_file, config_file
 from svae.errors import UserError
 from svae.jobs.devices import no_gpu, visible_gpus

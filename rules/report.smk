@@ -8,7 +8,9 @@ COMPARED = {
 }
 GRIDS = ["reconstructions", "interpolations", "neighbours"]
 CHARTS = ["sigma_curves", "paired_differences", "score_against_kl_weight", "kl_per_map"]
-FIGURES = ["comparison", "training_curves", "dataset", *GRIDS, *CHARTS]
+# What compares different KL weights is in the report where there are any.
+RATES = ["rate_distortion"] if several_weights(CONFIG.variants) else []
+FIGURES = ["comparison", "training_curves", "dataset", *GRIDS, *CHARTS, *RATES]
 
 
 rule comparison:
@@ -90,6 +92,30 @@ rule charts:
         "../scripts/charts.py"
 
 
+rule rate_distortion:
+    input:
+        data=f"data/{DATASET}.h5",
+        spectrum=SPECTRUM,
+        records=every(f"{RUN}/run.json"),
+        objectives=every(f"{RUN}/scores/objective.json"),
+        per_image=every(f"{RUN}/scores/objective_per_image.npz"),
+    output:
+        figure=shown("results/rate_distortion.png", "Plots"),
+        table=shown("results/rate_distortion.csv", "Tables"),
+        summary="results/rate_distortion.json",
+    log:
+        "logs/rate_distortion.log",
+    params:
+        variants=list(CONFIG.variants),
+        seeds=list(CONFIG.seeds),
+        families={name: list(family.members) for name, family in CONFIG.families.items()},
+        code=code("svae.report.draw_rate_distortion:draw"),
+    message:
+        "Drawing {output.figure}"
+    script:
+        "../scripts/rate_distortion.py"
+
+
 rule summary:
     input:
         **STUDY,
@@ -118,7 +144,8 @@ rule summary:
 rule report:
     input:
         **STUDY,
-        **{name: f"results/{name}.png" for name in [*GRIDS, *CHARTS]},
+        **{name: f"results/{name}.png" for name in [*GRIDS, *CHARTS, *RATES]},
+        **{f"{name}_summary": f"results/{name}.json" for name in RATES},
         comparison="results/comparison.png",
         training_curves="results/training_curves.png",
         dataset="results/dataset.png",

@@ -17,6 +17,7 @@ with log_to(snakemake.log[0]):
         license=snakemake.params.license,
         config=snakemake.params.config,
         figures={name: snakemake.input[name] for name in snakemake.params.figures},
+        rates=snakemake.input.get("rate_distortion_summary"),
         samples=dict(zip(snakemake.params.study["variants"], snakemake.input.samples, strict=True)),
         commit=commit,
         changed=changed,

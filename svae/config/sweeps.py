@@ -12,6 +12,7 @@ from typing import Any
 
 from svae.config.check import shown
 from svae.errors import UserError
+from svae.settings.training import TrainingSettings
 
 # The settings that may be lists, and what stands before a number in the name of a member.
 MARKS = {"kl_weight": "w", "beta": "beta"}
@@ -81,6 +82,21 @@ def expanded(config: dict[str, Any]) -> dict[str, Any]:
                 f"write one number, or remove the key"
             )
     return {**config, "variants": variants, "families": families}
+
+
+def several_weights(variants: Mapping[str, TrainingSettings]) -> bool:
+    """Whether there is more than one w, the weight of the KL relative to the SSE. Under the ELBO it
+    is 2 v beta for the decoder variance v; unless v is a number, each variant ends at its own.
+    """
+    weights: set[Any] = set()
+    for name, settings in variants.items():
+        if settings.objective == "weighted":
+            weights.add(settings.kl_weight)
+        elif isinstance(settings.decoder_variance, str):
+            weights.add(name)
+        else:
+            weights.add(2 * settings.decoder_variance * settings.beta)
+    return len(weights) > 1
 
 
 def family_of(families: Mapping[str, Family], variant: str) -> str:

@@ -140,7 +140,7 @@ def resolve_comparisons(config: dict[str, Any]) -> tuple[tuple[str, str], ...] |
                         else "; drop the pair, or add the variant"
                     )
                 )
-        for first, second in pairs_between(families, *pair, where):
+        for first, second in pairs_between(families, pair[0], pair[1], where):
             if (first, second) in pairs or (second, first) in pairs:
                 raise UserError(f"{where}, which is asked for twice; drop one of the two")
             pairs.append((first, second))

@@ -55,6 +55,12 @@ PICTURES = {
         "error bar for each of {variants}.",
         plot=True,
     ),
+    "rate_distortion": Picture(
+        "Rate and distortion",
+        "Two panels over the rate in nats per image, one point for each run of {variants}: the "
+        "squared error, next to curves of linear VAEs, and the logarithm of its ratio to theirs.",
+        plot=True,
+    ),
     "kl_per_map": Picture(
         "KL of each latent map",
         "The KL of the latent maps in nats, for each of {variants}.",

@@ -10,10 +10,10 @@ import jinja2
 import yaml
 
 from svae.jobs.files import replacing
-from svae.report import difference_tables, tables
+from svae.report import difference_tables, rate_tables, tables
 from svae.report.answer import answer
 from svae.report.captions import pictures
-from svae.report.numbers import RULES, Code, Number
+from svae.report.numbers import RULES, Code, Document, Number
 from svae.report.score_tables import method, reading, refusals, score_table
 from svae.report.study import Files, Study, read
 from svae.report.warning_list import warnings
@@ -35,6 +35,7 @@ def write(
     config: Mapping[str, Any],
     figures: Mapping[str, PathLike],
     samples: Mapping[str, PathLike],
+    rates: PathLike | None = None,
     commit: str | None = None,
     changed: bool = False,
 ) -> None:
@@ -46,14 +47,16 @@ def write(
     attributes: of the store (`svae.datasets.store.Store.attributes`). license: terms of use of the
     images, as in the catalogue. config: the configuration that ran. figures: PNG files by name,
     such as `sigma_curves`: see `svae.report.captions`; those that are missing are left out.
-    samples: PNG files by variant.
+    samples: PNG files by variant. rates: results/rate_distortion.json, if there is more than one KL
+    weight.
     commit, changed: as `commit_of` gives them.
 
     UserError if files are not of as many runs as there are variants and seeds, if scores cannot be
     paired, or if a picture is no PNG.
     """
     study = read(attributes["title"], files)
-    page = content(study, attributes, license, config, commit, changed)
+    summary = None if rates is None else Document.read(rates)
+    page = content(study, attributes, license, config, summary, commit, changed)
     page |= pictures(figures, samples, study.title, study.variants)
     with replacing(target) as temporary:
         temporary.write_text(_rendered(page), encoding="utf-8")
@@ -64,6 +67,7 @@ def content(
     attributes: Mapping[str, Any],
     license: str,
     config: Mapping[str, Any],
+    rates: Document | None = None,
     commit: str | None = None,
     changed: bool = False,
 ) -> dict[str, Any]:
@@ -87,6 +91,8 @@ def content(
         "sanity_reading": tables.sanity_reading(study),
         "differences": difference_tables.tables(study),
         "reading_of_differences": difference_tables.reading(study),
+        "families": None if rates is None else rate_tables.family_table(rates),
+        "reading_of_families": [] if rates is None else rate_tables.reading(rates),
         "data": tables.data(attributes),
         "license": license,
         "config": _as_yaml(config),
