@@ -12,8 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from svae.figures.differences import Difference, paired_differences
 from svae.figures.kl_per_map import kl_per_map
+from svae.figures.rate_distortion import Dot, Group, rate_distortion
 from svae.figures.score_against_kl_weight import Scored, score_against_kl_weight, spread
 from svae.figures.sigma_curves import SigmaChoice, sigma_curves
+from svae.figures.style import MARKERS
 from svae.jobs.files import read_json
 from svae.report import draw_charts
 from svae.report.intervals import compare
@@ -451,3 +453,77 @@ def test_long_names_take_two_lines():
         each = Difference(*names, 1.0, (0.5, 1.5), [1.0], False)
         (axes,) = figure_of("paired_differences", [[each], *MEASURE]).axes
         assert len(axes.get_yticklabels()[0].get_text().splitlines()) == lines
+
+
+def made_up_rates(count, seeds, family):
+    """The arguments of rate_distortion except the title; family: variants in the first group."""
+    groups = {}
+    for index, name in enumerate(NAMES[count]):
+        variants = []
+        for place in range(family if index == 0 else 1):
+            rate, sse, ratio = 2.0 + 3 * index + 20 * place, 400 / (1 + index + place), 0.02 * index
+            variants.append(
+                [
+                    Dot(5.0 + index, rate + 0.1 * seed, sse - seed, ratio + 0.001 * seed, 0.004)
+                    for seed in range(seeds)
+                ]
+            )
+        mean = (-0.0123, 0.0045) if len(variants) > 1 else (None, None)
+        groups[name] = Group(variants, *mean)
+    curves = {576: ([1, 9, 90], [500, 200, 20]), 64: ([1, 9, 90], [500, 210, 40])}
+    return groups, curves, (2.2, 20.0) if family > 1 else None
+
+
+@pytest.mark.parametrize(("count", "seeds"), SHAPES)
+def test_texts_of_rate_distortion_are_complete_and_do_not_overlap(count, seeds):
+    for family in (1, 4):
+        assert_whole_and_apart(rate_distortion(*made_up_rates(count, seeds, family), "waves: x"))
+
+
+@pytest.mark.parametrize("family", [1, 4])
+@pytest.mark.parametrize(("count", "seeds"), SOME)
+def test_rate_distortion_has_a_point_for_each_run(count, seeds, family):
+    groups, curves, common = made_up_rates(count, seeds, family)
+    figure = rate_distortion(groups, curves, common, "waves: x")
+    left, right = figure.axes
+    variants = [dots for group in groups.values() for dots in group.variants]
+    points = [line for line in left.lines if line.get_marker() != "None"]
+    for dots, line in zip(variants, points, strict=True):
+        assert [tuple(xy) for xy in line.get_xydata()] == [(dot.rate, dot.sse) for dot in dots]
+        assert (line.get_markerfacecolor() == "white") == (seeds > 1)
+    drawn = [line for line in right.lines if line.get_marker() in MARKERS]
+    for dots, line in zip(variants, drawn, strict=True):
+        expected = [(dot.rate, dot.log_ratio) for dot in dots]
+        assert [tuple(xy) for xy in line.get_xydata()] == expected
+    assert {(line.get_marker(), line.get_color()) for line in points} == {
+        (line.get_marker(), line.get_color()) for line in drawn
+    }
+    assert len({(line.get_marker(), line.get_color()) for line in points}) == len(groups)
+    # The slope of each short line, in its middle, is -w.
+    tangents = left.lines[len(curves) :: 2]
+    for dots, line in zip(variants, tangents, strict=True):
+        (x, y) = line.get_xydata().T
+        assert np.diff(y) / np.diff(x) == pytest.approx(-dots[0].weight)
+        rate, sse = np.mean([(dot.rate, dot.sse) for dot in dots], axis=0)
+        assert np.interp(rate, x, y) == pytest.approx(sse)
+    for (rates, sse), line in zip(curves.values(), left.lines, strict=False):
+        assert (list(line.get_xdata()), list(line.get_ydata())) == (rates, sse)
+    assert left.get_xlim() == right.get_xlim()
+    assert left.get_xscale() == left.get_yscale() == right.get_xscale() == "log"
+    labels = legend_of(figure)
+    assert f"{NAMES[count][0]}{': mean -0.0123 +- 0.0045' * (family > 1)}" == labels[0]
+    assert ("rates of the mean log ratio" in labels) == (family > 1)
+    assert "linear VAE (PCA), 576 entries" in labels
+    for bar in bars(right.containers[0]) if seeds == 1 else []:
+        (dot,) = variants[0]
+        assert np.ptp(bar[:, 1]) == pytest.approx(2 * dot.standard_error)
+    assert bool(right.containers) == (seeds == 1)
+    # The family's means are joined.
+    joined = [line for line in right.lines if len(line.get_xdata()) == 4]
+    assert len(joined) == (family > 1)
+
+
+def test_rates_without_a_point():
+    figure = rate_distortion({"a": Group([[]])}, {}, None, "waves: x")
+    assert [text.get_text() for text in figure.texts][-1].startswith("No run has a finite SSE")
+    assert_whole_and_apart(figure)

@@ -149,7 +149,7 @@ def test_results(finished):
 def test_the_page_is_complete(finished):
     text = (finished.folder / "results/report.html").read_text()
     page = parse(text)
-    assert len(list(page.all("img"))) == 10 + len(VARIANTS)
+    assert len(list(page.all("img"))) == 11 + len(VARIANTS)
     for element in page.all("data"):
         path = element.attributes["data-source"].split(": ")[0]
         assert (finished.folder / path).exists()

@@ -74,7 +74,7 @@ def make_arguments(
     results = folder / "results"
     results.mkdir()
     figures = {}
-    for name in (*PLOTS, "training_curves", *GRIDS):
+    for name in (*PLOTS, "rate_distortion", "training_curves", *GRIDS):
         figures[name] = _png(results / f"{name}.png", 2000, 900 if name in PLOTS else 1400)
     samples = {name: _png(results / f"samples_{name}.png", 320, 320) for name in variants}
     return {
