@@ -215,7 +215,7 @@ def test_hostile_texts_are_escaped(tmp_path):
         importance_weighted_bound={"refused": HOSTILE, "variance_from": HOSTILE},
     )
     assert "<script" not in text and "<img src=x" not in text
-    assert text.count("<img ") == len(list(page.all("img"))) == 15
+    assert text.count("<img ") == len(list(page.all("img"))) == 16
     assert HOSTILE in page.one("h1").text() and HOSTILE in answer_of(page)
     for found in page.all("img"):
         assert set(found.attributes) == {"src", "width", "height", "alt"}

@@ -1,9 +1,12 @@
 """A list for kl_weight or beta: its variants, what compares them, and what is refused."""
 
 import logging
+import os
+import re
 
 import pytest
 import yaml
+from helpers import snakemakes
 from helpers.refusals import check_one_line
 from helpers.workflow import CLONE
 
@@ -218,3 +221,32 @@ def test_identical_members_are_named(caplog):
 )
 def test_whether_there_are_several_weights(text, several):
     assert several_weights(resolved(text).variants) == several
+
+
+def planned(folder, *arguments):
+    """The output of a dry run of the clone."""
+    options = ["-n", "-s", CLONE / "Snakefile", "--directory", folder]
+    done = snakemakes.snakemake([*options, *arguments], folder, os.environ)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.workflow
+def test_members_are_targets_on_the_command_line(tmp_path):
+    given = ("--config", "training={kl_weight: [16, 1, 0.25]}")
+    text = planned(tmp_path, "results/parzen_naive_w0.25.json", *given)
+    assert set(re.findall(r"runs/(\S+?)/run\.json", text)) == {"mnist_5k/naive_w0.25/seed-0"}
+    assert re.search(r"^train +1$", text, re.MULTILINE)
+    everything = planned(tmp_path, *given)
+    runs = set(re.findall(r"runs/mnist_5k/(\S+?)/seed-0/run\.json", everything))
+    names = ("vanilla", "naive", "mvn", "low_rank", "vanilla_matched")
+    assert runs == {f"{name}_w{w}" for name in names for w in ("16", "1", "0.25")}
+    assert "identical trainings" in everything  # vanilla_matched now is vanilla
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize(("weight", "shown"), [("published", True), ("2", False)])
+def test_the_figure_is_made_where_there_is_more_than_one_weight(tmp_path, weight, shown):
+    text = planned(tmp_path, "--config", f"training={{kl_weight: {weight}}}")
+    assert bool(re.search(r"^rate_distortion +1$", text, re.MULTILINE)) == shown
+    assert re.search(r"^report +1$", text, re.MULTILINE)

@@ -13,8 +13,8 @@ from svae.datasets.store import Store
 from svae.errors import UserError
 from svae.figures.rate_distortion import Dot, Group, rate_distortion
 from svae.jobs.files import replacing, write_json
+from svae.report.log_ratios import FamilyCurve, Measured, Point, Rates, mean_and_error, rates
 from svae.report.png import save
-from svae.report.rate_distortion import FamilyCurve, Measured, Point, Rates, mean_and_error, rates
 from svae.report.seeds import by_variant
 from svae.report.study import Run
 from svae.scores.linear_vae_curve import LinearVaes, coordinates, expected

@@ -7,7 +7,7 @@ import pytest
 from helpers.spectra import make_images, make_spectrum
 from scipy.integrate import quad
 
-from svae.report.rate_distortion import (
+from svae.report.log_ratios import (
     Measured,
     log_ratio,
     mean_and_error,
