@@ -53,8 +53,8 @@ def with_lists(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def expanded(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with the members of each family in the place of the variant that has the
-    list, and with the families by name under a key of its own, `families`.
+    """The configuration with the members of each family instead of the variant that has the list,
+    and with the families by name under an additional key, `families`.
 
     A variant that takes its weight from a family is a family of the same weights. UserError for a
     list that its objective does not use, and for a name that is there twice.

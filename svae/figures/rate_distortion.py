@@ -90,7 +90,7 @@ def rate_distortion(
     distortions = [dot.sse for dot in dots]
     logarithmic(left, left.yaxis, min(distortions), max(distortions), margin=0.08)
     left.set_ylabel("distortion: SSE per image (pixels on [-1, 1])", fontsize=9)
-    right.set_ylabel("log of the SSE over that of the linear VAE at this rate", fontsize=9)
+    right.set_ylabel("ln (SSE / SSE of the linear VAE at the same rate)", fontsize=9)
     right.yaxis.set_major_locator(MaxNLocator(8, steps=(1, 2, 5, 10)))
     return figure
 
