@@ -10,9 +10,9 @@ from svae.config.resolve import resolve
 from svae.config.schema import posterior_classes
 from svae.config.yaml_file import check_file, config_file
 from svae.errors import UserError
+from svae.features.pretrained import is_own, missing
 from svae.jobs.devices import no_gpu, visible_gpus
 from svae.jobs.environment import check_python, settle
-from svae.features.catalogue import is_own, missing
 from svae.jobs.files import file_hash, folder_listing
 from svae.jobs.fingerprint import fingerprint
 from svae.jobs.neutral import without_neutral

@@ -14,12 +14,13 @@ from helpers.scored import score_of
 from svae.config.resolve import resolve
 from svae.datasets.store import Store
 from svae.errors import UserError
-from svae.features import catalogue
-from svae.features.catalogue import Pretrained
+from svae.features import pretrained
+from svae.features.pretrained import Pretrained
 from svae.pixels import scale
 from svae.scores import feature_reference, kernel_distance, neighbourhoods
+from svae.scores import frechet as gaussians
 from svae.scores.feature_reference import Reference, fit, load, save, sizes
-from svae.scores.frechet import Gaussian, distances
+from svae.scores.frechet import distances
 from svae.scores.measures.feature_distances import SCORE, Settings
 from svae.scores.principal_components import fit as fit_spectrum
 
@@ -61,59 +62,71 @@ def test_frechet_distance_of_features_whose_moments_are_known():
         return x @ np.linalg.cholesky(covariance).T + mean
 
     features, reference = with_moments(*first, 50), with_moments(*second, 70)
-    found, _ = distances(features, Gaussian(reference))
+    found, _ = distances(features, gaussians.Reference(reference))
     assert found == pytest.approx(of_two_gaussians(*first, *second), rel=1e-9)
-    assert distances(reference, Gaussian(reference))[0] == pytest.approx(0, abs=1e-9)
+    assert distances(reference, gaussians.Reference(reference))[0] == pytest.approx(0, abs=1e-9)
 
 
 def test_frechet_distance_in_one_dimension():
     """(m - m_r)^2 + (s - s_r)^2"""
     x, y = np.array([[1.0], [3.0]]), np.array([[0.0], [4.0], [8.0]])
     expected = (2 - 4) ** 2 + (math.sqrt(2) - 4) ** 2
-    assert distances(x, Gaussian(y))[0] == pytest.approx(expected)
+    assert distances(x, gaussians.Reference(y))[0] == pytest.approx(expected)
 
 
 def test_frechet_distance_of_fewer_features_than_dimensions():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(5, 8)), rng.normal(size=(6, 8))
-    found, infinite = distances(x, Gaussian(y))
+    found, infinite = distances(x, gaussians.Reference(y))
     moments = [(z.mean(axis=0), np.cov(z.T)) for z in (x, y)]
     assert found == pytest.approx(of_two_gaussians(*moments[0], *moments[1]), rel=1e-4)
     assert infinite is None
 
 
-def test_the_extrapolation_removes_the_bias_of_few_samples():
+def test_the_extrapolation_removes_the_bias_of_few_images():
     rng = np.random.default_rng(0)
-    (mean, covariance), (other_mean, other_covariance) = two_gaussians(20, rng)
-    reference = rng.multivariate_normal(other_mean, other_covariance, 400_000)
-    gaussian = Gaussian(reference)
-    exact = of_two_gaussians(mean, covariance, reference.mean(axis=0), np.cov(reference.T))
+    (mean, covariance), (_, other) = two_gaussians(20, rng)
+    exact = of_two_gaussians(mean, covariance, mean, other)
     errors = []
-    for _ in range(40):
-        found, infinite = distances(rng.multivariate_normal(mean, covariance, 300), gaussian)
+    for _ in range(60):
+        features = rng.multivariate_normal(mean, covariance, 300)
+        reference = gaussians.Reference(rng.multivariate_normal(mean, other, 400))
+        found, infinite = distances(features, reference)
         errors.append((found - exact, infinite - exact))
     bias, remaining = np.mean(errors, axis=0)
     spread = np.std(errors, axis=0, ddof=1) / math.sqrt(len(errors))
     assert bias > 5 * spread[0]  # without it
-    assert abs(remaining) < 3 * spread[1] and abs(remaining) < bias / 4
+    assert abs(remaining) < 3 * spread[1] and abs(remaining) < bias / 5
 
 
 def test_parts_of_the_extrapolation():
-    """A line through the distance of all, of halves and of thirds, against polyfit."""
+    """A line through the distances of all, of halves and of thirds of both sets."""
     rng = np.random.default_rng(0)
-    features, gaussian = rng.normal(size=(66, 4)), Gaussian(rng.normal(1, 2, (90, 4)))
-    means = [
-        np.mean([distances(part, gaussian)[0] for part in np.split(features, parts)])
-        for parts in (1, 2, 3)
-    ]
-    slope, at_zero = np.polyfit([1 / 66, 2 / 66, 3 / 66], means, 1)
-    assert slope > 0
-    assert distances(features, gaussian)[1] == pytest.approx(at_zero)
-    # Thirds of 5 would be singular in 5 dimensions, halves are not.
-    features, gaussian = rng.normal(size=(15, 5)), Gaussian(rng.normal(size=(90, 5)))
-    whole, infinite = distances(features, gaussian)
-    halves = np.mean([distances(part, gaussian)[0] for part in (features[:9], features[9:])])
-    assert infinite == pytest.approx(2 * whole - halves, rel=0.5)
+    features, others = rng.normal(size=(66, 4)), rng.normal(1, 2, (90, 4))
+
+    def mean_over(parts):
+        pairs = zip(np.split(features, parts), np.split(others, parts), strict=True)
+        return np.mean([distances(x, gaussians.Reference(y))[0] for x, y in pairs])
+
+    values = [mean_over(parts) for parts in (1, 2, 3)]
+    assert values == sorted(values)
+    found = distances(features, gaussians.Reference(others))
+    slope = (values[2] - values[0]) / 2  # of the least-squares line through 1, 2 and 3
+    assert found == pytest.approx((values[0], np.mean(values) - 2 * slope))
+
+
+@pytest.mark.parametrize(("n", "m", "parts"), [(18, 60, 3), (60, 17, 2), (12, 60, 2), (11, 60, 1)])
+def test_parts_with_a_singular_covariance_are_left_out(n, m, parts, monkeypatch):
+    """In 5 dimensions, 5 features are too few."""
+    rng = np.random.default_rng(0)
+    used = []
+    parts_of = gaussians.Reference.parts
+    monkeypatch.setattr(
+        gaussians.Reference, "parts", lambda *given: used.append(given[1]) or parts_of(*given)
+    )
+    _, infinite = distances(rng.normal(size=(n, 5)), gaussians.Reference(rng.normal(size=(m, 5))))
+    assert used == list(range(1, parts + 1))
+    assert (infinite is None) == (parts == 1)
 
 
 def slow_kernel_distance(x, y):
@@ -312,7 +325,7 @@ def test_another_network_is_refused(folder, fitted, tmp_path):
 
 def test_absent_weights_are_a_refusal(folder, tmp_path, monkeypatch):
     absent = Pretrained("Net", "the-net", "no_such_package_of_weights", "a.pth", "0", 1, 1)
-    monkeypatch.setitem(catalogue.PRETRAINED, "net", absent)
+    monkeypatch.setitem(pretrained.PRETRAINED, "net", absent)
     found = fit(folder / "data.h5", "net", 10_000, n_samples=150, seed=0)
     assert "pip install the-net" in found.content["refused"]
     save(found, tmp_path / "features.npz")

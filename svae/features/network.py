@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from svae.errors import UserError
 from svae.features import torch_weights
-from svae.features.catalogue import PRETRAINED, SUFFIX, Pretrained, missing
 from svae.features.efficientnet_lite import INPUT_MEAN, INPUT_SCALE, EfficientNetLite
+from svae.features.pretrained import PRETRAINED, SUFFIX, Pretrained, missing
 from svae.features.resize import matrix
 from svae.jobs.files import file_hash
 from svae.pixels import to_bytes, to_x

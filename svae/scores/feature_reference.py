@@ -19,11 +19,10 @@ from threadpoolctl import threadpool_limits
 from svae.datasets.store import Store
 from svae.datasets.subset import subset
 from svae.errors import UserError
-from svae.features.catalogue import missing
 from svae.features.network import Network, open_network
+from svae.features.pretrained import missing
 from svae.jobs.files import replacing
-from svae.scores import kernel_distance, neighbourhoods
-from svae.scores.frechet import Gaussian, distances
+from svae.scores import frechet, kernel_distance, neighbourhoods
 from svae.scores.principal_components import most_images
 from svae.scores.sanity_rows import ROWS, real
 from svae.scores.scored_images import scored_images
@@ -42,17 +41,17 @@ class Reference:
 
     features: np.ndarray
     """float32 (m, d)."""
-    gaussian: Gaussian
+    gaussians: frechet.Reference
     radii: np.ndarray
     """Squared, float32 (m,): svae.scores.neighbourhoods.radii."""
 
     @classmethod
     def of(cls, features: np.ndarray) -> "Reference":
-        return cls(features, Gaussian(features), neighbourhoods.radii(features))
+        return cls(features, frechet.Reference(features), neighbourhoods.radii(features))
 
     def compare(self, features: np.ndarray) -> dict[str, Any]:
         """All distances of float32 features (n, d), in random order, from these, for JSON."""
-        distance, infinite = distances(features, self.gaussian)
+        distance, infinite = frechet.distances(features, self.gaussians)
         kernel = kernel_distance.estimate(features, self.features)
         return {
             "n_images": len(features),

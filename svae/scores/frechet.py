@@ -6,72 +6,100 @@ with means m and covariances C of features and m_r and C_r of the reference: the
 2-Wasserstein distance of the two Gaussians (Dowson, Landau 1982; Heusel et al. 2017, arXiv
 1706.08500, for generated images).
 
-From n features it is too large by about c / n, with a c that differs between sets, so that sets
-may change places with n. Chong and Forsyth 2020 (arXiv 1911.07023) extrapolate: a line over 1 / n,
-fitted to distances from fewer features, meets 1 / n = 0 at the distance from infinitely many. The
-reference keeps its size, and the part of the bias that is due to it remains. Here the distances
-from fewer features are means over disjoint parts of all features, which makes the line steadier
-than single random parts do.
+From n features and a reference of m it is too large by about a / n + b / m, where a and b depend on
+the distributions, so that two sets may change places with n. Chong and Forsyth 2020 (arXiv
+1911.07023) extrapolate: a line through distances from fewer features, over 1 / n, meets 1 / n = 0
+at the distance from infinitely many. They keep the reference, and with it b / m. Here both sets are
+divided into the same number of parts, so that both terms grow by this factor and vanish together;
+the distance at a number of parts is the mean over the disjoint parts.
 """
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
-PARTS = 1, 2, 3  # into which the features are divided for the extrapolation
+PARTS = 1, 2, 3  # into which both sets are divided
 BLOCKS = 6  # of which all these parts are made
 
 
-class Gaussian:
-    """The reference: mean and covariance of its features (n, d), n at least 2."""
+class Moments(NamedTuple):
+    """Of a set of features (n, d), in float64."""
+
+    size: int
+    total: np.ndarray
+    """(d,), the sum."""
+    products: np.ndarray
+    """(d, d), the sum of the outer products."""
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self.total / self.size
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """The unbiased one."""
+        return (self.products - np.outer(self.total, self.mean)) / (self.size - 1)
+
+
+class Reference:
+    """What distances need of the reference's features (m, d), in random order, m at least 2."""
 
     def __init__(self, features: np.ndarray):
-        self.mean, covariance = _mean_and_covariance([_sums(features)])
-        values, vectors = np.linalg.eigh(covariance)
-        roots = np.sqrt(np.maximum(values, 0))
-        self.trace = float(np.trace(covariance))
-        self.root = (vectors * roots) @ vectors.T  # C_r^(1/2)
+        self.size = len(features)
+        self._blocks = list(_blocks(features))
+        self._parts: dict[int, list[tuple[Moments, np.ndarray]]] = {}
+
+    def parts(self, number: int) -> list[tuple[Moments, np.ndarray]]:
+        """The moments of each part, and C_r^(1/2)."""
+        if number not in self._parts:
+            self._parts[number] = [
+                (part, _root(part.covariance)) for part in _divided(self._blocks, number)
+            ]
+        return self._parts[number]
 
 
-def distances(features: np.ndarray, reference: Gaussian) -> tuple[float, float | None]:
-    """The distance of features (n, d), in random order, and its extrapolation to infinite n.
+def distances(features: np.ndarray, reference: Reference) -> tuple[float, float | None]:
+    """The distance of features (n, d), in random order, n at least 2, and its extrapolation to
+    infinitely many features in both sets.
 
-    None for the extrapolation where half of the features are no more than d: their covariance is
-    singular then, and the bias no line. n at least 2.
+    None for the extrapolation where half of a set are no more than d: their covariance is singular
+    then, and the bias no line.
     """
     n, d = features.shape
-    sums = [_sums(block) for block in np.array_split(features, BLOCKS) if len(block)]
-    whole = _distance(sums, reference)
-    sizes, values = [1 / n], [whole]
-    for parts in PARTS[1:]:
-        if n // parts > d:
-            step = BLOCKS // parts
-            each = [_distance(sums[i : i + step], reference) for i in range(0, BLOCKS, step)]
-            sizes.append(parts / n)
-            values.append(float(np.mean(each)))
-    if len(sizes) == 1:
-        return whole, None
-    return whole, float(np.polyfit(sizes, values, 1)[1])
+    blocks = list(_blocks(features))
+    values = {}
+    for number in PARTS:
+        if number == 1 or min(n, reference.size) // number > d:
+            pairs = zip(_divided(blocks, number), reference.parts(number), strict=True)
+            values[number] = float(np.mean([_distance(part, *other) for part, other in pairs]))
+    if len(values) == 1:
+        return values[1], None
+    return values[1], float(np.polyfit(list(values), list(values.values()), 1)[1])
 
 
-# The number of features, their sum (d,), and the sum of their outer products (d, d), in float64.
-_Sums = tuple[int, np.ndarray, np.ndarray]
+def _blocks(features: np.ndarray) -> Iterator[Moments]:
+    for block in np.array_split(features, BLOCKS):
+        x = block.astype(np.float64)
+        yield Moments(len(x), x.sum(axis=0), x.T @ x)
 
 
-def _sums(features: np.ndarray) -> _Sums:
-    x = features.astype(np.float64)
-    return len(x), x.sum(axis=0), x.T @ x
+def _divided(blocks: list[Moments], number: int) -> Iterator[Moments]:
+    """The moments of `number` parts of all blocks."""
+    step = BLOCKS // number
+    for start in range(0, BLOCKS, step):
+        sizes, totals, products = zip(*blocks[start : start + step], strict=True)
+        yield Moments(sum(sizes), np.sum(totals, axis=0), np.sum(products, axis=0))
 
 
-def _mean_and_covariance(sums: list[_Sums]) -> tuple[np.ndarray, np.ndarray]:
-    n = sum(count for count, _, _ in sums)
-    mean = np.sum([total for _, total, _ in sums], axis=0) / n
-    products = np.sum([outer for _, _, outer in sums], axis=0)
-    return mean, (products - n * np.outer(mean, mean)) / (n - 1)
+def _root(covariance: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
 
-def _distance(sums: list[_Sums], reference: Gaussian) -> float:
-    mean, covariance = _mean_and_covariance(sums)
-    product = reference.root @ covariance @ reference.root
-    roots = np.sqrt(np.maximum(np.linalg.eigvalsh(product), 0))
-    difference = mean - reference.mean
-    squared = difference @ difference + np.trace(covariance) + reference.trace - 2 * roots.sum()
-    return float(squared)
+def _distance(part: Moments, other: Moments, root: np.ndarray) -> float:
+    covariance = part.covariance
+    roots = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ covariance @ root), 0))
+    difference = part.mean - other.mean
+    traces = np.trace(covariance) + np.trace(other.covariance) - 2 * roots.sum()
+    return float(difference @ difference + traces)

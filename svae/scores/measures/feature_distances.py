@@ -101,13 +101,14 @@ SCORE = Score(
         ),
         Column(
             key="frechet_distance_infinite",
-            label="extrapolated to infinitely many samples",
+            label="extrapolated to infinitely many images",
             format=".3f",
             higher_is_better=False,
             csv="feature_frechet_distance_infinite",
             meaning=(
-                "The same by a line over 1 / samples (Chong and Forsyth 2020), against the same "
-                "test images."
+                "The same without this amount, by a line through the distances of parts of both "
+                "sets (Chong and Forsyth 2020); about 0 for images of the same distribution. Only "
+                "where both sets are more than twice as large as the number of features."
             ),
         ),
         Column(
