@@ -26,8 +26,12 @@ import numpy as np
 from svae.jobs.devices import set_up
 
 SIDES = 64, 96, 224
-# Of ImageNet, by number: what the photographs show, and what else is seen in them.
-CLASSES = {652: "military uniform", 698: "palace", 985: "daisy", 599: "honeycomb"}
+# Of ImageNet, by number: what is seen in the photographs.
+CLASSES = {
+    **{309: "bee", 310: "ant", 442: "bell cote", 483: "castle", 599: "honeycomb"},
+    **{652: "military uniform", 663: "monastery", 667: "mortarboard", 698: "palace", 834: "suit"},
+    **{906: "Windsor tie", 947: "mushroom", 985: "daisy", 996: "hen-of-the-woods"},
+}
 
 
 def photographs() -> dict[str, np.ndarray]:
