@@ -346,10 +346,14 @@ def test_absent_weights_are_a_refusal(folder, tmp_path, monkeypatch):
 )
 def test_sizes_of_the_sets(counts, images, n_samples, expected):
     class Counted:
+        shape = (32, 32, 3)
+
         def count(self, split):
             return dict(zip(("train", "test"), counts, strict=True))[split]
 
     assert sizes(Counted(), images, n_samples) == expected
+    Counted.shape = (1000, 1000, 3)  # 83 of which are 10^9 bytes
+    assert sizes(Counted(), images, n_samples) == tuple(min(83, n) for n in expected)
 
 
 def test_too_few_images_are_a_refusal(folder):

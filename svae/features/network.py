@@ -21,7 +21,7 @@ from svae.features.resize import matrix
 from svae.jobs.files import file_hash
 from svae.pixels import to_bytes, to_x
 
-BATCH = 100  # images
+BATCH = 100  # images of SIDES[0] pixels, or fewer larger ones, that are in memory at once
 SIDES = 64, 224  # the smallest and the largest at which the pretrained networks see images
 SIDE_STEP = 32  # by which they reduce sides
 
@@ -56,9 +56,10 @@ class Network:
         Floats are rounded to bytes and clipped first, as if they came from a file. UserError if
         they are not finite.
         """
+        batch = max(1, min(BATCH, BATCH * SIDES[0] ** 2 // math.prod(self.side)))
         blocks = []
-        for start in range(0, images.shape[0], BATCH):
-            block = np.asarray(images[start : start + BATCH])
+        for start in range(0, images.shape[0], batch):
+            block = np.asarray(images[start : start + batch])
             if block.dtype != np.uint8:
                 if not np.isfinite(block).all():
                     raise UserError(
@@ -68,7 +69,7 @@ class Network:
                     )
                 block = to_bytes(block)
             # One size of batch, so that TensorFlow traces once.
-            padded = np.zeros((BATCH, *block.shape[1:]), np.float32)
+            padded = np.zeros((batch, *block.shape[1:]), np.float32)
             padded[: len(block)] = block
             blocks.append(self.compute(padded).numpy()[: len(block)])
         return np.concatenate(blocks)

@@ -113,10 +113,11 @@ def fit(
 
 def sizes(store: Store, images: int, n_samples: int) -> tuple[int, int]:
     """The numbers of images of the reference and of each set that is compared with it: such that
-    two disjoint sets of training images, of these sizes, exist."""
-    train = store.count("train")
-    reference = min(images, store.count("test"), train // 2)
-    return reference, min(images, n_samples, train - reference)
+    two disjoint sets of training images, of these sizes, exist, and that each fits into
+    svae.scores.principal_components.MOST_BYTES."""
+    train, most = store.count("train"), min(images, most_images(store))
+    reference = min(most, store.count("test"), train // 2)
+    return reference, min(most, n_samples, train - reference)
 
 
 def shuffled(features: np.ndarray) -> np.ndarray:

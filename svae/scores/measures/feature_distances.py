@@ -43,27 +43,29 @@ class Settings:
 
 def measure(run: Run, settings: Settings) -> dict[str, Any]:
     """Of the run's samples, and of those of the linear VAE at its w."""
+    from threadpoolctl import threadpool_limits
+
     from svae.scores.feature_reference import Reference, load, network_of
     from svae.scores.linear_vae_samples import sample
 
     path = run.setting(FILE)
     fitted = load(path)
-    content = fitted.content
+    content, record = fitted.content, run.record
     if reason := content.get("refused"):
         return {"refused": reason}
     assert settings.features is not None  # else the rules leave the score out
     network = network_of(fitted, settings.features, run.store, path)
-    reference = Reference.of(fitted.features)
-    count, w = content["n_images"], run.record["kl_weight"]
-    found = reference.compare(network.features(run.samples[:count]))
-    entries = run.record["test"]["latent_entries"]
-    linear = sample(run.spectrum, w, entries, count, run.seed).reshape(-1, *run.store.shape)
-    linear_vae = {
-        "name": f"linear VAE at the w of {run.record['variant']}",
-        "meaning": "Draws from probabilistic PCA: what this KL weight gives without a network.",
-        "of_run": True,
-        **reference.compare(network.features(linear)),
-    }
+    count, latent_entries = content["n_images"], record["test"]["latent_entries"]
+    linear = sample(run.spectrum, record["kl_weight"], latent_entries, count, run.seed)
+    with threadpool_limits(limits=run.threads, user_api="blas"):
+        reference = Reference.of(fitted.features)
+        found = reference.compare(network.features(run.samples[:count]))
+        linear_vae = {
+            "name": f"linear VAE at the w of {record['variant']}",
+            "meaning": "Draws from probabilistic PCA: what this KL weight gives without a network.",
+            "of_run": True,
+            **reference.compare(network.features(linear.reshape(-1, *run.store.shape))),
+        }
     rows = content.pop("rows")
     floor = {key: value for key, value in rows[0].items() if key not in ("name", "meaning")}
     return {**content, **found, "floor": floor, "stand_ins": [*rows, linear_vae]}
