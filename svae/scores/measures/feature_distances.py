@@ -75,12 +75,12 @@ SCORE = Score(
     name="feature_distances",
     title="Distances in features",
     meaning=(
-        "Distances of samples from test images in the features of a network that was trained on "
-        "photographs of ImageNet: what it sees in images is nearer to what people see than pixels "
-        "are, but its features can mislead, most of all where images are no photographs (Stein et "
-        "al. 2023, arXiv 2306.04675). The rows below the variants are real images, the floor, and "
-        "stand-ins for samples. Compare with those rows only: no number here is an FID, and none "
-        "compares with numbers that were computed elsewhere."
+        "Distances of samples from test images in the features of a network, by default one that "
+        "was trained on photographs of ImageNet. They are nearer to what people see than pixels "
+        "are, but can mislead, most of all where images are no photographs (Stein et al. 2023, "
+        "arXiv 2306.04675). The rows below the variants are real images, the floor, and stand-ins "
+        "for samples. Compare with those rows only: no number here is an FID, and none compares "
+        "with numbers that were computed elsewhere."
     ),
     columns=(
         Column(
