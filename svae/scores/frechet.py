@@ -51,10 +51,10 @@ class Reference:
         self._parts: dict[int, list[tuple[Moments, np.ndarray]]] = {}
 
     def parts(self, number: int) -> list[tuple[Moments, np.ndarray]]:
-        """The moments of each part, and C_r^(1/2)."""
+        """The moments of each part, and a matrix F with F F^T = C_r."""
         if number not in self._parts:
             self._parts[number] = [
-                (part, _root(part.covariance)) for part in _divided(self._blocks, number)
+                (part, _factor(part.covariance)) for part in _divided(self._blocks, number)
             ]
         return self._parts[number]
 
@@ -92,14 +92,18 @@ def _divided(blocks: list[Moments], number: int) -> Iterator[Moments]:
         yield Moments(sum(sizes), np.sum(totals, axis=0), np.sum(products, axis=0))
 
 
-def _root(covariance: np.ndarray) -> np.ndarray:
-    values, vectors = np.linalg.eigh(covariance)
-    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+def _factor(covariance: np.ndarray) -> np.ndarray:
+    """F with F F^T = covariance: F^T C F has the eigenvalues of C_r^(1/2) C C_r^(1/2)."""
+    try:
+        return np.linalg.cholesky(covariance)  # takes an eighth of the time
+    except np.linalg.LinAlgError:  # singular
+        values, vectors = np.linalg.eigh(covariance)
+        return vectors * np.sqrt(np.maximum(values, 0))
 
 
-def _distance(part: Moments, other: Moments, root: np.ndarray) -> float:
+def _distance(part: Moments, other: Moments, factor: np.ndarray) -> float:
     covariance = part.covariance
-    roots = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ covariance @ root), 0))
+    roots = np.sqrt(np.maximum(np.linalg.eigvalsh(factor.T @ covariance @ factor), 0))
     difference = part.mean - other.mean
     traces = np.trace(covariance) + np.trace(other.covariance) - 2 * roots.sum()
     return float(difference @ difference + traces)
