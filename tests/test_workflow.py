@@ -276,9 +276,9 @@ def test_distances_in_features(finished, tmp_path):
         assert (found["network"], found["n_images"]) == ("own.keras", 60)
         distance = found["frechet_distance"]
         assert float(line["feature_frechet_distance"]) == distance > 0
-        assert next(shown[variant].all("td")).text() == f"{distance:.3f}"
+        assert next(shown[variant].all("td")).text() == f"{distance:.4g}"
         floor = float(line["feature_frechet_distance_floor"])
-        assert next(shown["training images"].all("td")).text() == f"{floor:.3f}"
+        assert next(shown["training images"].all("td")).text() == f"{floor:.4g}"
         assert floor < distance
     save_network(workflow.folder / "own.keras", side=14)
     assert workflow.planned() == rerun

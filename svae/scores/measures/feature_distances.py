@@ -86,7 +86,7 @@ SCORE = Score(
         Column(
             key="frechet_distance",
             label="Fréchet distance",
-            format=".3f",
+            format=".4g",
             higher_is_better=False,
             csv="feature_frechet_distance",
             meaning=(
@@ -104,7 +104,7 @@ SCORE = Score(
         Column(
             key="frechet_distance_infinite",
             label="extrapolated to infinitely many images",
-            format=".3f",
+            format=".4g",
             higher_is_better=False,
             csv="feature_frechet_distance_infinite",
             meaning=(
@@ -116,7 +116,7 @@ SCORE = Score(
         Column(
             key="kernel_distance",
             label="kernel distance",
-            format=".5f",
+            format=".3g",
             higher_is_better=False,
             csv="feature_kernel_distance",
             error="kernel_distance_standard_error",
