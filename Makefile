@@ -77,7 +77,7 @@ schema: env
 	$(BIN)/python -m svae.config.schema > config.schema.json
 
 lock:
-	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --output-file requirements.lock
+	uv pip compile pyproject.toml --extra features --extra test --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) .snakemake build *.egg-info

@@ -11,6 +11,7 @@ from svae.config.schema import posterior_classes
 from svae.config.sweeps import several_weights
 from svae.config.yaml_file import check_file, config_file
 from svae.errors import UserError
+from svae.features.pretrained import is_own, missing
 from svae.jobs.devices import no_gpu, visible_gpus
 from svae.jobs.environment import check_python, settle
 from svae.jobs.files import file_hash, folder_listing
@@ -47,11 +48,14 @@ for path in config_files():
 
 CONFIG = or_stop(resolve, config, Path.cwd())
 DATASET = CONFIG.dataset.name
-SCORES = scores()
+# Without the scores that their settings leave out.
+SCORES = {name: score for name, score in scores().items() if score.used(CONFIG.scores[name])}
 RUN = f"runs/{DATASET}/{{variant}}/seed-{{seed}}"
 JOB = f"{DATASET}_{{variant}}_seed-{{seed}}"
 BASELINES = f"runs/{DATASET}/baselines"
 SPECTRUM = f"{BASELINES}/spectrum.npz"
+# Files of the data set that only single scores read, by the names of their rules.
+FILES = {"features": f"{BASELINES}/features.npz"}
 FETCHED = {source.name: source for source in CONFIG.sources.values() if source.path is None}
 # Where the files of the data set are, or will be after their download, by role.
 RAW = {
@@ -159,6 +163,11 @@ def threads_of_spectrum(wildcards, threads):
     return CONFIG.threads
 
 
+def threads_of_features(wildcards, threads):
+    """Never makes an output stale: it affects only the last digits of distances in features."""
+    return CONFIG.threads
+
+
 def device(wildcards, threads):
     """Never makes an output stale: results of CPU and GPU differ only in the last digits."""
     return CONFIG.device
@@ -191,8 +200,9 @@ def shown(path, category, caption=None, variant="all"):
 
 def measured_from(wildcards):
     """The files that a score needs in addition to record and store."""
-    files = {"samples": f"{RUN}/samples.h5", "spectrum": SPECTRUM}
-    needed = SCORES[wildcards.score].needs
+    files = {"samples": f"{RUN}/samples.h5", "spectrum": SPECTRUM, **FILES}
+    score = SCORES[wildcards.score]
+    needed = (*score.needs, *score.files)
     return {name: path.format(**wildcards) for name, path in files.items() if name in needed}
 
 
@@ -202,12 +212,13 @@ def settings_of_score(wildcards):
 
 
 def settings_it_reads(wildcards):
-    """The settings of other sections that a score reads, by their keys."""
-    found = {key: reduce(getattr, key.split("."), CONFIG) for key in SCORES[wildcards.score].reads}
+    """The settings of other sections that a score reads, by their keys, and the paths of `files`."""
+    score = SCORES[wildcards.score]
+    found = {key: reduce(getattr, key.split("."), CONFIG) for key in score.reads}
     return {
         key: compared_settings(value) if is_dataclass(value) else value
         for key, value in found.items()
-    }
+    } | {f"file.{name}": FILES[name] for name in score.files}
 
 
 def code_of_score(wildcards):

@@ -67,6 +67,44 @@ rule examples:
         "../scripts/examples.py"
 
 
+FEATURES = CONFIG.scores["feature_distances"]
+
+
+# Features of test images, and distances of what is no sample: once per data set. `weights` changes
+# when the network's package is installed; a network of the user's own is an input.
+rule features:
+    input:
+        data=f"data/{DATASET}.h5",
+        network=[FEATURES.features] if is_own(FEATURES.features) else [],
+    output:
+        FILES["features"],
+    log:
+        f"logs/features_{DATASET}.log",
+    benchmark:
+        f"benchmarks/out/features_{DATASET}.tsv"
+    threads: 1 if ON_GPU else CONFIG.threads
+    resources:
+        gpu=1 if ON_GPU else 0,
+    params:
+        settings=compared_settings(FEATURES),
+        n_samples=CONFIG.sampling.n_samples,
+        seed=CONFIG.seeds[0],
+        weights=missing(FEATURES.features),
+        device=device,
+        threads=threads_of_features,
+        code=code(
+            "svae.scores.feature_reference:fit",
+            "svae.scores.feature_reference:save",
+            "svae.scores.measures.feature_distances:Settings",
+            "svae.jobs.devices:on_device",
+            settings=(FEATURES,),
+        ),
+    message:
+        "Comparing images of the data set in features"
+    script:
+        "../scripts/features.py"
+
+
 # Scores without a network: training images, centroids, blur and a Gaussian instead of samples.
 rule baselines:
     input:

@@ -87,6 +87,10 @@ class Stream(enum.IntEnum):
     """Images of a split that a score is measured on, the same for every run [split]."""
     WASSERSTEIN_PARTS = 24
     """The parts that images are divided into for the standard error of the distance."""
+    FEATURES_TRAIN = 25
+    """Training images whose distances in features are the floors."""
+    FEATURES_ORDER = 26
+    """Order of images whose features are divided into parts."""
 
 
 def generator(seed: int, stream: Stream, *indices: int) -> "np.random.Generator":

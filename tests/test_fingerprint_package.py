@@ -65,10 +65,10 @@ STAGES = sorted({entry.partition(":")[0] for entries in ENTRIES.values() for ent
 
 STUDY = {"charts", "summary", "report"}
 PARZEN = {"score_parzen", "score_linear_vae", "baselines"}
-FITTED = {"baselines", "spectrum"}
+FITTED = {"baselines", "spectrum", "features"}
 BOUND = "score_importance_weighted_bound"
 MODEL = {"train", "sample", "examples", "score_parzen", "score_objective", BOUND}
-STARTED = MODEL | PARZEN | {"spectrum"}  # with TensorFlow
+STARTED = MODEL | PARZEN | FITTED | {"score_feature_distances"}  # with TensorFlow
 ALL_SCORES = {name for name in ENTRIES if name.startswith("score_")}
 
 
@@ -241,7 +241,12 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
             {"score_memorisation"},
         ),
         ("step.py", "epsilon=1e-8", "epsilon=1e-7", {"train"}),
-        ("sanity_rows.py", "// IMAGES_A_CENTROID", "/ IMAGES_A_CENTROID", {"baselines"}),
+        (
+            "sanity_rows.py",
+            "// IMAGES_A_CENTROID",
+            "/ IMAGES_A_CENTROID",
+            {"baselines", "features"},
+        ),
         ("posteriors.py", "mu[:, :, None, :] * nu", "mu[:, :, None, :] + nu", MODEL),
         ("posteriors.py", "0.5 * (tf.square(", "2.0 * (tf.square(", MODEL),
         ("parzen_window.py", "math.sqrt(len(values))", "math.sqrt(len(values) - 1)", PARZEN),
@@ -259,7 +264,7 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
             "pixels.py",
             "np.rint(",
             "np.floor(",
-            {"comparison", "examples"},
+            {"comparison", "examples", "features", "score_feature_distances"},
         ),
         ("grids.py", "GAP = 12", "GAP = 13", {"contact_sheet", "comparison", "grids"}),
         (
@@ -285,7 +290,7 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
             "linear_vae_samples.py",
             "samples += spectrum.mean",
             "samples -= spectrum.mean",
-            {"score_linear_vae"},
+            {"score_linear_vae", "score_feature_distances"},
         ),
         ("page.py", '"answer": answer', '"result": answer', {"report"}),
         (

@@ -1,13 +1,19 @@
 """The declarations of the scores, and errors for wrong ones."""
 
+import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from helpers.reports import make_arguments
 
+from svae.report.score_tables import in_csv, score_table
+from svae.report.study import read
 from svae.scores import registry
 from svae.scores.image_measures import image_measures
 from svae.scores.registry import FIRST, scores
@@ -74,3 +80,52 @@ def test_declarations_import_nothing_heavy():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stdout.strip() == "[]", run.stderr
+
+
+def values_of(place):
+    """Numbers of all columns of distances in features, that differ by place."""
+    return {
+        column.key: 10 * place + index + 0.5
+        for index, column in enumerate(scores()["feature_distances"].columns)
+        if column.shown
+    } | {"kernel_distance_standard_error": 10 * place + 0.25}
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_stand_ins_are_rows_below_the_variants(tmp_path, seeds):
+    """One row for those that all runs share, a row with all seeds for those of a variant."""
+    arguments = make_arguments(tmp_path, ["naive", "mvn"], seeds)
+    paths = arguments["files"].scores["feature_distances"]
+    for index, path in enumerate(paths):
+        content = json.loads(path.read_text())
+        own = {"name": f"linear VAE of {content['variant']}", "of_run": True}
+        content["stand_ins"] = [{"name": "real", **values_of(3)}, own | values_of(4 + index)]
+        path.write_text(json.dumps(content))
+    study = read("title", arguments["files"])
+    shown = score_table(study, scores()["feature_distances"])
+    rows = {"".join(str(getattr(p, "text", p)) for p in row[0]): row[1:] for row in shown["rows"]}
+    assert list(rows) == ["naive", "mvn", "real", "linear VAE of naive", "linear VAE of mvn"]
+    kernel = shown["columns"].index(
+        "kernel distance" if len(seeds) > 1 else "kernel distance ± s.e."
+    )
+    first = {name: row[0][0] for name, row in rows.items()}
+    assert (first["real"].value, first["real"].rule) == (30.5, "value")
+    expected = np.mean([values_of(4 + i)["frechet_distance"] for i in range(len(seeds))])
+    assert first["linear VAE of naive"].value == expected
+    numbers = [piece.value for piece in rows["real"][kernel - 1] if not isinstance(piece, str)]
+    assert numbers == [values_of(3)["kernel_distance"], 30.25][: 1 if len(seeds) > 1 else 2]
+
+
+def test_a_score_that_is_left_out_is_not_shown(tmp_path):
+    arguments = make_arguments(tmp_path, ["naive", "mvn"])
+    files = arguments["files"]
+    left = {name: paths for name, paths in files.scores.items() if name != "feature_distances"}
+    names = {
+        kind: [score.name for score in read("title", each).measured()]
+        for kind, each in (("all", files), ("left", replace(files, scores=left)))
+    }
+    assert names["all"] == list(scores())
+    assert names["left"] == [name for name in scores() if name != "feature_distances"]
+    row = in_csv(read("title", replace(files, scores=left)), "mvn")
+    assert not [column for column in row if column.startswith("feature_")]
+    assert "feature_recall" in in_csv(read("title", files), "mvn")

@@ -8,17 +8,17 @@ import subprocess
 import sys
 
 import h5py
+import keras
 import numpy as np
 import pytest
 import yaml
 from helpers.environments import HOSTILE, OTHER_KERAS
 from helpers.pages import parse
 from helpers.pictures import decoded, enlarged, places
-from helpers.workflow import CLONE, SMALL, VARIANTS, Workflow
+from helpers.workflow import CLONE, MEASURED, SMALL, VARIANTS, Workflow
 from PIL import Image
 
 from svae.pixels import to_bytes
-from svae.scores.registry import scores
 
 pytestmark = pytest.mark.workflow
 
@@ -53,6 +53,9 @@ KEYS = {
     "active_maps",
     "batch_norm",
 }
+
+
+TITLE = "Distances in features"
 
 
 @pytest.fixture(scope="module")
@@ -92,13 +95,13 @@ def rows(heading):
 
 
 GROUPS = {group.strip("*"): cell for group, cell in rows("The groups are:")}
-OTHERS = [score for name, score in scores().items() if name != "parzen"]
+OTHERS = [score for score in MEASURED if score.name != "parzen"]
 # The page says these in words, so that a new score changes nothing there.
 GROUPS["other scores"] = " ".join(f"`{score.name}`" for score in OTHERS)
 GROUPS["other scores of samples"] = " ".join(
     f"`{score.name}`" for score in OTHERS if "samples" in score.needs
 )
-PER_VARIANT = {"train", "sample", "examples", "result", *scores()}
+PER_VARIANT = {"train", "sample", "examples", "result", *(score.name for score in MEASURED)}
 
 
 def jobs(cell):
@@ -242,6 +245,50 @@ def test_the_score_of_the_guide_is_shown_and_reruns_no_other_score(finished, tmp
         assert float(line["total_variation"]) == pytest.approx(expected / 2, rel=1e-5)
         assert float(line["total_variation_standard_error"]) > 0
         assert next(row.all("td")).text().startswith(f"{expected / 2:.4f} ± ")
+
+
+def test_distances_in_features(finished, tmp_path):
+    """In those of a small network; a file without them shows nothing of them."""
+    summary = finished.folder / "results/summary.md"
+    page = finished.folder / "results/report.html"
+    assert "features" not in summary.read_text()
+    assert "Distances in features" not in page.read_text()
+    workflow = finished.copy(tmp_path / "copy")
+    save_network(workflow.folder / "own.keras", side=7)
+    workflow.configure({"feature_distances": {"features": "own.keras", "images": 60}})
+    rerun = {"features": 1, "feature_distances": len(VARIANTS), "summary": 1, "report": 1}
+    assert workflow.planned() == rerun
+
+    workflow.run("--cores", "2")
+    assert workflow.planned() == {}
+    page = parse((workflow.folder / "results/report.html").read_text())
+    titles = [next(table.all("caption")).text() for table in page.all("table")]
+    (table,) = (t for t in page.all("table") if next(t.all("caption")).text() == TITLE)
+    assert titles.index(TITLE) > titles.index("Parzen-window log-likelihood")
+    shown = {next(row.all("th")).text(): row for row in next(table.all("tbody")).all("tr")}
+    rows = "training images", "training images, against other training images"
+    linear = [f"linear VAE at the w of {name}" for name in VARIANTS]
+    assert {*VARIANTS, *rows, "blurred training images", *linear} <= set(shown)
+    lines = csv.DictReader((workflow.folder / "results/summary.csv").open())
+    for variant, line in zip(VARIANTS, lines, strict=True):
+        file = workflow.folder / f"runs/mnist_5k/{variant}/seed-0/scores/feature_distances.json"
+        found = json.loads(file.read_text())
+        assert (found["network"], found["n_images"]) == ("own.keras", 60)
+        distance = found["frechet_distance"]
+        assert float(line["feature_frechet_distance"]) == distance > 0
+        assert next(shown[variant].all("td")).text() == f"{distance:.4g}"
+        floor = float(line["feature_frechet_distance_floor"])
+        assert next(shown["training images"].all("td")).text() == f"{floor:.4g}"
+        assert floor < distance
+    save_network(workflow.folder / "own.keras", side=14)
+    assert workflow.planned() == rerun
+
+
+def save_network(path, side):
+    """Its features are means over squares."""
+    images = keras.Input((28, 28, 1))
+    means = keras.layers.AveragePooling2D(side)(images)
+    keras.Model(images, keras.layers.Flatten()(means)).save(path)
 
 
 def test_after_a_new_spectrum_no_training_takes_a_step(finished, tmp_path):

@@ -9,10 +9,9 @@ import h5py
 import pytest
 import yaml
 from helpers.archives import cifar_members, numbered_images, write_tar
-from helpers.workflow import CLONE, SMALL, VARIANTS, Workflow
+from helpers.workflow import CLONE, MEASURED, SMALL, VARIANTS, Workflow
 
 from svae.jobs.devices import claim_gpu
-from svae.scores.registry import scores
 
 pytestmark = pytest.mark.workflow
 
@@ -33,6 +32,7 @@ def test_changed_settings_and_data_sets(tmp_path):
         "training": {"epochs": 1, "batch_size": 50, "learning_rate_schedule": "constant"},
         "sampling": {"n_samples": 50},
         "parzen": {"fresh_draws": 0},
+        "feature_distances": {"features": None},
     }
     score = "results/parzen_low_rank.json"
     workflow.configure(one)
@@ -66,8 +66,8 @@ def test_changed_settings_and_data_sets(tmp_path):
     assert workflow.planned(score) == {"result": 1}
     # Everything else is requested here for the first time, or belongs to the other data set.
     rest = ("contact_sheet", "comparison", "training_curves", "grids", "charts", "summary")
-    rest += ("result", "report", "baselines", "examples", *(set(scores()) - {"parzen"}))
-    assert workflow.planned() == dict.fromkeys(rest, 1)
+    rest += ("result", "report", "baselines", "examples", *(score.name for score in MEASURED))
+    assert workflow.planned() == dict.fromkeys(set(rest) - {"parzen"}, 1)
     workflow.run(score)
     assert (tmp_path / score).read_text() == content
 

@@ -17,7 +17,6 @@ from svae.report.numbers import RULES, Code, Document, Number
 from svae.report.score_tables import method, reading, refusals, score_table
 from svae.report.study import Files, Study, read
 from svae.report.warning_list import warnings
-from svae.scores.registry import scores
 from svae.scores.score import Score
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -84,9 +83,9 @@ def content(
         "several": study.several,
         "answer": answer(study),
         "warnings": warnings(study, attributes),
-        "scores": [_shown(study, score) for score in scores().values()],
+        "scores": [_shown(study, score) for score in study.measured()],
         "each_seed": tables.each_seed(study),
-        "reading": [(score, reading(score)) for score in scores().values()],
+        "reading": [(score, reading(score)) for score in study.measured()],
         "sanity": tables.sanity(study),
         "sanity_reading": tables.sanity_reading(study),
         "differences": difference_tables.tables(study),

@@ -1,6 +1,7 @@
 """What tables, page and summary.csv show of any score, as its columns declare it."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from string import Formatter
 from typing import Any
 
@@ -34,7 +35,8 @@ def column_of(score: str, key: str) -> Column:
 
 
 def score_table(study: Study, score: Score) -> Table | None:
-    """One row per variant, without the columns that no run has; None if no column is left."""
+    """One row per variant, and below them the stand-ins for samples, without the columns that no
+    run has; None if no column is left."""
     columns = list(_columns(study, score))
     if not columns:
         return None
@@ -48,7 +50,28 @@ def score_table(study: Study, score: Score) -> Table | None:
             cells = [cell(column, files, _values(study, score, column, name)) for column in columns]
         rows.append([[Code(name)], *cells])
     headings = [heading(column, study) for column in columns]
+    rows += _stand_ins(study, score, columns)
     return table(score.title, ["variant", *headings], rows)
+
+
+def _stand_ins(study: Study, score: Score, columns: Sequence[Column]) -> Iterator[list[Pieces]]:
+    """The rows of `stand_ins`; those that all runs share are taken of the first run."""
+    seen = set()
+    for variant in study.variants:
+        files = study.scores(variant, score.name)
+        for index, row in enumerate(files[0].get("stand_ins") or []):
+            if row["name"] not in seen:
+                seen.add(row["name"])
+                of = files if row.get("of_run") else files[:1]
+                within = [_within(column, f"stand_ins.{index}", study) for column in columns]
+                yield [[row["name"]], *(cell(column, of) for column in within)]
+
+
+def _within(column: Column, place: str, study: Study) -> Column:
+    """The column of what lies at a place in the file, with an error only where the others have
+    one."""
+    error = None if column.error is None or study.several else f"{place}.{column.error}"
+    return replace(column, key=f"{place}.{column.key}", error=error)
 
 
 def heading(column: Column, study: Study) -> str:
@@ -88,7 +111,7 @@ def in_csv(study: Study, variant: str) -> dict[str, Piece | bool | None]:
     """The entries of all scores in a row of summary.csv. Numbers that have values for single images
     also have their spread over the seeds."""
     row: dict[str, Piece | bool | None] = {}
-    for score in scores().values():
+    for score in study.measured():
         files = study.scores(variant, score.name)
         for column in score.columns:
             if column.csv:

@@ -13,6 +13,7 @@ from svae.report.numbers import Document, Source
 from svae.report.seeds import by_variant
 from svae.scores.image_measures import ImageMeasure, elbo, image_measures, j
 from svae.scores.registry import scores
+from svae.scores.score import Score
 
 # The sanity row of real images in place of samples.
 REAL = "training images"
@@ -145,6 +146,10 @@ class Study:
 
     def scores(self, variant: str, name: str) -> list[Document]:
         return [run.scores[name] for run in self.runs[variant]]
+
+    def measured(self) -> list[Score]:
+        """The scores that the runs have: all but those that the configuration leaves out."""
+        return [score for name, score in scores().items() if name in self.everything()[0].scores]
 
     def everything(self) -> list[Run]:
         return [run for runs in self.runs.values() for run in runs]

@@ -16,7 +16,6 @@ from svae.report.numbers import Code, Document, Number, Piece, Pieces, joined, m
 from svae.report.score_tables import in_csv, method, refusals, score_table
 from svae.report.study import Files, Study, read
 from svae.report.warning_list import warnings
-from svae.scores.registry import scores
 
 # Column -> key in run.json; the column has the mean over the seeds.
 RECORD = {
@@ -102,7 +101,7 @@ def _markdown(study: Study, attributes: Mapping[str, Any], license: str) -> str:
     blocks = [f"# {_text([study.title])}", *map(_text, answer(study))]
     blocks += [f"**Warning:** {_text(warning)}" for warning in warnings(study, attributes)]
     blocks += ["## Scores", _what_errors_cover(study)]
-    for score in scores().values():
+    for score in study.measured():
         blocks += _table(score_table(study, score))
         how = tables.protocol(study) if score.name == "parzen" else method(study, score)
         blocks.append(_text([f"{score.meaning} ", *how]))

@@ -96,15 +96,22 @@ class Score:
     measure: Callable[["Run", Any], dict[str, Any]]
     """(run, settings) -> the content of the score's JSON file; where it cannot be measured,
     {"refused": reason}. An entry `per_image`, name -> array (n, ...) of values of single images,
-    goes into an npz file of its own."""
+    goes into an npz file of its own. An entry `stand_ins` is a list of what was measured in place
+    of samples, with the keys of the columns, a `name` and a `meaning`: rows below the variants. One
+    with `of_run` true is of this run, the others are the same for all."""
     settings: type | None = None
     """A dataclass whose fields are declared by svae.settings.fields.setting; None: no settings."""
     section: str | None = None
     """The section of config.yaml that has these settings, if not `name`."""
     reads: tuple[str, ...] = ()
     """Further settings that decide the score, such as "sampling.n_samples": see Run.setting."""
+    off: Callable[[Any], bool] | None = None
+    """Whether its settings leave the score out: nothing is then measured or shown. None: never."""
     needs: tuple[str, ...] = ()
     """What it takes of a run, besides record and store: keys of OPENED_BY."""
+    files: tuple[str, ...] = ()
+    """Files of the data set that it reads, by the names of their rules, such as "features":
+    `run.setting("file.features")` is the path."""
     tensorflow: bool = True
     """Whether it computes with TensorFlow, on a GPU where there is one."""
     method: str = ""
@@ -129,6 +136,10 @@ class Score:
         keys = ("name", "title", "meaning", "method", "reference")
         columns = [dataclasses.asdict(column) for column in self.columns]
         return {**{key: getattr(self, key) for key in keys}, "columns": columns}
+
+    def used(self, settings: Any) -> bool:
+        """Whether a configuration with these settings measures it."""
+        return self.off is None or not self.off(settings)
 
     def settings_of(self, sections: Mapping[str, Mapping[str, Any]]) -> Any:
         """The settings object from the sections of a configuration; None if it has no settings."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from helpers.snakemakes import snakemake
+from svae.scores.registry import scores
 
 CLONE = Path(__file__).parents[2]
 PARTS = ("Snakefile", "rules", "scripts", "svae", "profiles", "config.yaml")
@@ -27,9 +28,14 @@ SMALL = {
     "sampling": {"n_samples": 200},
     "parzen": {"fresh_draws": 2},
     "sliced_wasserstein": {"images": 50},
+    "feature_distances": {"features": None},
     "importance_weighted_bound": {"importance_samples": 4, "images": 20},
     "variants": VARIANTS,
 }
+
+
+# The scores that such a run has.
+MEASURED = [score for name, score in scores().items() if name != "feature_distances"]
 
 
 class Workflow:

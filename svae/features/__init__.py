@@ -1,0 +1,1 @@
+"""Pretrained networks whose features samples and images are compared in."""
