@@ -88,6 +88,10 @@ class Stream(enum.IntEnum):
     WASSERSTEIN_PARTS = 24
     """The parts that images are divided into for the standard error of the distance."""
 
+    # Using a trained model.
+    ENCODED_LATENTS = 25
+    """Noise of the posterior samples that a user draws."""
+
 
 def generator(seed: int, stream: Stream, *indices: int) -> "np.random.Generator":
     """Return a new NumPy generator. ValueError if seed or indices are not from 0 to 2^32 - 1, or if
