@@ -69,9 +69,9 @@ def export(
         groups = {"test": test_images(store, numbers)}
         if settings.images is not None:
             groups["images"] = own_images(settings.images, recipe_of(store), model.image_shape)
-        counts = _write_latents(whole / "latents.h5", model, groups)
+        counts = _write_latents(whole / "latents.h5", model, groups, numbers)
         model.save_tensorflow(whole / "saved_model" / "1")
-        write_json(whole / "export.json", _provenance(record, drawn, numbers, counts, settings))
+        write_json(whole / "export.json", _provenance(record, drawn, counts, settings))
         whole.rename(target)
     log.info("%s: exported %d samples and as many test images", record["variant"], count)
 
@@ -124,9 +124,12 @@ def _write_pngs(folder: Path, blocks: Iterable[np.ndarray], count: int) -> None:
 
 
 def _write_latents(
-    path: Path, model: TrainedModel, groups: dict[str, Iterator[Block]]
+    path: Path, model: TrainedModel, groups: dict[str, Iterator[Block]], numbers: np.ndarray
 ) -> dict[str, int]:
-    """Write the posteriors of the images of each group; return the number of images of each."""
+    """Write the posteriors of the images of each group; return the number of images of each.
+
+    numbers: of the test images in the store.
+    """
     counts = {}
     with LateErrors(path) as disk, h5py.File(disk, "w") as file:
         for name, blocks in groups.items():
@@ -141,6 +144,7 @@ def _write_latents(
                         _append(group, key, np.array(texts, h5py.string_dtype()))
                 counts[name] += len(block.images)
                 disk.check()
+        file["test/numbers"] = numbers
     return counts
 
 
@@ -156,7 +160,6 @@ def _append(group: h5py.Group, name: str, rows: np.ndarray) -> None:
 def _provenance(
     record: dict[str, Any],
     drawn: h5py.Dataset,
-    numbers: np.ndarray,
     counts: dict[str, int],
     settings: ExportSettings,
 ) -> dict[str, Any]:
@@ -164,11 +167,9 @@ def _provenance(
         **{key: record[key] for key in ("variant", "seed", "dataset", "dataset_checksum")},
         "weights_sha256": record["weights_sha256"],
         "image_shape": record["image_shape"],
-        "n_images": len(numbers),
         "samples": {key: drawn.file.attrs[key] for key in ("prior", "batch_norm")},
-        "test_images": numbers.tolist(),
-        "latents": counts,
-        "images": settings.images,
+        "images": counts,
+        "source_of_images": settings.images,
         "pixels": "uint8; samples are decoder means, rounded from [-1, 1] to bytes",
         "software": software("tensorflow", "keras", "pillow"),
     }

@@ -52,6 +52,8 @@ class TrainedModel:
         self.prior = LatentPrior(model)
         self.record = record
         self._model, self._of_means = model, of_means
+        for norm in statistics.layers(model):
+            norm.momentum = 1.0  # decoding with batch statistics leaves the moving ones as they are
         self._encoder_outputs = _compiled(lambda images: model.encoder_outputs(scaled(images)))
         self._decoded = _compiled(model.decode)
         self._decoded_by_batch = _compiled(lambda z: model.decode(z, batch_statistics=True))
