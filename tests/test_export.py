@@ -6,7 +6,6 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
-from helpers import stores
 from helpers.builders import make_images
 from helpers.refusals import check_one_line
 from helpers.workflow import SMALL, Workflow
@@ -15,6 +14,7 @@ from test_training import SHAPE, train
 
 from svae.config.resolve import resolve
 from svae.datasets.store import Store
+from svae.datasets.store_writer import Writer
 from svae.sampling.prior import sample
 from svae.scores.scored_images import scored_images
 from svae.settings.export import ExportSettings
@@ -35,7 +35,11 @@ def made(tmp_path_factory):
         name: make_images(n, SHAPE, seed=i)
         for i, (name, n) in enumerate({"train": 24, "valid": 6, "test": 130}.items())
     }
-    stores.write(folder / "waves.h5", splits, ATTRIBUTES)
+    with Writer(folder / "waves.h5") as writer:
+        for split, images in splits.items():
+            texts = [[f"{kind} {split} {i}" for i in range(len(images))] for kind in ("n", "l")]
+            writer.append(split, images, *texts)
+        writer.finish(ATTRIBUTES)
     train(folder / "waves.h5", folder / "seed-0")
     sample(folder / "seed-0", folder / "samples.h5", SamplingSettings(n_samples=120))
     return folder
@@ -93,6 +97,8 @@ def test_the_exported_images_are_those_of_samples_and_store(made, tmp_path):
             np.testing.assert_allclose(file["test/mean"], posterior.mean, atol=1e-5)
             np.testing.assert_allclose(file["test/variance"], posterior.variance, rtol=1e-4)
             np.testing.assert_allclose(file["test/kl"], posterior.kl(), rtol=1e-3, atol=1e-5)
+            for key, kind in (("names", "n"), ("labels", "l")):
+                assert list(file["test"][key].asstr()) == [f"{kind} test {row}" for row in rows]
             assert set(file) == {"test"}
     record = json.loads((target / "export.json").read_text())
     assert record["variant"] == "tiny" and record["images"] == {"test": 120}
@@ -112,7 +118,7 @@ def test_latents_of_the_users_images(made, tmp_path):
         group = file["images"]
         names, labels = group["names"].asstr()[:], group["labels"].asstr()[:]
         assert list(names) == ["3.png", "cats/Zoë <b>.png", "cats/old/2.png"]
-        assert list(labels) == ["", "cats", "cats"]
+        assert list(labels) == ["", "cats", "old"]
         expected = load(made / "seed-0").encode(pictures[:2, ..., None])
         np.testing.assert_allclose(group["mean"][1:], expected.mean, atol=1e-5)
         assert group["mean"].shape == (3, 3, 3, 4) and len(file["test/mean"]) == 5

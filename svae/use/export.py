@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from svae.datasets.origins import labels, names
 from svae.datasets.store import SPLITS, Store
 from svae.datasets.subset import subset
 from svae.errors import UserError
@@ -104,7 +105,8 @@ def test_images(store: Store, numbers: np.ndarray) -> Iterator[Block]:
     images = store.split("test")
     for start in range(0, len(numbers), _BLOCK):
         rows = numbers[start : start + _BLOCK].tolist()
-        yield Block(np.stack([images[row] for row in rows]), None, None)
+        pixels = np.stack([images[row] for row in rows])
+        yield Block(pixels, names(store, "test", rows), labels(store, "test", rows))
 
 
 def _blocks(images: h5py.Dataset, count: int) -> Iterator[np.ndarray]:

@@ -10,7 +10,7 @@ from svae.datasets.catalogue import catalogue
 from svae.datasets.formats.archives import members
 from svae.datasets.formats.decoding import Recipe, prepare
 from svae.datasets.readers import BrokenImage
-from svae.datasets.readers.images import SUFFIXES
+from svae.datasets.readers.images import SUFFIXES, label_of
 from svae.datasets.store import Store
 from svae.errors import UserError
 
@@ -41,7 +41,7 @@ def recipe_of(store: Store) -> Recipe:
 def own_images(source: Path | str, recipe: Recipe, shape: tuple[int, int, int]) -> Iterator[Block]:
     """Yield the JPEG, PNG and WebP images of a folder, a zip or a tar archive.
 
-    Names are paths inside it. The label is the folder at the start of the name, if there is one.
+    Names are paths inside it, and labels the folders that contain the images.
     `shape`: (height, width, channel) that each must have after its preparation. UserError if an
     image is broken or of another shape, or if there is none.
     """
@@ -69,12 +69,6 @@ def own_images(source: Path | str, recipe: Recipe, shape: tuple[int, int, int]) 
             f"{source} contains no image; give export.images a folder or an archive with files "
             f"that end in {', '.join(SUFFIXES)}"
         )
-
-
-def label_of(name: str) -> str:
-    """The folder at the start of a name such as cats/1.jpg; "" if there is none."""
-    folder, _, rest = name.partition("/")
-    return folder if rest else ""
 
 
 def _block(images: list[np.ndarray], names: list[str]) -> Block:
