@@ -263,7 +263,9 @@ def test_grey_images(output, monkeypatch, digits, crop, size, padding, channels)
 @pytest.mark.parametrize("crop", [-1, 33])
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_crop_that_does_not_fit(archive, output, crop, processes):
-    message = rf"{archive}: image training batches, image [0-9]+ .*conversion\.crop {crop}.* 32x32 pixels; use 1 to 32"
+    image = r"training batches, image [0-9]+"
+    problem = rf"conversion\.crop {crop}.* 32x32 pixels; use 1 to 32"
+    message = rf"{archive}: image {image} .*{problem}"
     with pytest.raises(UserError, match=message):
         convert.convert("cifar10", {"archive": archive}, output, crop=crop, processes=processes)
     assert list(output.parent.iterdir()) == []
