@@ -89,8 +89,8 @@ def test_every_image_is_yielded_once_in_its_split(tmp_path, make_raw):
     raw = make_raw(database(tmp_path / "train", train), database(tmp_path / "val", val))
     pictures = list(lsun.read(raw))
     assert pictures == [
-        *(("test", f"val/{key.decode()}", val[key]) for key in sorted(val)),
-        *((expected_split(key), key.decode(), train[key]) for key in sorted(train)),
+        *(("test", f"val/{key.decode()}", val[key], "") for key in sorted(val)),
+        *((expected_split(key), key.decode(), train[key], "") for key in sorted(train)),
     ]
     assert {split for split, *_ in pictures[len(val) :]} == {"train", "valid", "test"}
     assert list(raw.scratch.iterdir()) == []
