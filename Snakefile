@@ -10,6 +10,7 @@ include: "rules/train.smk"
 include: "rules/sample.smk"
 include: "rules/score.smk"
 include: "rules/report.smk"
+include: "rules/export.smk"
 
 
 rule all:

@@ -254,3 +254,31 @@ def study(*names):
         },
         "baselines": f"{BASELINES}/baselines.json",
     }
+
+
+# The export, of the run of the first seed.
+
+
+def run_to_export(file):
+    """A file of the run that is exported: that of the variant's first seed."""
+
+    def path(wildcards):
+        return f"{RUN}/{file}".format(variant=wildcards.variant, seed=CONFIG.seeds[0])
+
+    return path
+
+
+def images_to_encode(wildcards):
+    """The archive of images to encode; a folder is in the params, by its listing."""
+    source = CONFIG.export.images
+    return [] if source is None or Path(source).is_dir() else source
+
+
+def listing_of_images(wildcards):
+    source = CONFIG.export.images
+    return folder_listing(source) if source is not None and Path(source).is_dir() else None
+
+
+def threads_of_export(wildcards, threads):
+    """Never makes an output stale: it affects only the last digits of latents."""
+    return CONFIG.variants[wildcards.variant].threads

@@ -92,6 +92,10 @@ class Stream(enum.IntEnum):
     FEATURES_ORDER = 26
     """Order of images whose features are divided into parts."""
 
+    # Using a trained model.
+    ENCODED_LATENTS = 27
+    """Noise of the posterior samples that a user draws."""
+
 
 def generator(seed: int, stream: Stream, *indices: int) -> "np.random.Generator":
     """Return a new NumPy generator. ValueError if seed or indices are not from 0 to 2^32 - 1, or if

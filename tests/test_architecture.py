@@ -58,7 +58,10 @@ def test_the_table_has_every_room():
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_are_allowed(module):
     here = room(module)
-    if here == "svae" or here in FREE:
+    if module == "svae":
+        assert IMPORTS[module] == {"svae.use.trained_model"}  # within `load`
+        return
+    if here in FREE:
         assert not {room(name) for name in IMPORTS[module]} - {"svae"} - FREE
         return
     for name in IMPORTS[module]:
@@ -78,9 +81,11 @@ def test_every_allowed_import_is_used():
 
 
 def test_no_circular_imports():
-    TopologicalSorter(IMPORTS).prepare()  # raises CycleError
+    # From the package itself, modules only read the version.
+    within = {name: names - {"svae"} for name, names in IMPORTS.items()}
+    TopologicalSorter(within).prepare()  # raises CycleError
     rooms = {}
-    for module, names in IMPORTS.items():
+    for module, names in within.items():
         rooms.setdefault(room(module), set()).update(map(room, names))
     TopologicalSorter({a: names - {a} for a, names in rooms.items()}).prepare()
 

@@ -127,7 +127,7 @@ def test_the_reader_yields_the_images_that_the_entry_declares(name, source_files
     raw = Raw(source_files(name), {file.role: file.limit for file in entry.files})
     counts = collections.Counter()
     shape = (entry.height, entry.width, entry.channels)
-    for split, _, image in reader.read(raw):
+    for split, _, image, _ in reader.read(raw):
         counts[split] += 1
         assert (image.dtype, image.shape) == (np.uint8, shape)
     assert counts == entry.counts

@@ -72,7 +72,9 @@ def make_raw(tmp_path):
 
 def of_train(raw):
     return {
-        name.encode(): content for _, name, content in lsun.read(raw) if not name.startswith("val/")
+        name.encode(): content
+        for _, name, content, _ in lsun.read(raw)
+        if not name.startswith("val/")
     }
 
 
@@ -87,10 +89,10 @@ def test_every_image_is_yielded_once_in_its_split(tmp_path, make_raw):
     raw = make_raw(database(tmp_path / "train", train), database(tmp_path / "val", val))
     pictures = list(lsun.read(raw))
     assert pictures == [
-        *(("test", f"val/{key.decode()}", val[key]) for key in sorted(val)),
-        *((expected_split(key), key.decode(), train[key]) for key in sorted(train)),
+        *(("test", f"val/{key.decode()}", val[key], "") for key in sorted(val)),
+        *((expected_split(key), key.decode(), train[key], "") for key in sorted(train)),
     ]
-    assert {split for split, _, _ in pictures[len(val) :]} == {"train", "valid", "test"}
+    assert {split for split, *_ in pictures[len(val) :]} == {"train", "valid", "test"}
     assert list(raw.scratch.iterdir()) == []
 
 
@@ -411,7 +413,7 @@ from svae.datasets.readers import Raw
 train, val, scratch = map(Path, sys.argv[1:])
 raw = Raw(dict(train=train, val=val), dict(train=1 << 30, val=1 << 30), {}, scratch)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-read = sum(len(image) for _, _, image in lsun.read(raw))
+read = sum(len(image) for _, _, image, _ in lsun.read(raw))
 print(read, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     done = subprocess.run(

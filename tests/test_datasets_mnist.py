@@ -51,9 +51,9 @@ def make_raw(tmp_path):
 def test_every_digit_is_yielded_once_and_unchanged(make_raw, pack):
     training, test = digits(50), digits(7, 100)
     pictures = list(mnist.read(make_raw(pack(idx(training)), pack(idx(test)))))
-    assert len({name for _, name, _ in pictures}) == len(pictures) == 57
+    assert len({name for _, name, *_ in pictures}) == len(pictures) == 57
     numbers = {"train": [], "valid": [], "test": []}
-    for split, name, image in pictures:
+    for split, name, image, _ in pictures:
         assert image.dtype == np.uint8
         assert image.shape == (28, 28, 1)
         number = int(image[0, 0, 0])
@@ -68,7 +68,7 @@ def test_every_digit_is_yielded_once_and_unchanged(make_raw, pack):
 
 @pytest.mark.parametrize(("count", "valid"), [(5, 1), (19, 1), (20, 2), (100, 10)])
 def test_a_tenth_of_the_training_images_but_at_least_one_is_for_validation(make_raw, count, valid):
-    splits = [split for split, _, _ in mnist.read(make_raw(packed(idx(digits(count)))))]
+    splits = [split for split, *_ in mnist.read(make_raw(packed(idx(digits(count)))))]
     assert splits == ["train"] * (count - valid) + ["valid"] * valid + ["test"] * 7
 
 

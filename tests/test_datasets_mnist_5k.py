@@ -14,7 +14,7 @@ GOLDEN_CHECKSUM = "d6f956861a33d2543dc2abfc30730bc3b187490256ab81f5a50889856807a
 def splits():
     np.random.seed(0)  # noqa: NPY002 (a user's seed, which must not matter)
     images = {"train": [], "valid": [], "test": []}
-    for split, _, content in mnist_5k.read(Raw({})):
+    for split, _, content, _ in mnist_5k.read(Raw({})):
         images[split].append(content)
     return {split: np.stack(contents) for split, contents in images.items()}
 

@@ -105,15 +105,15 @@ def test_every_image_is_yielded_once_and_unchanged(make_raw, mat, compress):
     images = {"train": numbered(50), "extra": numbered(30, 500), "test": numbered(7, 900)}
     raw = make_raw(**{role: mat(part, compress) for role, part in images.items()})
     pictures = list(svhn.read(raw))
-    assert [name for _, name, _ in pictures] == [
+    assert [name for _, name, *_ in pictures] == [
         f"{role}_32x32.mat, image {number}"
         for role, part in images.items()
         for number in range(len(part))
     ]
-    found = [image for _, _, image in pictures]
+    found = [image for _, _, image, _ in pictures]
     assert all(image.dtype == np.uint8 for image in found)
     np.testing.assert_array_equal(np.stack(found), np.concatenate(list(images.values())))
-    for split, _, image in pictures:
+    for split, _, image, _ in pictures:
         number = number_of(image)
         assert split == (
             "test" if number >= 900 else "valid" if number in GOLDEN_VALID else "train"
@@ -121,7 +121,7 @@ def test_every_image_is_yielded_once_and_unchanged(make_raw, mat, compress):
 
 
 def test_without_the_extra_images(make_raw):
-    splits = [split for split, _, _ in svhn.read(make_raw())]
+    splits = [split for split, *_ in svhn.read(make_raw())]
     assert [splits.count(split) for split in ("train", "valid", "test")] == [45, 5, 7]
 
 
@@ -130,8 +130,10 @@ def test_a_tenth_of_the_training_images_but_at_least_one_is_for_validation(
     make_raw, mat, count, valid
 ):
     pictures = list(svhn.read(make_raw(train=mat(numbered(count)))))
-    assert [number_of(image) for split, _, image in pictures if split != "test"] == [*range(count)]
-    assert [split for split, _, _ in pictures].count("valid") == valid
+    assert [number_of(image) for split, _, image, _ in pictures if split != "test"] == [
+        *range(count)
+    ]
+    assert [split for split, *_ in pictures].count("valid") == valid
 
 
 @pytest.mark.parametrize("compress", [True, False])
@@ -142,7 +144,7 @@ def test_files_of_either_byte_order(tmp_path, make_raw, order, compress):
     (tmp_path / "crafted.mat").write_bytes(content)
     oracle = scipy.io.loadmat(tmp_path / "crafted.mat")["X"].transpose(3, 0, 1, 2)
     np.testing.assert_array_equal(oracle, images)
-    found = [image for split, _, image in svhn.read(make_raw(train=content)) if split != "test"]
+    found = [image for split, _, image, _ in svhn.read(make_raw(train=content)) if split != "test"]
     np.testing.assert_array_equal(np.stack(found), images)
 
 
@@ -160,7 +162,7 @@ def test_other_variables_do_not_matter(tmp_path, make_raw, compress):
     content = {**others, "X": images.transpose(1, 2, 3, 0), "z": 1.5}
     scipy.io.savemat(tmp_path / "any.mat", content, do_compression=compress)
     raw = make_raw(test=(tmp_path / "any.mat").read_bytes())
-    found = [image for split, _, image in svhn.read(raw) if split == "test"]
+    found = [image for split, _, image, _ in svhn.read(raw) if split == "test"]
     np.testing.assert_array_equal(np.stack(found), images)
 
 
@@ -315,7 +317,7 @@ def test_memory_does_not_grow_with_the_images(make_raw, mat):
     content = mat(np.zeros((20_000, 32, 32, 3), np.uint8))
     raw = make_raw(extra=content)
     tracemalloc.start()
-    read = sum(image.nbytes for _, _, image in svhn.read(raw))
+    read = sum(image.nbytes for _, _, image, _ in svhn.read(raw))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert read > 60e6

@@ -49,7 +49,7 @@ def test_every_picture_is_yielded_once_and_in_order(processes, count):
     blocks = prepared(pictures(count, broken=(5, 200)), RECIPE, processes)
     found = list(itertools.chain.from_iterable(blocks))
     assert [one.name for one in found] == [f"picture {number}" for number in range(count)]
-    for number, (split, _, image) in enumerate(found):
+    for number, (split, _, image, _) in enumerate(found):
         assert split == ("train", "valid", "test")[number % 3]
         if number in (5, 200):
             assert isinstance(image, BrokenImage) and "PNG" in str(image)

@@ -1,4 +1,4 @@
-"""The part of a configuration that concerns the data: sources and conversion.
+"""The part of a configuration that concerns the data: sources, conversion, images to export.
 
 Imported by the Snakefile: no TensorFlow, h5py or NumPy.
 """
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from svae.config.check import shown
 from svae.datasets.catalogue import Dataset, SourceFile
 from svae.errors import UserError
+from svae.settings.export import ExportSettings
 
 
 @dataclass(frozen=True)
@@ -190,3 +191,21 @@ def _fetched(
     known_hash = f"sha256:{sha256}" if sha256 else official.known_hash
     size = None if other else official.bytes
     return Source(file.role, name, None, urls, known_hash, size, sha256)
+
+
+def resolve_export(section: dict[str, Any], working: Path) -> ExportSettings:
+    """The section `export`, whose path of images must exist."""
+    images = section["images"]
+    if images is not None:
+        images = os.path.expanduser(images)  # noqa: PTH111
+        if not os.path.exists(working / images):  # noqa: PTH110
+            raise UserError(
+                f"export.images is {shown(images)}, but there is no such folder or archive (from "
+                f"{working}); correct the path, or write null"
+            )
+        if os.path.isfile(working / images) and set("{}") & set(images):  # noqa: PTH113
+            raise UserError(
+                f"export.images is {shown(images)}; Snakemake reads braces as wildcards: rename "
+                f"the file"
+            )
+    return ExportSettings(**{**section, "images": images})

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from svae.config.check import checked
-from svae.config.data import Conversion, Source, image_size, resolve_conversion, resolve_sources
+from svae.config.data import (
+    Conversion,
+    Source,
+    image_size,
+    resolve_conversion,
+    resolve_export,
+    resolve_sources,
+)
 from svae.config.moved import refuse_moved_keys
 from svae.config.schema import config_schema
 from svae.config.sweeps import Family, expanded
@@ -23,6 +30,7 @@ from svae.datasets.catalogue import Dataset, catalogue
 from svae.errors import UserError
 from svae.scores.registry import scores
 from svae.scores.score import part_of
+from svae.settings.export import ExportSettings
 from svae.settings.fetch import FetchSettings
 from svae.settings.figure import FigureSettings
 from svae.settings.parzen import ParzenSettings
@@ -55,6 +63,7 @@ class Configuration:
     scores: dict[str, Any]
     """The settings of each score by its name; None if it has none."""
     figure: FigureSettings
+    export: ExportSettings
 
 
 def resolve(raw: dict[str, Any], working: Path) -> Configuration:
@@ -96,6 +105,7 @@ def resolve(raw: dict[str, Any], working: Path) -> Configuration:
         scores={name: score.settings_of(config) for name, score in scores().items()},
         sampling=_checked_sampling(SamplingSettings(**config["sampling"])),
         figure=FigureSettings(**config["figure"]),
+        export=resolve_export(config["export"], working),
     )
 
 

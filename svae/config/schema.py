@@ -16,6 +16,7 @@ from svae.config.sweeps import with_lists
 from svae.datasets.catalogue import Dataset, catalogue
 from svae.scores.registry import scores
 from svae.settings.conversion import ConversionSection
+from svae.settings.export import ExportSettings
 from svae.settings.fetch import FetchSettings
 from svae.settings.figure import FigureSettings
 from svae.settings.general import GeneralSettings
@@ -49,6 +50,7 @@ SECTIONS = {
         if score.settings and not score.section
     },
     "figure": Section(FigureSettings, "the comparison figure"),
+    "export": Section(ExportSettings, "what results/export_VARIANT contains"),
 }
 
 

@@ -226,9 +226,9 @@ class _Transfer:
             log.warning("%s: skipped %d broken images", self._dataset, len(self.broken))
 
     def _write(self, block: list[Prepared]) -> None:
-        images: dict[str, list[np.ndarray]] = {}
+        groups: dict[str, list[tuple[np.ndarray, str, str]]] = {}
         shape = self._writer.shape
-        for split, name, image in block:
+        for split, name, image, label in block:
             if isinstance(image, BrokenImage):
                 self._skip_broken(name, image)
                 continue
@@ -239,9 +239,10 @@ class _Transfer:
                     f"but those before it with {_pixels(shape)}: set conversion.size and "
                     "`conversion.crop: square` in config.yaml to give all images one size."
                 )
-            images.setdefault(split, []).append(image)
-        for split, group in images.items():
-            self._writer.append(split, np.stack(group))
+            groups.setdefault(split, []).append((image, name, label))
+        for split, group in groups.items():
+            images, names, labels = zip(*group, strict=True)
+            self._writer.append(split, np.stack(images), names, labels)
 
     def _skip_broken(self, name: str, problem: BrokenImage) -> None:
         if not self._skip:

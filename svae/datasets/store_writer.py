@@ -3,13 +3,15 @@
 import contextlib
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import h5py
 import numpy as np
 
+from svae.datasets.formats.untrusted import readable
+from svae.datasets.origins import LABELS, NAMES
 from svae.datasets.store import SPLITS, encode
 from svae.jobs.disk import LateErrors, full_disk_explained
 from svae.jobs.files import replacing
@@ -17,6 +19,8 @@ from svae.jobs.files import replacing
 # A chunk is what one random access reads: at most this many bytes, which is 16 images of 64x64x3.
 # Uncompressed, because photographs shrink little, and reading is then as fast as the disk.
 _CHUNK_BYTES = 256 << 10
+_TEXTS = 1024  # names or labels per chunk
+_LONGEST = 4096  # characters of a name or label, as of a path
 
 
 class Writer:
@@ -39,6 +43,7 @@ class Writer:
         self._path = path
         self._datasets: dict[str, h5py.Dataset] = {}
         self._digests: dict[str, Any] = {split: hashlib.sha256() for split in SPLITS}
+        self._texts: dict[tuple[str, str], h5py.Dataset] = {}
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -49,8 +54,17 @@ class Writer:
             self._stack = stack.pop_all()
         return self
 
-    def append(self, split: str, images: np.ndarray) -> None:
-        """Append images, uint8 (n, height, width, channel), to a split; all must have one shape."""
+    def append(
+        self,
+        split: str,
+        images: np.ndarray,
+        names: Sequence[str] = (),
+        labels: Sequence[str] = (),
+    ) -> None:
+        """Append images, uint8 (n, height, width, channel), to a split; all must have one shape.
+
+        names, labels: one of each image; an empty text stands for none.
+        """
         if images.dtype != np.uint8 or images.ndim != 4:
             raise TypeError(f"images must be uint8 and 4-dimensional, not {images.dtype}")
         if self.shape is None:
@@ -61,6 +75,9 @@ class Writer:
         self.counts[split] += len(images)
         self._datasets[split].resize(self.counts[split], axis=0)
         self._datasets[split][start:] = images
+        for kind, texts in ((NAMES, names), (LABELS, labels)):
+            if any(texts):
+                self._write_texts(kind, split, start, texts)
         self._disk.check()
         self._digests[split].update(np.ascontiguousarray(images))
 
@@ -76,6 +93,9 @@ class Writer:
             (SHA256 in hexadecimal over every split's name, shape and SHA256 of its pixels in C
             order).
         """
+        for kind in {kind for kind, _ in self._texts}:
+            for split in SPLITS:  # the same length as the images, whichever lack a text
+                self._texts_of(kind, split).resize(self.counts[split], axis=0)
         digest = hashlib.sha256()
         for split in SPLITS:
             digest.update(f"{split} {(self.counts[split], *self.shape)} ".encode())
@@ -96,8 +116,32 @@ class Writer:
                 dtype=np.uint8,
             )
 
+    def _write_texts(self, kind: str, split: str, start: int, texts: Sequence[str]) -> None:
+        stored = self._texts_of(kind, split)
+        stored.resize(start + len(texts), axis=0)
+        stored[start:] = [_storable(text) for text in texts]
+
+    def _texts_of(self, kind: str, split: str) -> h5py.Dataset:
+        """The texts of a split, which are empty until they are written."""
+        if (kind, split) not in self._texts:
+            self._texts[kind, split] = self._file.create_dataset(
+                f"{kind}/{split}",
+                shape=(0,),
+                maxshape=(None,),
+                chunks=(_TEXTS,),
+                dtype=h5py.string_dtype(),
+            )
+        return self._texts[kind, split]
+
     def __exit__(self, *exception: Any) -> None:
         self._stack.__exit__(*exception)
+
+
+def _storable(text: str) -> str:
+    """The text with what HDF5 cannot store, or a terminal would obey, escaped: names are those of a
+    stranger's files."""
+    escaped = readable(text).encode("utf-8", "backslashreplace").decode("utf-8")
+    return escaped[:_LONGEST]
 
 
 def _chunk(image_bytes: int) -> int:

@@ -45,7 +45,14 @@ _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_TH
 
 Content = np.ndarray | bytes | BrokenImage
 Image = np.ndarray | BrokenImage
-Label = tuple[str, str]  # split and name
+
+
+class Origin(NamedTuple):
+    """A picture without its content."""
+
+    split: str
+    name: str
+    label: str
 
 
 class Prepared(NamedTuple):
@@ -54,6 +61,7 @@ class Prepared(NamedTuple):
     split: str
     name: str
     image: Image
+    label: str
 
 
 def prepared(
@@ -78,18 +86,18 @@ def prepared(
     blocks = itertools.chain([first], blocks)
     if processes == 1 or not _needs_work(first, recipe):
         for block in blocks:
-            yield _joined(_labels(block), _prepare(_contents(block), recipe))
+            yield _joined(_origins(block), _prepare(_contents(block), recipe))
         return
 
     with contextlib.closing(_Pool(processes, recipe)) as pool:
-        waiting: deque[tuple[list[Label], Future[Iterable[Image]]]] = deque()
+        waiting: deque[tuple[list[Origin], Future[Iterable[Image]]]] = deque()
         for block in blocks:
-            waiting.append((_labels(block), pool.submit(_contents(block))))
+            waiting.append((_origins(block), pool.submit(_contents(block))))
             if len(waiting) == _BLOCKS_AHEAD * processes:
-                labels, images = waiting.popleft()
-                yield _joined(labels, images.result())
-        for labels, images in waiting:
-            yield _joined(labels, images.result())
+                origins, images = waiting.popleft()
+                yield _joined(origins, images.result())
+        for origins, images in waiting:
+            yield _joined(origins, images.result())
 
 
 def _blocks(pictures: Iterable[Picture], recipe: Recipe) -> Iterator[list[Picture]]:
@@ -116,16 +124,19 @@ def _needs_work(block: list[Picture], recipe: Recipe) -> bool:
     )
 
 
-def _labels(block: list[Picture]) -> list[Label]:
-    return [(picture.split, picture.name) for picture in block]
+def _origins(block: list[Picture]) -> list[Origin]:
+    return [Origin(picture.split, picture.name, picture.label) for picture in block]
 
 
 def _contents(block: list[Picture]) -> list[Content]:
     return [picture.content for picture in block]
 
 
-def _joined(labels: list[Label], images: Iterable[Image]) -> list[Prepared]:
-    return [Prepared(*label, image) for label, image in zip(labels, images, strict=True)]
+def _joined(origins: list[Origin], images: Iterable[Image]) -> list[Prepared]:
+    return [
+        Prepared(origin.split, origin.name, image, origin.label)
+        for origin, image in zip(origins, images, strict=True)
+    ]
 
 
 def _prepare(contents: list[Content], recipe: Recipe) -> list[Image]:

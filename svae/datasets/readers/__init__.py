@@ -33,15 +33,17 @@ class BrokenImage(Exception):
 
 
 class Picture(NamedTuple):
-    """One image: its split ("train", "valid" or "test"), its name for messages, and its content.
+    """One image: its split ("train", "valid" or "test"), its name, its content and its label.
 
-    The content is uint8 (height, width, channel), the bytes of a JPEG, PNG or WebP file, or the
-    reason why there is none.
+    The name identifies it in the source, for messages and in the store. The content is uint8
+    (height, width, channel), the bytes of a JPEG, PNG or WebP file, or the reason why there is
+    none. The label is that of the source, as text; "" if it has none.
     """
 
     split: str
     name: str
     content: np.ndarray | bytes | BrokenImage
+    label: str = ""
 
 
 class Reader(Protocol):

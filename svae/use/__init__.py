@@ -1,0 +1,1 @@
+"""Using a trained model: `svae.load`, and the export of a run for other programs."""
