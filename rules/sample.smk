@@ -1,19 +1,22 @@
-rule sample:
+# Only if sampling.prior or sampling.batch_norm asks for it.
+rule prior:
     input:
+        data=f"data/{DATASET}.h5",
         record=f"{RUN}/run.json",
     output:
-        samples=f"{RUN}/samples.h5",
+        prior=f"{RUN}/prior.h5",
     log:
-        f"logs/sample_{JOB}.log",
+        f"logs/prior_{JOB}.log",
     params:
-        settings=compared_settings(CONFIG.sampling),
+        settings=asdict(CONFIG.prior),
         code=code_of_variant(
-            "svae.sampling.prior:sample",
-            "svae.settings.sampling:SamplingSettings",
+            "svae.sampling.fit:fit",
+            "svae.settings.fitted_prior:PriorSettings",
             "svae.jobs.devices:set_up",
-            settings=(CONFIG.sampling,),
         ),
     message:
-        "Sampling from {wildcards.variant}"
+        "Fitting a prior to {wildcards.variant}"
     script:
-        "../scripts/sample.py"
+        "../scripts/prior.py"
+
+
