@@ -31,7 +31,7 @@ def sample(folder: Path | str, target: Path | str, settings: SamplingSettings) -
     """
     model, record = load_model(folder)
     if settings.fitted_prior or settings.prior_statistics:
-        prior_file.use(folder, model, record, 0)
+        prior_file.use(folder, model, record, settings, 0)
     with replacing(target) as temporary, h5py.File(temporary, "w") as file:
         shape = (settings.n_samples, *model.image_shape)
         samples = file.create_dataset(NAME, shape, np.float32)
@@ -61,7 +61,7 @@ def redrawn(folder: Path | str, settings: SamplingSettings, times: int) -> Itera
     samples = np.empty((settings.n_samples, *model.image_shape), np.float32)
     for number in range(times):
         if settings.fitted_prior or settings.prior_statistics:
-            prior_file.use(folder, model, record, 1 + number)
+            prior_file.use(folder, model, record, settings, 1 + number)
         rng = generator(record["seed"], Stream.FRESH_PRIOR_LATENTS, number)
         fill(samples, model, settings, rng)
         yield samples

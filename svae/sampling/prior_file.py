@@ -20,6 +20,7 @@ import tensorflow as tf
 from svae.errors import UserError
 from svae.jobs.files import replacing
 from svae.model.vae import SpatialVAE
+from svae.settings.sampling import SamplingSettings
 from svae.streams import Stream, generator
 
 NAME = "prior.h5"
@@ -92,19 +93,24 @@ def write(
             file.attrs[key] = record[key]
 
 
-def mixture_in(file: h5py.File) -> Mixture | None:
-    """The prior in an open prior.h5; None if it has none."""
-    if "mean" not in file:
-        return None
+def mixture_in(file: h5py.File) -> Mixture:
+    """The prior in an open prior.h5; KeyError if it has none."""
     names = ("mean", "axes", "weights", "locations", "scales")
     return Mixture(**{name: file[name][:] for name in names}, description=file.attrs["description"])
 
 
-def use(folder: Path | str, model: SpatialVAE, record: dict[str, Any], number: int) -> None:
-    """Let a model draw from the prior, and decode with the statistics, of prior.h5 in `folder`.
+def use(
+    folder: Path | str,
+    model: SpatialVAE,
+    record: dict[str, Any],
+    settings: SamplingSettings,
+    number: int,
+) -> None:
+    """Let a model draw from the prior of prior.h5 in `folder`, decode with its statistics, or both,
+    as the settings say.
 
     record: run.json of the model; number: of the set of samples, 0 for samples.h5. UserError if
-    there is no such file of this run.
+    the file is not of this run, or lacks what the settings ask for.
     """
     path = Path(folder, NAME)
     try:
@@ -117,11 +123,14 @@ def use(folder: Path | str, model: SpatialVAE, record: dict[str, Any], number: i
                 raise UserError(
                     f"{path} was fitted to another run ({key} differs); delete it and run snakemake"
                 )
-        mixture = mixture_in(file)
-        if mixture is not None:
+        if (settings.fitted_prior and "mean" not in file) or (
+            settings.prior_statistics and "moving_means_0" not in file
+        ):
+            raise UserError(f"{path} was made for other settings; delete it and run snakemake")
+        if settings.fitted_prior:
             rng = generator(record["seed"], Stream.PRIOR_COMPONENTS, number)
-            model.prior = Drawn(mixture, rng)  # type: ignore[assignment]  # samples only
-        for i, block in enumerate(model.decoder.blocks):
-            if f"moving_means_{i}" in file:
+            model.prior = Drawn(mixture_in(file), rng)  # type: ignore[assignment]  # samples only
+        if settings.prior_statistics:
+            for i, block in enumerate(model.decoder.blocks):
                 block.batch_norm.moving_mean.assign(file[f"moving_means_{i}"][:])
                 block.batch_norm.moving_variance.assign(file[f"moving_variances_{i}"][:])
