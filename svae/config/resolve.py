@@ -24,9 +24,10 @@ from svae.scores.registry import scores
 from svae.scores.score import part_of
 from svae.settings.fetch import FetchSettings
 from svae.settings.figure import FigureSettings
-from svae.settings.fitted_prior import PriorSettings, SamplingSection
+from svae.settings.fitted_prior import PriorSettings
 from svae.settings.parzen import ParzenSettings
 from svae.settings.sampling import SamplingSettings
+from svae.settings.sampling_section import SamplingSection
 from svae.settings.services import CheckpointSettings, Services, TensorBoardSettings
 from svae.settings.training import TrainingSettings
 

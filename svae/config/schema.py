@@ -17,9 +17,9 @@ from svae.scores.registry import scores
 from svae.settings.conversion import ConversionSection
 from svae.settings.fetch import FetchSettings
 from svae.settings.figure import FigureSettings
-from svae.settings.fitted_prior import SamplingSection
 from svae.settings.general import GeneralSettings
 from svae.settings.model import ModelSection, VariantSection
+from svae.settings.sampling_section import SamplingSection
 from svae.settings.services import CheckpointSettings, TensorBoardSettings
 from svae.settings.training import TrainingSection
 

@@ -20,6 +20,6 @@ class SamplingSettings:
         "statistics that batch norm uses in the decoder: of posterior or prior samples, "
         "or of each batch",
     )
-    # Resolved from svae.settings.fitted_prior: what is taken from prior.h5 in the run folder.
+    # Resolved from svae.settings.sampling_section: what is taken from prior.h5 in the run folder.
     fitted_prior: bool = field(default=False, metadata={"neutral": False, "resolved": True})
     prior_statistics: bool = field(default=False, metadata={"neutral": False, "resolved": True})
