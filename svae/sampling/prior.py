@@ -31,7 +31,8 @@ def sample(folder: Path | str, target: Path | str, settings: SamplingSettings) -
     """
     model, record = load_model(folder)
     if settings.fitted_prior or settings.prior_statistics:
-        prior_file.use(folder, model, record, settings, 0)
+        latents, statistics = settings.fitted_prior, settings.prior_statistics
+        prior_file.use(folder, model, record, 0, latents, statistics)
     with replacing(target) as temporary, h5py.File(temporary, "w") as file:
         shape = (settings.n_samples, *model.image_shape)
         samples = file.create_dataset(NAME, shape, np.float32)
@@ -61,7 +62,8 @@ def redrawn(folder: Path | str, settings: SamplingSettings, times: int) -> Itera
     samples = np.empty((settings.n_samples, *model.image_shape), np.float32)
     for number in range(times):
         if settings.fitted_prior or settings.prior_statistics:
-            prior_file.use(folder, model, record, settings, 1 + number)
+            latents, statistics = settings.fitted_prior, settings.prior_statistics
+            prior_file.use(folder, model, record, 1 + number, latents, statistics)
         rng = generator(record["seed"], Stream.FRESH_PRIOR_LATENTS, number)
         fill(samples, model, settings, rng)
         yield samples

@@ -20,7 +20,6 @@ import tensorflow as tf
 from svae.errors import UserError
 from svae.jobs.files import replacing
 from svae.model.vae import SpatialVAE
-from svae.settings.sampling import SamplingSettings
 from svae.streams import Stream, generator
 
 NAME = "prior.h5"
@@ -103,14 +102,15 @@ def use(
     folder: Path | str,
     model: SpatialVAE,
     record: dict[str, Any],
-    settings: SamplingSettings,
     number: int,
+    latents: bool,
+    statistics: bool,
 ) -> None:
-    """Let a model draw from the prior of prior.h5 in `folder`, decode with its statistics, or both,
-    as the settings say.
+    """Let a model draw its latents from the prior of prior.h5 in `folder`, or decode with the
+    batch-norm statistics there, or both.
 
     record: run.json of the model; number: of the set of samples, 0 for samples.h5. UserError if
-    the file is not of this run, or lacks what the settings ask for.
+    the file is not of this run, or lacks what is asked for.
     """
     path = Path(folder, NAME)
     try:
@@ -123,14 +123,12 @@ def use(
                 raise UserError(
                     f"{path} was fitted to another run ({key} differs); delete it and run snakemake"
                 )
-        if (settings.fitted_prior and "mean" not in file) or (
-            settings.prior_statistics and "moving_means_0" not in file
-        ):
+        if (latents and "mean" not in file) or (statistics and "moving_means_0" not in file):
             raise UserError(f"{path} was made for other settings; delete it and run snakemake")
-        if settings.fitted_prior:
+        if latents:
             rng = generator(record["seed"], Stream.PRIOR_COMPONENTS, number)
             model.prior = Drawn(mixture_in(file), rng)  # type: ignore[assignment]  # samples only
-        if settings.prior_statistics:
+        if statistics:
             for i, block in enumerate(model.decoder.blocks):
                 block.batch_norm.moving_mean.assign(file[f"moving_means_{i}"][:])
                 block.batch_norm.moving_variance.assign(file[f"moving_variances_{i}"][:])
