@@ -203,7 +203,13 @@ def measured_from(wildcards):
     files = {"samples": f"{RUN}/samples.h5", "spectrum": SPECTRUM, **FILES}
     score = SCORES[wildcards.score]
     needed = (*score.needs, *score.files)
-    return {name: path.format(**wildcards) for name, path in files.items() if name in needed}
+    found = {name: path.format(**wildcards) for name, path in files.items() if name in needed}
+    return found | (prior_of(wildcards) if "sampling" in score.reads else {})
+
+
+def prior_of(wildcards):
+    """The file from which samples take a fitted prior, or batch-norm statistics, if they do."""
+    return {"prior": f"{RUN}/prior.h5".format(**wildcards)} if CONFIG.prior.needed else {}
 
 
 def settings_of_score(wildcards):
@@ -228,7 +234,8 @@ def code_of_score(wildcards):
     started = ["svae.jobs.devices:on_device"] if score.tensorflow else []
     entries = (*score.entries, "svae.scores.measuring:measure", *started)
     own = CONFIG.scores[wildcards.score]
-    settings = () if own is None else (own,)
+    read = (reduce(getattr, key.split("."), CONFIG) for key in score.reads)
+    settings = tuple(each for each in (own, *read) if is_dataclass(each))
     if "model" in score.needs:
         return code_of_variant(*entries, without=unneeded, settings=settings)(wildcards)
     return code(*entries, without=unneeded, settings=settings)

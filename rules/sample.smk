@@ -1,5 +1,28 @@
+# Only if sampling.prior or sampling.batch_norm asks for it.
+rule prior:
+    input:
+        data=f"data/{DATASET}.h5",
+        record=f"{RUN}/run.json",
+    output:
+        prior=f"{RUN}/prior.h5",
+    log:
+        f"logs/prior_{JOB}.log",
+    params:
+        settings=asdict(CONFIG.prior),
+        code=code_of_variant(
+            "svae.sampling.fit:fit",
+            "svae.settings.fitted_prior:PriorSettings",
+            "svae.jobs.devices:set_up",
+        ),
+    message:
+        "Fitting a prior to {wildcards.variant}"
+    script:
+        "../scripts/prior.py"
+
+
 rule sample:
     input:
+        unpack(prior_of),
         record=f"{RUN}/run.json",
     output:
         samples=f"{RUN}/samples.h5",

@@ -96,6 +96,19 @@ class Stream(enum.IntEnum):
     ENCODED_LATENTS = 27
     """Noise of the posterior samples that a user draws."""
 
+    # Priors that are fitted to posteriors.
+    FITTED_PRIOR_IMAGES = 30
+    """Training images whose posteriors a prior is fitted to [0: a Gaussian, 1: a mixture]."""
+    FITTED_PRIOR_LATENTS = 31
+    """Noise of the posterior samples that a mixture is fitted to."""
+    FITTED_PRIOR_MIXTURE = 32
+    """Where the fit of a mixture starts."""
+    PRIOR_COMPONENTS = 33
+    """The component of the mixture that a sample is of [0: samples.h5, 1 + number of a further
+    set]."""
+    PRIOR_STATISTICS = 34
+    """Latents for the batch-norm statistics of prior samples [0: their noise, 1: components]."""
+
 
 def generator(seed: int, stream: Stream, *indices: int) -> "np.random.Generator":
     """Return a new NumPy generator. ValueError if seed or indices are not from 0 to 2^32 - 1, or if

@@ -154,6 +154,14 @@ def test_caption():
     assert "the first of 6,317 training images" in one and "the first sample of each variant" in one
 
 
+def test_caption_with_a_fitted_prior():
+    runs = [run_of("vanilla", 0)]
+    plain, fitted = (caption(FACES, 10, 10, runs, prior) for prior in (None, "z from a mixture"))
+    assert "Latents" not in plain
+    assert fitted == plain.replace(WHAT, f"{WHAT}Latents of the samples: z from a mixture. ")
+    assert fitted != plain
+
+
 def test_caption_of_several_seeds():
     runs = [run_of(variant, seed) for variant in VARIANTS for seed in (0, 2)]
     text = caption_of(runs)

@@ -107,6 +107,14 @@ WRONG = {
         "parzen: {fresh_draws: 1}",
         ["parzen.fresh_draws is 1", "none, or at least 2"],
     ),
+    "no components": (
+        "sampling: {components: 0}",
+        ["sampling.components is 0", "from 1 to 1000"],
+    ),
+    "typo of a prior": (
+        "sampling: {prior: normal}",
+        ["sampling.prior is", "normal", "one of standard, gaussian, mixture"],
+    ),
     "one sample": ("sampling: {n_samples: 1}", ["sampling.n_samples is 1", "from 2 to 10000000"]),
     "statistics of one sample": (
         "sampling: {batch_size: 1, batch_norm: batch}",
@@ -339,6 +347,38 @@ def test_batch_statistics_need_equal_batches(batch_norm):
     else:
         with pytest.raises(UserError, match=r"n_samples is 250, not a multiple of .*100"):
             resolved(text)
+
+
+@pytest.mark.parametrize(
+    ("section", "prior", "fitted", "statistics"),
+    [
+        ("{}", ("standard", 1, False), False, False),
+        ("{components: 7}", ("standard", 1, False), False, False),
+        ("{prior: gaussian}", ("gaussian", 1, False), True, False),
+        ("{prior: mixture}", ("mixture", 50, False), True, False),
+        ("{prior: mixture, components: 7}", ("mixture", 7, False), True, False),
+        ("{batch_norm: prior}", ("standard", 1, True), False, True),
+        ("{prior: gaussian, batch_norm: prior}", ("gaussian", 1, True), True, True),
+    ],
+)
+def test_what_samples_take_from_a_fitted_prior(section, prior, fitted, statistics):
+    """Components count with a mixture only. Samples without any of it have the settings that they
+    had before there were priors to fit."""
+    config = resolved(f"sampling: {section}")
+    assert dataclasses.astuple(config.prior) == prior
+    assert config.prior.needed == (fitted or statistics)
+    assert config.sampling.fitted_prior is fitted
+    assert config.sampling.prior_statistics is statistics
+    compared = without_neutral(dataclasses.asdict(config.sampling), SamplingSettings)
+    assert ("fitted_prior" in compared, "prior_statistics" in compared) == (fitted, statistics)
+    if not config.prior.needed:
+        assert list(compared) == ["n_samples", "batch_size", "batch_norm"]
+
+
+def test_what_is_resolved_is_no_setting():
+    for name in ("fitted_prior", "prior_statistics"):
+        with pytest.raises(UserError, match=f"unknown key sampling.{name}"):
+            resolved(f"sampling: {{{name}: true}}")
 
 
 def test_many_problems_are_counted():
@@ -674,8 +714,9 @@ def test_the_schema_describes_every_key_and_allows_no_other():
 def test_every_default_is_allowed(section):
     defaults = default_of(KEYS[section])
     assert checked({**MINIMAL, section: defaults}, config_schema())[section] == defaults
-    for name, value in dataclasses.asdict(SECTIONS[section].settings()).items():
-        assert type(defaults[name]) is type(value)
+    for field in dataclasses.fields(SECTIONS[section].settings):
+        if "resolved" not in field.metadata:
+            assert type(defaults[field.name]) is type(field.default)
 
 
 def test_a_variant_may_override_every_setting_of_model_and_training():

@@ -67,14 +67,15 @@ STUDY = {"charts", "summary", "report"}
 PARZEN = {"score_parzen", "score_linear_vae", "baselines"}
 FITTED = {"baselines", "spectrum", "features"}
 BOUND = "score_importance_weighted_bound"
-MODEL = {"train", "sample", "examples", "score_parzen", "score_objective", BOUND}
+MODEL = {"train", "prior", "sample", "examples"}
+MODEL |= {"score_parzen", "score_objective", "score_rate", BOUND}
 STARTED = MODEL | PARZEN | FITTED | {"score_feature_distances"}  # with TensorFlow
 ALL_SCORES = {name for name in ENTRIES if name.startswith("score_")}
 
 
 # The jobs that read a store, and those that write JSON.
 READ = {"convert", "contact_sheet", "comparison", "summary", "report", "train", "examples"}
-READ |= ALL_SCORES | FITTED
+READ |= ALL_SCORES | FITTED | {"prior"}
 WRITE_JSON = ALL_SCORES | {"convert", "train", "baselines", "result"}
 
 
@@ -333,7 +334,7 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
             "devices.py",
             "POLL_SECONDS = 1.0",
             "POLL_SECONDS = 2.0",
-            STARTED - {"sample"},
+            STARTED - {"prior", "sample"},
         ),
         (
             *("store.py", '_JSON_STARTS = ("{"', '_JSON_STARTS = ("("'),
@@ -480,6 +481,20 @@ def test_the_code_of_higher_ranks_and_arrangements_counts_only_for_these(rule):
     assert {module for module, _ in arranged} >= {"svae.model.arrangement"}
     assert ("svae.model.arrangement", "Dense") in arranged
     assert not any(module == "svae.model.arrangement" for module, _ in neutral)
+
+
+@pytest.mark.parametrize("rule", ["sample", "score_parzen"])
+def test_the_code_of_fitted_priors_counts_only_for_these(rule):
+    def covered(**settings):
+        return definitions(
+            *ENTRIES[rule],
+            without=(*WITHOUT.get(rule, ()), *LOOKED_UP),
+            settings={"fitted_prior": False, "prior_statistics": False, **settings},
+        )
+
+    assert not covered().get("svae.sampling.prior_file")
+    for name in ("fitted_prior", "prior_statistics"):
+        assert {"use", "Drawn"} <= covered(**{name: True})["svae.sampling.prior_file"]
 
 
 # Stages without TensorFlow, and a call of each.

@@ -93,6 +93,17 @@ def test_a_setting_without_default_is_required():
         Strict()
 
 
+def test_a_field_that_is_resolved_is_no_setting():
+    made = dataclasses.make_dataclass(
+        "Made",
+        [
+            ("count", int, setting(3, "how many")),
+            ("found", bool, dataclasses.field(default=False, metadata={"resolved": True})),
+        ],
+    )
+    assert list(section_schema(made, "made")["properties"]) == ["count"]
+
+
 def test_the_defaults_are_those_of_the_dataclass():
     assert Example() == Example(count=3, share=0.5, limit="auto", numbers=(0,))
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -33,8 +33,10 @@ from svae.scores.score import part_of
 from svae.settings.export import ExportSettings
 from svae.settings.fetch import FetchSettings
 from svae.settings.figure import FigureSettings
+from svae.settings.fitted_prior import PriorSettings
 from svae.settings.parzen import ParzenSettings
 from svae.settings.sampling import SamplingSettings
+from svae.settings.sampling_section import SamplingSection
 from svae.settings.services import CheckpointSettings, Services, TensorBoardSettings
 from svae.settings.training import TrainingSettings
 
@@ -58,6 +60,7 @@ class Configuration:
     families: dict[str, Family]
     """The variants that lists make, by the name that the configuration has for them."""
     sampling: SamplingSettings
+    prior: PriorSettings
     parzen: ParzenSettings
     """For every Parzen score, including those of the sanity rows."""
     scores: dict[str, Any]
@@ -86,6 +89,7 @@ def resolve(raw: dict[str, Any], working: Path) -> Configuration:
     check_latent_sizes(config, variants, height + 2 * padding, width + 2 * padding)
     warn_of_twins(variants, config["families"])
     check_batch_sizes(config, variants, dataset)
+    sampling, prior = _resolved_sampling(SamplingSection(**config["sampling"]))
     return Configuration(
         dataset=dataset,
         sources=sources,
@@ -103,13 +107,32 @@ def resolve(raw: dict[str, Any], working: Path) -> Configuration:
         families=config["families"],
         parzen=_checked_parzen(part_of(config["parzen"], ParzenSettings), dataset),
         scores={name: score.settings_of(config) for name, score in scores().items()},
-        sampling=_checked_sampling(SamplingSettings(**config["sampling"])),
+        sampling=sampling,
+        prior=prior,
         figure=FigureSettings(**config["figure"]),
         export=resolve_export(config["export"], working),
     )
 
 
-def _checked_sampling(sampling: SamplingSettings) -> SamplingSettings:
+def _resolved_sampling(section: SamplingSection) -> tuple[SamplingSettings, PriorSettings]:
+    """The settings of the samples, and those of the prior that they are drawn from."""
+    _check_batches(section)
+    prior = PriorSettings(
+        prior=section.prior,
+        components=section.components if section.prior == "mixture" else 1,
+        statistics=section.batch_norm == "prior",
+    )
+    sampling = SamplingSettings(
+        n_samples=section.n_samples,
+        batch_size=section.batch_size,
+        batch_norm=section.batch_norm,
+        fitted_prior=prior.prior != "standard",
+        prior_statistics=prior.statistics,
+    )
+    return sampling, prior
+
+
+def _check_batches(sampling: SamplingSection) -> None:
     if sampling.batch_norm == "batch" and sampling.batch_size == 1:
         raise UserError(
             "sampling.batch_size is 1, but with batch_norm batch the statistics would be those of "
@@ -121,7 +144,6 @@ def _checked_sampling(sampling: SamplingSettings) -> SamplingSettings:
             f"which is {sampling.batch_size}; with batch_norm batch, all batches must be of this "
             f"size: change one of the two"
         )
-    return sampling
 
 
 def _checked_parzen(parzen: ParzenSettings, dataset: Dataset) -> ParzenSettings:

@@ -21,7 +21,7 @@ from svae.settings.fetch import FetchSettings
 from svae.settings.figure import FigureSettings
 from svae.settings.general import GeneralSettings
 from svae.settings.model import ModelSection, VariantSection
-from svae.settings.sampling import SamplingSettings
+from svae.settings.sampling_section import SamplingSection
 from svae.settings.services import CheckpointSettings, TensorBoardSettings
 from svae.settings.training import TrainingSection
 
@@ -43,7 +43,7 @@ SECTIONS = {
     ),
     "checkpoints": Section(CheckpointSettings, "when a training saves its state"),
     "tensorboard": Section(TensorBoardSettings, "what TensorBoard shows"),
-    "sampling": Section(SamplingSettings, "the samples drawn from each variant"),
+    "sampling": Section(SamplingSection, "the samples drawn from each variant"),
     **{
         name: Section(score.settings, f"the score {score.title}")
         for name, score in scores().items()

@@ -19,11 +19,13 @@ TYPES = {
 def section_schema(cls: type, description: str) -> dict[str, Any]:
     """The schema of a mapping with one key for each setting of the dataclass `cls`, and no other.
 
+    Fields with `resolved` in their metadata are no settings: svae.config.resolve computes them.
+
     The mapping may be omitted unless one of its settings is required. TypeError for a field that
     was not declared by `setting`, or whose type has no counterpart in JSON.
     """
     hints = get_type_hints(cls, include_extras=True)
-    fields = dataclasses.fields(cls)
+    fields = [each for each in dataclasses.fields(cls) if not each.metadata.get("resolved")]
     required = [field.name for field in fields if field.default is dataclasses.MISSING]
     return {
         "description": description,

@@ -14,8 +14,11 @@ field and, where it is read as `settings.weight_decay`, the code that this value
     settings.weight_decay > 0 and f()       what is not evaluated; `or`, `not` and comparisons with
                                             literals likewise
 
+    {**a, **({"b": c} if settings.weight_decay else {})}   the entries that are not made
+
 The rest is the code as it was before the setting, if the setting is read in no other way. The name
-before the last dot must be `settings` or end in `_settings`: `self.settings`, `model.settings`.
+before the last dot must be `settings` or `sampling`, or end in `_settings`: `self.settings`,
+`model.settings`.
 
 Imported by the Snakefile: standard library only.
 """
@@ -140,6 +143,18 @@ class _Folder(ast.NodeTransformer):
             return self.visit(node.body if taken else node.orelse)
         return self.generic_visit(node)
 
+    def visit_Dict(self, node: ast.Dict) -> ast.AST:
+        pairs = []
+        for key, value in zip(node.keys, node.values, strict=True):
+            reads = key is None and self._reads(value)
+            new_key, new_value = key and self.visit(key), self.visit(value)
+            match new_value:
+                case ast.Dict(keys=[]) if reads:
+                    continue
+            pairs.append((new_key, new_value))
+        node.keys, node.values = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        return node
+
     def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
         return self._shortened(node, as_test=False)
 
@@ -243,13 +258,13 @@ def _holds(one: Any, operator: ast.cmpop, other: Any) -> bool:
 
 
 def _is_settings(node: ast.expr) -> bool:
-    """`settings`, `self.settings`, `model.settings`, `own_settings`: only names and dots."""
+    """`settings`, `self.settings`, `own_settings`, `sampling`: only names and dots."""
     last = node.attr if isinstance(node, ast.Attribute) else _name(node)
     while isinstance(node, ast.Attribute):
         node = node.value
     if last is None or _name(node) is None:
         return False
-    return last == "settings" or last.endswith("_settings")
+    return last in ("settings", "sampling") or last.endswith("_settings")
 
 
 def _name(node: ast.expr) -> str | None:

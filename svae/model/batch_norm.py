@@ -86,3 +86,28 @@ def reestimate(
     for norm, mean, square in zip(norms, means, squares, strict=True):
         norm.moving_mean.assign(mean / count)
         norm.moving_variance.assign(square / count - (mean / count) ** 2)
+
+
+def reestimate_decoder(model: SpatialVAE, batches: Iterable[np.ndarray]) -> None:
+    """Set the moving statistics of the decoder's batch-norm layers from batches of latents, float32
+    (batch, d, d, N), as `reestimate` does from images."""
+    norms = [block.batch_norm for block in model.decoder.blocks]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0  # a batch then leaves its own statistics in the layer
+    run = tf.function(lambda z: model.decode(z, batch_statistics=True), reduce_retracing=True)
+    found = []
+    try:
+        for z in batches:
+            run(tf.constant(z))
+            found.append(
+                [(norm.moving_mean.numpy(), norm.moving_variance.numpy()) for norm in norms]
+            )
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+    for norm, of_batches in zip(norms, zip(*found, strict=True), strict=True):
+        means, variances = (np.asarray(each, np.float64) for each in zip(*of_batches, strict=True))
+        mean = means.mean(axis=0)
+        norm.moving_mean.assign(mean)
+        norm.moving_variance.assign((variances + means**2).mean(axis=0) - mean**2)

@@ -15,7 +15,7 @@ from svae.jobs.files import read_json
 from svae.pixels import to_bytes
 from svae.report.png import save
 from svae.report.seeds import by_variant
-from svae.sampling.file import samples_of
+from svae.sampling.file import fitted_prior, samples_of
 
 
 def draw(
@@ -39,11 +39,12 @@ def draw(
     with Store(store_path) as store:
         title = f"{store.attributes['title']} ({store.shape[0]}x{store.shape[1]})"
         training = store.images("train", columns if training_images else 0)
-        images = []
+        images, priors = [], []
         for path, run in zip(samples, runs, strict=True):
             with samples_of(path, run, store.checksum) as drawn:
                 images.append(to_bytes(drawn[:columns]))
-        text = caption(store.attributes, len(training), len(images[0]), runs)
+                priors.append(fitted_prior(drawn))
+        text = caption(store.attributes, len(training), len(images[0]), runs, priors[0])
     rows = [Row("training images", training, below=APART)] if training_images else []
     shared = by_variant(variants, list(zip(runs, images, strict=True)))
     for variant, shown in shared.items():
@@ -78,12 +79,17 @@ def weight_and_rate(run: Mapping[str, Any]) -> str:
 
 
 def caption(
-    attributes: Mapping[str, Any], images: int, samples: int, runs: Sequence[Mapping[str, Any]]
+    attributes: Mapping[str, Any],
+    images: int,
+    samples: int,
+    runs: Sequence[Mapping[str, Any]],
+    prior: str | None = None,
 ) -> str:
     """Return the caption: which pictures are shown, training lengths, meaning of w and rate.
 
     attributes: those of the store. images, samples: numbers of training images (0: no such row) and
-    of samples of each run. runs: the run.json of every row.
+    of samples of each run. runs: the run.json of every row. prior: what the latents were drawn
+    from, if not N(0, I); it is the same for all runs.
     """
     counts = attributes["counts"]
     each = "each variant and seed" if len(_seeds(runs)) > 1 else "each variant"
@@ -98,6 +104,7 @@ def caption(
             if images
             else [f"T{drawn}"]
         ),
+        *([f"Latents of the samples: {prior}."] if prior else []),
         f"{_training(runs)}{'.' if images else f', on {of}'}",
         f"{_weight(runs)}, and the rate, the mean KL over {counts['test']:,} test images.",
     ]

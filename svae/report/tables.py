@@ -29,8 +29,9 @@ def protocol(study: Study) -> Pieces:
         " pixel values on [-1, 1]; protocol ",
         Code(str(first.get("protocol"))),
         f"; objective {', '.join(study.objectives())}; batch norm in the samples: "
-        f"{first.get('batch_norm')} statistics; seed{'s' if study.several else ''} "
-        f"{', '.join(map(str, study.seeds))}.",
+        f"{first.get('batch_norm')} statistics; ",
+        *(["their latents: ", value(first, "prior", ""), "; "] if first.get("prior") else []),
+        f"seed{'s' if study.several else ''} {', '.join(map(str, study.seeds))}.",
     ]
 
 

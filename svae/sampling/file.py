@@ -10,6 +10,8 @@ import h5py
 from svae.errors import UserError
 
 NAME = "samples"
+STANDARD = "z ~ N(0, I)"
+"""The attribute `prior` of samples whose prior was not fitted: svae.model.priors describes it."""
 
 
 @contextlib.contextmanager
@@ -26,6 +28,12 @@ def open_samples(path: Path | str) -> Iterator[h5py.Dataset]:
         if NAME not in file:
             raise UserError(f"{path} has no data set {NAME!r}; delete it and run snakemake")
         yield file[NAME]
+
+
+def fitted_prior(samples: h5py.Dataset) -> str | None:
+    """What the latents of open samples were drawn from, in words; None for N(0, I)."""
+    description = samples.file.attrs.get("prior", STANDARD)
+    return None if description == STANDARD else description
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from svae.jobs.files import replacing
 from svae.jobs.provenance import software
 from svae.model.saved import load_model
 from svae.model.vae import SpatialVAE
+from svae.sampling import prior_file
 from svae.sampling.file import NAME
 from svae.settings.sampling import SamplingSettings
 from svae.streams import Stream, generator
@@ -20,13 +21,18 @@ log = logging.getLogger(__name__)
 
 
 def sample(folder: Path | str, target: Path | str, settings: SamplingSettings) -> None:
-    """Write decoder means for z ~ N(0, I), from the run in `folder`, into the h5 file `target`.
+    """Write decoder means of latents from the prior, of the run in `folder`, into `target`, h5.
+
+    The prior is N(0, I), or the one of prior.h5 in the folder if one is fitted (svae.sampling.fit).
 
     Data set `samples`: float32 (n_samples, height, width, channel) in [-1, 1], not quantised and
     without the decoder's noise; attributes: their provenance. All z come from one stream of the
     run's seed: the first n samples do not depend on how many are drawn.
     """
     model, record = load_model(folder)
+    if settings.fitted_prior or settings.prior_statistics:
+        latents, statistics = settings.fitted_prior, settings.prior_statistics
+        prior_file.use(folder, model, record, 0, latents, statistics)
     with replacing(target) as temporary, h5py.File(temporary, "w") as file:
         shape = (settings.n_samples, *model.image_shape)
         samples = file.create_dataset(NAME, shape, np.float32)
@@ -55,6 +61,9 @@ def redrawn(folder: Path | str, settings: SamplingSettings, times: int) -> Itera
     model, record = load_model(folder)
     samples = np.empty((settings.n_samples, *model.image_shape), np.float32)
     for number in range(times):
+        if settings.fitted_prior or settings.prior_statistics:
+            latents, statistics = settings.fitted_prior, settings.prior_statistics
+            prior_file.use(folder, model, record, 1 + number, latents, statistics)
         rng = generator(record["seed"], Stream.FRESH_PRIOR_LATENTS, number)
         fill(samples, model, settings, rng)
         yield samples
@@ -66,8 +75,8 @@ def fill(
     settings: SamplingSettings,
     rng: np.random.Generator,
 ) -> None:
-    """Write decoder means for z ~ N(0, I) into `samples`, float32 (n_samples, height, width,
-    channel). The z are drawn from `rng`."""
+    """Write decoder means for z from the model's prior into `samples`, float32 (n_samples, height,
+    width, channel). The noise of the z is drawn from `rng`."""
     batch_statistics = settings.batch_norm == "batch"
     decode = tf.function(
         lambda z: model.decode(z, batch_statistics=batch_statistics), reduce_retracing=True

@@ -65,6 +65,7 @@ def measure(run: Run, settings: Settings) -> dict[str, Any]:
             "standard_deviation": stdev(fresh) if len(fresh) > 1 else None,
         },
         "batch_norm": samples.file.attrs["batch_norm"],
+        **({"prior": samples.file.attrs["prior"]} if sampling.fitted_prior else {}),
         "dataset_source_note": run.store.attributes.get("source_note", ""),
         "per_image": per_image(result),
     }
