@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 from helpers.builders import gaussian_kl
 from test_posteriors import Truth, of_one_size
@@ -105,6 +106,16 @@ def linear_encoder(v, entries=4, n=200):
     log_var = np.where(used, np.log(v / values), 0.0)
     outputs = np.concatenate([x @ vectors * gains, np.tile(log_var, (n, 1))], axis=1)
     return outputs, 0.5 * np.log(values[used] / v).sum(), used.sum()
+
+
+def test_the_density_is_that_of_scipy():
+    rng = np.random.default_rng(4)
+    root = rng.normal(size=(12, 12))
+    gaussian = aggregate.Gaussian(rng.normal(size=12), root @ root.T + np.eye(12))
+    z = rng.normal(size=(5, 6, 2, 2, 3))
+    found = gaussian.log_density(tf.constant(z)).numpy()
+    expected = scipy.stats.multivariate_normal(*gaussian).logpdf(z.reshape(5, 6, 12))
+    np.testing.assert_allclose(found[..., 0], expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("v", [0.05, 2.0, 6.0])

@@ -21,6 +21,7 @@ from svae.sampling import file, fit, prior_file
 from svae.sampling.fit import Chosen, posterior_samples
 from svae.sampling.prior import redrawn, sample
 from svae.sampling.prior_file import Drawn, Mixture
+from svae.scores.bound import importance_weighted_bound
 from svae.settings.fitted_prior import PriorSettings
 from svae.settings.sampling import SamplingSettings
 from svae.streams import Stream, generator
@@ -352,3 +353,29 @@ def test_the_rate_is_split_as_the_parts_say(run, tmp_path):
         per_image["elbo"], each["elbo"] + kl - information, rtol=1e-4, atol=0.02
     )
     assert (found["n_fitted"], found["n_test"]) == (40, 10)
+
+
+def test_the_bound_under_the_fitted_gaussian(run, tmp_path):
+    """With one latent it is the ELBO, up to noise; with N(0, I) it is the bound."""
+    model, record = load_model(run)
+    log_variance = np.log(record["train"]["mse_per_pixel"])
+    length = int(np.prod(model.latent_shape))
+    standard = aggregate.Gaussian(np.zeros(length), np.eye(length))
+    found, per_image = score_of(
+        "rate", run.parent, tmp_path, data="waves.h5", record="run/run.json"
+    )
+    with Store(run.parent / "waves.h5") as store:
+        test = store.split("test")[:]
+        priors = (None, standard, moments_of(run))
+        plain, same, fitted = (
+            importance_weighted_bound(model, test, 64, log_variance, 0, 100, prior)
+            for prior in priors
+        )
+        kl, information = aggregate.rates(model, test, priors[2])
+    np.testing.assert_allclose(same.per_image, plain.per_image, rtol=1e-10)
+    np.testing.assert_allclose(per_image["bound"], fitted.per_image, rtol=1e-8)
+    assert found["bound"] == pytest.approx(fitted.per_image.mean())
+    gain = (fitted.elbo - plain.elbo).mean()
+    spread = scipy.stats.sem(fitted.elbo - plain.elbo)
+    assert gain == pytest.approx((kl - information).mean(), abs=5 * spread)
+    assert abs(gain) > 1e-3

@@ -50,6 +50,16 @@ class Gaussian(NamedTuple):
     covariance: np.ndarray
     """float64 (L, L)."""
 
+    def log_density(self, z: tf.Tensor) -> tf.Tensor:
+        """log N(z; m, C) in nats: (..., d, d, N) -> (..., 1), since it is no sum over maps."""
+        flat = np.asarray(z, np.float64).reshape(-1, len(self.mean))
+        lower = np.linalg.cholesky(self.covariance)
+        white = solve_triangular(lower, (flat - self.mean).T, lower=True)
+        log_determinant = 2.0 * np.log(np.diag(lower)).sum()
+        constant = len(self.mean) * math.log(2.0 * math.pi) + log_determinant
+        densities = -0.5 * (np.square(white).sum(axis=0) + constant)
+        return tf.constant(densities.reshape(*z.shape[:-3], 1))
+
 
 def refusal(model: SpatialVAE) -> str | None:
     """Why no Gaussian is fitted to the latents of a model; None if one can be."""

@@ -19,7 +19,7 @@ The first weights for a larger k are those for a smaller one.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -27,7 +27,6 @@ import tensorflow as tf
 
 from svae.errors import UserError
 from svae.model.posteriors import Posterior
-from svae.model.priors import StandardNormal
 from svae.model.vae import SpatialVAE
 from svae.pixels import bits_per_dim, to_x
 from svae.streams import Stream, generator
@@ -36,6 +35,13 @@ Encode = Callable[[np.ndarray], Posterior]
 """x (n, ...) -> q(z | x), in float64."""
 Decode = Callable[[np.ndarray], np.ndarray]
 """z (n, d, d, N) -> means of p(x | z), (n, ...)."""
+
+
+class Prior(Protocol):
+    """As svae.model.priors.StandardNormal and svae.model.aggregate.Gaussian."""
+
+    def log_density(self, z: tf.Tensor) -> tf.Tensor:
+        """(..., d, d, N) -> (..., parts), in nats: log p(z) is the sum over the parts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +67,13 @@ def importance_weighted_bound(
     log_variance: float,
     seed: int,
     batch: int,
+    prior: Prior | None = None,
 ) -> Bound:
     """The bound of a model, with moving batch-norm statistics and without dropout.
 
     images: uint8 (n, height, width, channel), read slice by slice; log_variance: of the decoder, on
-    [-1, 1] pixels; batch: latents decoded at once, more or fewer than k.
+    [-1, 1] pixels; batch: latents decoded at once, more or fewer than k; prior: instead of that of
+    the model.
 
     UserError for fewer than 2 images, which have no standard error, and as `estimate`.
     """
@@ -84,13 +92,13 @@ def importance_weighted_bound(
         return decode(tf.constant(z, tf.float32)).numpy()
 
     x = Dequantised(images, seed)
-    return estimate(encoded, decoded, model.prior, x, k, log_variance, seed, batch)
+    return estimate(encoded, decoded, prior or model.prior, x, k, log_variance, seed, batch)
 
 
 def estimate(
     encode: Encode,
     decode: Decode,
-    prior: StandardNormal,
+    prior: Prior,
     x: "np.ndarray | Dequantised",
     k: int,
     log_variance: float,
@@ -132,7 +140,7 @@ def estimate(
 def _log_weights_of(
     encode: Encode,
     decode: Decode,
-    prior: StandardNormal,
+    prior: Prior,
     x: np.ndarray,
     first: int,
     k: int,
@@ -154,7 +162,7 @@ def _log_weights_of(
 
 def log_weights(
     decode: Decode,
-    prior: StandardNormal,
+    prior: Prior,
     posterior: Posterior,
     x: np.ndarray,
     noise: np.ndarray,
@@ -173,8 +181,9 @@ def log_weights(
     log_likelihood = -0.5 * (
         dimension * (math.log(2.0 * math.pi) + log_variance) + sse * math.exp(-log_variance)
     )
-    ratio = prior.log_density(z) - posterior.log_density(z)  # (k, n, N)
-    return (log_likelihood + ratio.numpy().sum(axis=2)).T
+    log_prior = prior.log_density(z).numpy().sum(axis=2)
+    log_posterior = posterior.log_density(z).numpy().sum(axis=2)
+    return (log_likelihood + log_prior - log_posterior).T
 
 
 def log_mean_exp(log_w: np.ndarray) -> np.ndarray:

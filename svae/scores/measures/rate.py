@@ -1,16 +1,22 @@
-"""The two parts of the rate, and the ELBO under a fitted prior (svae.model.aggregate)."""
+"""The two parts of the rate, and bounds under a fitted prior (svae.model.aggregate)."""
 
 import math
 from typing import Any
 
 from svae.scores.score import Column, Run, Score
 
+IMAGES, LATENTS, BATCH, NOISE_SEED = 500, 64, 100, 0
+"""Of the importance-weighted bound: test images, latents of each, latents decoded at once, noise.
+As in the score of that name by default."""
+
 
 def measure(run: Run, settings: None) -> dict[str, Any]:
     """The parts on test images, with a Gaussian fitted to the posteriors of training images."""
     from svae.model import aggregate
     from svae.sampling.fit import gaussian
+    from svae.scores.bound import importance_weighted_bound
     from svae.scores.image_terms import elbo, terms_by_image
+    from svae.scores.scored_images import scored_images
 
     model, test = run.model, run.store.split("test")
     if (reason := aggregate.refusal(model)) is not None:
@@ -22,11 +28,19 @@ def measure(run: Run, settings: None) -> dict[str, Any]:
     if variance > 0:
         sse, _ = terms_by_image(model, test)
         values["elbo"] = elbo(sse, information, variance, model.dimension)
+        chosen = scored_images(run.store, "test", IMAGES)
+        log_variance = math.log(variance)
+        bound = importance_weighted_bound(
+            model, chosen, LATENTS, log_variance, NOISE_SEED, BATCH, fitted
+        )
+        values["bound"] = bound.per_image
     found: dict[str, Any] = {
         "aggregate_kl_of_training_images": aggregate.kl_to_standard(fitted),
         "decoder_variance": variance,
         "n_fitted": n_fitted,
         "n_test": len(test),
+        "n_bound": min(IMAGES, len(test)),
+        "k_bound": LATENTS,
     }
     for name, each in values.items():
         found[name] = float(each.mean())
@@ -105,8 +119,21 @@ SCORE = Score(
                 "variance that is best for the training images."
             ),
         ),
+        Column(
+            key="bound",
+            label="importance-weighted bound under the fitted Gaussian",
+            unit="nats",
+            format=".1f",
+            higher_is_better=True,
+            csv="rate_importance_weighted_bound_nats",
+            error="bound_standard_error",
+            meaning="The importance-weighted bound with the fitted Gaussian as the prior.",
+        ),
     ),
-    method="Over {n_test} test images; fitted to the posteriors of {n_fitted} training images.",
+    method=(
+        "Over {n_test} test images; fitted to the posteriors of {n_fitted} training images. The "
+        "importance-weighted bound is of {n_bound} test images with {k_bound} latents each."
+    ),
     measure=measure,
     needs=("model",),
 )
