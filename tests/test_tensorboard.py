@@ -1,6 +1,8 @@
 """The events are read with TensorBoard's own reader, which also detects duplicate steps."""
 
 import io
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -292,3 +294,12 @@ def test_a_full_disk_ends_the_events_and_not_the_training(tmp_path):
     assert message.startswith("warning: stopped writing events for TensorBoard: ")
     assert "No space left on device" in message
     assert rest[0] == "trained on"
+
+
+@pytest.mark.slow
+def test_the_command_of_the_readme_starts():
+    """`tensorboard --logdir runs`, up to where it would serve."""
+    command = [Path(sys.executable).parent / "tensorboard", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^\d+\.\d+", done.stdout, re.M)
