@@ -101,7 +101,14 @@ GROUPS["other scores"] = " ".join(f"`{score.name}`" for score in OTHERS)
 GROUPS["other scores of samples"] = " ".join(
     f"`{score.name}`" for score in OTHERS if "samples" in score.needs
 )
-PER_VARIANT = {"train", "sample", "examples", "result", *(score.name for score in MEASURED)}
+PER_VARIANT = {
+    "train",
+    "prior",
+    "sample",
+    "examples",
+    "result",
+    *(score.name for score in MEASURED),
+}
 
 
 def jobs(cell):
