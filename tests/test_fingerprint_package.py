@@ -67,7 +67,7 @@ STUDY = {"charts", "summary", "report"}
 PARZEN = {"score_parzen", "score_linear_vae", "baselines"}
 FITTED = {"baselines", "spectrum", "features"}
 BOUND = "score_importance_weighted_bound"
-MODEL = {"train", "prior", "sample", "examples"}
+MODEL = {"train", "prior", "sample", "examples", "export"}
 MODEL |= {"score_parzen", "score_objective", "score_rate", BOUND}
 STARTED = MODEL | PARZEN | FITTED | {"score_feature_distances"}  # with TensorFlow
 ALL_SCORES = {name for name in ENTRIES if name.startswith("score_")}
@@ -75,8 +75,9 @@ ALL_SCORES = {name for name in ENTRIES if name.startswith("score_")}
 
 # The jobs that read a store, and those that write JSON.
 READ = {"convert", "contact_sheet", "comparison", "summary", "report", "train", "examples"}
-READ |= ALL_SCORES | FITTED | {"prior"}
+READ |= ALL_SCORES | FITTED | {"prior", "export", "rate_distortion"}
 WRITE_JSON = ALL_SCORES | {"convert", "train", "baselines", "result"}
+WRITE_JSON |= {"export", "rate_distortion"}
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +266,7 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
             "pixels.py",
             "np.rint(",
             "np.floor(",
-            {"comparison", "examples", "features", "score_feature_distances"},
+            {"comparison", "examples", "export", "features", "score_feature_distances"},
         ),
         ("grids.py", "GAP = 12", "GAP = 13", {"contact_sheet", "comparison", "grids"}),
         (
@@ -317,12 +318,17 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
         ("curves.py", "wide: bool = False", "wide: bool = True", {"training_curves"}),
         ("curves.py", "wide: bool = False", "wide = False", {"training_curves"}),
         # Errors, except their texts.
-        ("seeds.py", "raise ValueError(", "raise TypeError(", STUDY | {"comparison"}),
+        (
+            "seeds.py",
+            "raise ValueError(",
+            "raise TypeError(",
+            STUDY | {"comparison", "rate_distortion"},
+        ),
         (
             "seeds.py",
             lines(r" +raise ValueError\([^\n]*"),
             "        pass\n",
-            STUDY | {"comparison"},
+            STUDY | {"comparison", "rate_distortion"},
         ),
         ("stopping.py", ", self._number)", ", 1)", {"train"}),
         ("verify.py", "{set_aside(path)}", "{path}", {"convert"}),
@@ -334,7 +340,7 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
             "devices.py",
             "POLL_SECONDS = 1.0",
             "POLL_SECONDS = 2.0",
-            STARTED - {"prior", "sample"},
+            STARTED - {"prior", "sample", "export"},
         ),
         (
             *("store.py", '_JSON_STARTS = ("{"', '_JSON_STARTS = ("("'),

@@ -57,10 +57,7 @@ SCORE = Score(
         "the image. A Gaussian fitted to the posteriors bounds both parts. As the prior, it lowers "
         "the rate, and raises every bound on log p(x), by the second part."
     ),
-    reference=(
-        "Hoffman, Johnson 2016",
-        "http://approximateinference.org/accepted/HoffmanJohnson2016.pdf",
-    ),
+    reference=("Alemi et al. 2018", "https://arxiv.org/abs/1711.00464"),
     columns=(
         Column(
             key="rate",
