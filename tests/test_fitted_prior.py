@@ -153,12 +153,12 @@ def test_posterior_samples_are_of_the_posteriors(run):
     """Of many samples of the same images, mean and variance."""
     model, _ = load_model(run)
     images = make_images(3, SHAPE, seed=2)
-    z = np.stack([posterior_samples(model, images, seed) for seed in range(500)])
+    z = np.stack([posterior_samples(model, images, seed) for seed in range(200)])
     posterior = model.encode(tf.constant(images / 127.5 - 1, tf.float32))
     mean, variance = (each.numpy().reshape(3, -1) for each in (posterior.mean, posterior.variance))
-    error = np.sqrt(variance / 500)
+    error = np.sqrt(variance / 200)
     assert (np.abs(z.mean(axis=0) - mean) < 5 * error).all()
-    np.testing.assert_allclose(z.var(axis=0), variance, rtol=0.4)
+    np.testing.assert_allclose(z.var(axis=0), variance, rtol=0.5)
 
 
 def test_a_mixture_finds_clusters(run, monkeypatch):
