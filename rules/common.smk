@@ -39,11 +39,16 @@ def or_stop(function, *arguments):
         sys.exit(f"Error in the configuration{files}:\n{error}")
 
 
-configfile: or_stop(config_file, Path.cwd(), CLONE)
+CONFIG_FILE = or_stop(config_file, Path.cwd(), CLONE)
 
 
-for path in config_files():
-    or_stop(check_file, Path(path))
+configfile: CONFIG_FILE
+
+
+# Those of --configfile; the other is checked already.
+for path in map(Path, config_files()):
+    if path.resolve() != CONFIG_FILE.resolve():
+        or_stop(check_file, path)
 
 
 CONFIG = or_stop(resolve, config, Path.cwd())

@@ -3,11 +3,10 @@
 import math
 from typing import Any
 
+from svae.scores.measures.importance_weighted_bound import IMAGES, LATENTS, NOISE_SEED
 from svae.scores.score import Column, Run, Score
 
-IMAGES, LATENTS, BATCH, NOISE_SEED = 500, 64, 100, 0
-"""Of the importance-weighted bound: test images, latents of each, latents decoded at once, noise.
-As in the score of that name by default."""
+IMPORTANCE_SAMPLES = 64  # latents of an image, as in the score importance_weighted_bound by default
 
 
 def measure(run: Run, settings: None) -> dict[str, Any]:
@@ -31,7 +30,7 @@ def measure(run: Run, settings: None) -> dict[str, Any]:
         chosen = scored_images(run.store, "test", IMAGES)
         log_variance = math.log(variance)
         bound = importance_weighted_bound(
-            model, chosen, LATENTS, log_variance, NOISE_SEED, BATCH, fitted
+            model, chosen, IMPORTANCE_SAMPLES, log_variance, NOISE_SEED, LATENTS, fitted
         )
         values["bound"] = bound.per_image
     found: dict[str, Any] = {
@@ -40,7 +39,7 @@ def measure(run: Run, settings: None) -> dict[str, Any]:
         "n_fitted": n_fitted,
         "n_test": len(test),
         "n_bound": min(IMAGES, len(test)),
-        "k_bound": LATENTS,
+        "k_bound": IMPORTANCE_SAMPLES,
     }
     for name, each in values.items():
         found[name] = float(each.mean())
