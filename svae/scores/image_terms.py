@@ -11,6 +11,7 @@ taken from training images it is no choice on test images.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import h5py
@@ -50,3 +51,12 @@ def elbo(sse: Any, kl: Any, variance: float, dimension: int) -> Any:
     """The ELBO of each image in nats, a density of D = `dimension` pixels on [-1, 1]."""
     normaliser = 0.5 * dimension * math.log(2 * math.pi * variance)
     return -normaliser - sse / (2 * variance) - kl
+
+
+def means_and_errors(values: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """NAME and NAME_standard_error, over images, of each measure of single images (n,)."""
+    found = {}
+    for name, each in values.items():
+        found[name] = float(each.mean())
+        found[f"{name}_standard_error"] = float(each.std(ddof=1) / math.sqrt(len(each)))
+    return found

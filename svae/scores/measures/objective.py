@@ -11,7 +11,7 @@ from svae.scores.score import Column, Run, Score
 
 def measure(run: Run, settings: None) -> dict[str, Any]:
     from svae.model.objectives import weighted
-    from svae.scores.image_terms import elbo, terms_by_image
+    from svae.scores.image_terms import elbo, means_and_errors, terms_by_image
 
     model, weight = run.model, run.record["kl_weight"]
     terms = {split: terms_by_image(model, run.store.split(split)) for split in ("train", "test")}
@@ -30,11 +30,7 @@ def measure(run: Run, settings: None) -> dict[str, Any]:
     for split, (sse, kl) in terms.items():
         bound = elbo(sse, kl, variance, model.dimension)
         values = {"j": weighted(sse, kl, weight), "elbo": bound, "sse": sse, "kl": kl}
-        n = len(sse)
-        found[split] = {"n_images": n}
-        for name, each in values.items():
-            found[split][name] = float(each.mean())
-            found[split][f"{name}_standard_error"] = float(each.std(ddof=1) / math.sqrt(n))
+        found[split] = {"n_images": len(sse), **means_and_errors(values)}
     found["j_test_less_train"] = found["test"]["j"] - found["train"]["j"]
     # Of the test images: of these, differences between variants are taken.
     return {**found, "per_image": values}

@@ -14,7 +14,7 @@ def measure(run: Run, settings: None) -> dict[str, Any]:
     from svae.model import aggregate
     from svae.sampling.fit import gaussian
     from svae.scores.bound import importance_weighted_bound
-    from svae.scores.image_terms import elbo, terms_by_image
+    from svae.scores.image_terms import elbo, means_and_errors, terms_by_image
     from svae.scores.scored_images import scored_images
 
     model, test = run.model, run.store.split("test")
@@ -41,10 +41,7 @@ def measure(run: Run, settings: None) -> dict[str, Any]:
         "n_bound": min(IMAGES, len(test)),
         "k_bound": IMPORTANCE_SAMPLES,
     }
-    for name, each in values.items():
-        found[name] = float(each.mean())
-        found[f"{name}_standard_error"] = float(each.std(ddof=1) / math.sqrt(len(each)))
-    return {**found, "per_image": values}
+    return {**found, **means_and_errors(values), "per_image": values}
 
 
 SCORE = Score(
