@@ -3,7 +3,7 @@
 import re
 import sys
 from dataclasses import asdict, is_dataclass
-from functools import cache, reduce
+from functools import cache, partial, reduce
 from pathlib import Path
 
 from svae.config.resolve import resolve
@@ -17,6 +17,7 @@ from svae.jobs.environment import check_python, settle
 from svae.jobs.files import file_hash, folder_listing
 from svae.jobs.fingerprint import fingerprint
 from svae.jobs.neutral import without_neutral
+from svae.scores.kept import kept_recipe, place, recipe
 from svae.scores.registry import scores
 from svae.scores.score import OPENED_BY
 
@@ -82,7 +83,6 @@ if GPUS:
 wildcard_constraints:
     variant="|".join(map(re.escape, CONFIG.variants)),
     seed="|".join(map(str, CONFIG.seeds)),
-    score="|".join(SCORES),
     # Jobs make and delete only these files in the folder of downloaded files.
     file="|".join(map(re.escape, FETCHED)) or "(?!)",
 
@@ -200,16 +200,21 @@ def shown(path, category, caption=None, variant="all"):
     return report(path, caption=f"captions/{name}.rst", category=category, labels=labels)
 
 
-# Scores: what each needs, and the code and settings that measure it.
+# Scores: what each needs, and the code and settings that measure it. One job measures many of a run.
 
 
-def measured_from(wildcards):
-    """The files that a score needs in addition to record and store."""
+# The name of a rule -> the scores that it measures.
+JOBS_OF_SCORES = {name: [name] for name, score in SCORES.items() if score.alone}
+JOBS_OF_SCORES["scores"] = [name for name in SCORES if name not in JOBS_OF_SCORES]
+
+
+def measured_from(wildcards, names):
+    """The files that scores need in addition to record and store."""
     files = {"samples": f"{RUN}/samples.h5", "spectrum": SPECTRUM, **FILES}
-    score = SCORES[wildcards.score]
-    needed = (*score.needs, *score.files)
+    needed = {need for name in names for need in (*SCORES[name].needs, *SCORES[name].files)}
     found = {name: path.format(**wildcards) for name, path in files.items() if name in needed}
-    return found | (prior_of(wildcards) if "sampling" in score.reads else {})
+    fitted = any("sampling" in SCORES[name].reads for name in names)
+    return found | (prior_of(wildcards) if fitted else {})
 
 
 def prior_of(wildcards):
@@ -217,28 +222,29 @@ def prior_of(wildcards):
     return {"prior": f"{RUN}/prior.h5".format(**wildcards)} if CONFIG.prior.needed else {}
 
 
-def settings_of_score(wildcards):
-    settings = CONFIG.scores[wildcards.score]
+def settings_of_score(name):
+    settings = CONFIG.scores[name]
     return None if settings is None else compared_settings(settings)
 
 
-def settings_it_reads(wildcards):
+def settings_it_reads(name):
     """The settings of other sections that a score reads, by their keys, and the paths of `files`."""
-    score = SCORES[wildcards.score]
+    score = SCORES[name]
     found = {key: reduce(getattr, key.split("."), CONFIG) for key in score.reads}
     return {
         key: compared_settings(value) if is_dataclass(value) else value
         for key, value in found.items()
-    } | {f"file.{name}": FILES[name] for name in score.files}
+    } | {f"file.{file}": FILES[file] for file in score.files}
 
 
-def code_of_score(wildcards):
+def code_of_score(wildcards, name):
     """The fingerprint of one score's code, without the code that opens files for other scores."""
-    score = SCORES[wildcards.score]
+    score = SCORES[name]
     unneeded = tuple(module for need, module in OPENED_BY.items() if need not in score.needs)
     started = ["svae.jobs.devices:on_device"] if score.tensorflow else []
-    entries = (*score.entries, "svae.scores.measuring:measure", *started)
-    own = CONFIG.scores[wildcards.score]
+    measuring = ("svae.scores.measuring:measure", "svae.scores.measuring:Files")
+    entries = (*score.entries, *measuring, *started)
+    own = CONFIG.scores[name]
     read = (reduce(getattr, key.split("."), CONFIG) for key in score.reads)
     settings = tuple(each for each in (own, *read) if is_dataclass(each))
     if "model" in score.needs:
@@ -246,12 +252,37 @@ def code_of_score(wildcards):
     return code(*entries, without=unneeded, settings=settings)
 
 
-def cores_of_score(wildcards):
-    return cores(wildcards) if SCORES[wildcards.score].tensorflow else threads(wildcards)
+def orders(wildcards, names):
+    """All that decides how each score is measured, besides the files that it is measured from."""
+    return {
+        name: {
+            "code": code_of_score(wildcards, name),
+            "settings": settings_of_score(name),
+            "reads": settings_it_reads(name),
+        }
+        for name in names
+    }
 
 
-def gpus_of_score(wildcards):
-    return int(ON_GPU and SCORES[wildcards.score].tensorflow)
+def ordered_anew(wildcards, threads, names):
+    """Those scores whose code or settings changed since they were measured, for the message.
+    Never makes an output stale."""
+    run = RUN.format(**wildcards)
+    new = [
+        name
+        for name, order in orders(wildcards, names).items()
+        if kept_recipe(place(run, name)) != recipe(order)
+    ]
+    return ", ".join(new) or "what its files change"
+
+
+def cores_of_scores(wildcards, names):
+    tensorflow = any(SCORES[name].tensorflow for name in names)
+    return cores(wildcards) if tensorflow else threads(wildcards)
+
+
+def gpus_of_scores(wildcards, names):
+    return int(ON_GPU and any(SCORES[name].tensorflow for name in names))
 
 
 def study(*names):

@@ -1,29 +1,34 @@
-# Any score of any run: svae/scores/measures/ has a module for each.
-rule score:
-    input:
-        unpack(measured_from),
-        data=f"data/{DATASET}.h5",
-        record=f"{RUN}/run.json",
-    output:
-        score=f"{RUN}/scores/{{score}}.json",
-        per_image=f"{RUN}/scores/{{score}}_per_image.npz",
-    log:
-        f"logs/{{score}}_{JOB}.log",
-    benchmark:
-        f"benchmarks/out/{{score}}_{JOB}.tsv"
-    threads: cores_of_score
-    resources:
-        gpu=gpus_of_score,
-    params:
-        settings=settings_of_score,
-        reads=settings_it_reads,
-        device=device,
-        threads=threads,
-        code=code_of_score,
-    message:
-        "Measuring {wildcards.score} of {wildcards.variant}"
-    script:
-        "../scripts/score.py"
+# The rules `parzen` and `scores`: svae/scores/measures/ has a module for each score. A score that was
+# measured of these files by the same code and settings is kept in the run's folder, and only written
+# again (svae.scores.kept): a new score, or an edit of one, measures no other.
+for JOB_OF_SCORES, NAMES in JOBS_OF_SCORES.items():
+
+    rule:
+        name:
+            JOB_OF_SCORES
+        input:
+            unpack(partial(measured_from, names=NAMES)),
+            data=f"data/{DATASET}.h5",
+            record=f"{RUN}/run.json",
+        output:
+            **{name: f"{RUN}/scores/{name}.json" for name in NAMES},
+            **{f"{name}_per_image": f"{RUN}/scores/{name}_per_image.npz" for name in NAMES},
+        log:
+            f"logs/{JOB_OF_SCORES}_{JOB}.log",
+        benchmark:
+            f"benchmarks/out/{JOB_OF_SCORES}_{JOB}.tsv"
+        threads: partial(cores_of_scores, names=NAMES)
+        resources:
+            gpu=partial(gpus_of_scores, names=NAMES),
+        params:
+            orders=partial(orders, names=NAMES),
+            ordered_anew=partial(ordered_anew, names=NAMES),
+            device=device,
+            threads=threads,
+        message:
+            "Measuring {params.ordered_anew} of {wildcards.variant}"
+        script:
+            "../scripts/score.py"
 
 
 # Scores stay with their runs: changing the data set and changing it back costs only a copy.

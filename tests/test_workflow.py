@@ -237,10 +237,16 @@ def test_the_score_of_the_guide_is_shown_and_reruns_no_other_score(finished, tmp
     name = re.search(r"`svae/scores/measures/(\w+)\.py`", guide)[1]
     (workflow.folder / f"svae/scores/measures/{name}.py").write_text(module)
     workflow.configure(yaml.safe_load(settings))
-    assert workflow.planned() == {name: len(VARIANTS), "summary": 1, "report": 1}
+    drawn = dict.fromkeys(("charts", "rate_distortion", "summary", "report"), 1)
+    assert workflow.planned() == {name: len(VARIANTS), **drawn}
 
     workflow.run("--cores", "2")
     assert workflow.planned() == {}
+    for variant in VARIANTS:
+        log = (workflow.folder / f"logs/scores_mnist_5k_{variant}_seed-0.log").read_text()
+        measured = re.findall(r": ([^:]+): measured$", log, re.MULTILINE)
+        assert measured == ["Total variation"]
+        assert log.count(": as it was measured before") == len(MEASURED) - 1
     page = parse((workflow.folder / "results/report.html").read_text())
     (table,) = (t for t in page.all("table") if next(t.all("caption")).text() == "Total variation")
     shown = next(table.all("tbody")).all("tr")
@@ -263,7 +269,8 @@ def test_distances_in_features(finished, tmp_path):
     workflow = finished.copy(tmp_path / "copy")
     save_network(workflow.folder / "own.keras", side=7)
     workflow.configure({"feature_distances": {"features": "own.keras", "images": 60}})
-    rerun = {"features": 1, "feature_distances": len(VARIANTS), "summary": 1, "report": 1}
+    drawn = dict.fromkeys(("charts", "rate_distortion", "summary", "report"), 1)
+    rerun = {"features": 1, "feature_distances": len(VARIANTS), **drawn}
     assert workflow.planned() == rerun
 
     workflow.run("--cores", "2")

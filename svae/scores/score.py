@@ -114,6 +114,8 @@ class Score:
     `run.setting("file.features")` is the path."""
     tensorflow: bool = True
     """Whether it computes with TensorFlow, on a GPU where there is one."""
+    alone: bool = False
+    """Whether a job of its own measures it, so that it can be had without the other scores."""
     method: str = ""
     """How the numbers came about, with keys of the JSON file in braces: "On {n_images} images"."""
     reference: tuple[str, str] | None = None

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Container
 from copy import copy
 from pathlib import Path
 
@@ -36,6 +37,16 @@ SMALL = {
 
 # The scores that such a run has.
 MEASURED = [score for name, score in scores().items() if name != "feature_distances"]
+
+
+def measured_anew(rules: Container[str]) -> set[str]:
+    """The scores that read files which jobs of these rules make."""
+    made_by = {"samples": "sample", "spectrum": "spectrum", "features": "features"}
+    return {
+        score.name
+        for score in scores().values()
+        if "train" in rules or any(made_by.get(need) in rules for need in score.needs + score.files)
+    }
 
 
 class Workflow:
@@ -94,8 +105,8 @@ class Workflow:
         return {**os.environ, **ours, "PYTHONPATH": str(self.folder), **changes}
 
     def planned(self, *arguments: str) -> dict[str, int]:
-        """How many jobs of each rule Snakemake plans, those of the rule `score` under the names of
-        the scores; {} if nothing is to be done."""
+        """How many jobs of each rule Snakemake plans; {} if nothing is to be done. In place of the
+        rule `scores`, the names of the scores that its jobs measure, and do not only write again."""
         done = self.run("-n", *arguments)
         text = done.stdout + done.stderr
         table = re.search(r"^job +count\n[- ]+\n(.*?)^total", text, re.MULTILINE | re.DOTALL)
@@ -104,8 +115,14 @@ class Workflow:
             return {}
         jobs = dict(line.split() for line in table[1].splitlines())
         counts = Counter({rule: int(count) for rule, count in jobs.items() if rule != "all"})
-        if counts.pop("score", 0):
-            counts.update(re.findall(r"^Job \d+: Measuring (\w+) of ", text, re.MULTILINE))
+        if several := counts.pop("scores", 0):
+            settings = yaml.safe_load((self.folder / "config.yaml").read_text())
+            without = [] if settings["feature_distances"]["features"] else ["feature_distances"]
+            found = re.findall(r"^Job \d+: Measuring (.*) of \w+$", text, re.MULTILINE)
+            named = Counter(name for names in found for name in names.split(", "))
+            of_files = Counter({name: several for name in measured_anew(counts)})
+            known = scores().keys() - {"parzen", *without}
+            counts |= Counter({name: n for name, n in (named | of_files).items() if name in known})
         return dict(counts)
 
     def edit(self, path: str, old: str, new: str) -> None:

@@ -186,4 +186,5 @@ SCORE = Score(
     settings=Settings,
     reads=("sampling",),
     needs=("samples", "model"),
+    alone=True,
 )
