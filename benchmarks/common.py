@@ -30,12 +30,12 @@ SETTINGS = TrainingSettings(  # otherwise the defaults
 )
 
 
-def make_store(path: Path, n: int) -> None:
+def make_store(path: Path, n: int, shape: tuple[int, int, int] = SHAPE) -> None:
     """Write a store of `n` noise images."""
     rng = np.random.default_rng(0)
     with Writer(path) as writer:
         for start in range(0, n, 1000):
-            noise = rng.integers(0, 256, (min(1000, n - start), *SHAPE), np.uint8)
+            noise = rng.integers(0, 256, (min(1000, n - start), *shape), np.uint8)
             writer.append("train", noise)
         writer.finish({"padding": 0})
 
@@ -73,6 +73,7 @@ def train(
     memory_bytes: int | None,
     steps: int,
     settings: TrainingSettings = SETTINGS,
+    shape: tuple[int, int, int] = SHAPE,
 ) -> None:
     """Take `steps` training steps per turn, from a feed or from one batch in memory."""
     from svae.jobs import devices
@@ -85,7 +86,7 @@ def train(
     settings = dataclasses.replace(settings, epochs=ENDLESS)
     with h5py.File(path) as file:
         images = file["train"]
-        step = Training(settings, SHAPE, len(images) // BATCH).step
+        step = Training(settings, shape, len(images) // BATCH).step
         batches = tf.data.Dataset.from_tensors(images[:BATCH]).repeat()
         for batch in batches.take(5):  # traced before memory is measured
             step(batch)

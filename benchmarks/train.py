@@ -53,15 +53,20 @@ def variants() -> dict[str, TrainingSettings]:
     }
 
 
-def waves(n: int) -> np.ndarray:
-    """Return smooth images that a model can learn, uint8 (n, batch, *SHAPE)."""
+def waves(n: int, shape: tuple[int, int, int] = SHAPE) -> np.ndarray:
+    """Return smooth images that a model can learn, uint8 (n, batch, *shape)."""
     rng = np.random.default_rng(1)
-    down, right, phase = rng.uniform(0, 0.5, (3, n, BATCH, 1, 1, SHAPE[2]))
-    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]][..., None]
+    down, right, phase = rng.uniform(0, 0.5, (3, n, BATCH, 1, 1, shape[2]))
+    y, x = np.mgrid[: shape[0], : shape[1]][..., None]
     return np.round(127.5 * (1 + np.sin(down * y + right * x + 6 * phase))).astype(np.uint8)
 
 
-def prepare(connection: Connection, path: Path, settings: TrainingSettings) -> None:
+def prepare(
+    connection: Connection,
+    path: Path,
+    settings: TrainingSettings,
+    shape: tuple[int, int, int] = SHAPE,
+) -> None:
     """Write PyTorch's inputs: geometry, weights, images and noise; send our own losses."""
     from svae.jobs import devices
 
@@ -71,7 +76,7 @@ def prepare(connection: Connection, path: Path, settings: TrainingSettings) -> N
     from svae.model import keyed_random
     from svae.streams import Stream
 
-    run = Training(dataclasses.replace(settings, dropout=0.0), SHAPE, STEPS_COMPARED)
+    run = Training(dataclasses.replace(settings, dropout=0.0), shape, STEPS_COMPARED)
     model = run.model
     data: dict[str, Any] = {}
     blocks: dict[str, list] = {}
@@ -88,10 +93,10 @@ def prepare(connection: Connection, path: Path, settings: TrainingSettings) -> N
     data["outputs.bias"] = model.encoder.outputs.bias.numpy()
     chosen = ("posterior", "latent_maps", "latent_size", "dropout", "kl_weight", "learning_rate")
     plan = {name: getattr(settings, name) for name in chosen}
-    plan |= {"side": SHAPE[0], "dimension": model.dimension, **blocks}
+    plan |= {"side": shape[0], "dimension": model.dimension, **blocks}
     plan["outputs"] = len(data["outputs.bias"])
     data["plan"] = json.dumps(plan)
-    data["images"] = waves(10)
+    data["images"] = waves(10, shape)
     data["noise"] = np.stack(
         [
             keyed_random.normal(

@@ -144,14 +144,33 @@ def code_of_variant(*entries, without=(), settings=()):
     return fingerprint_of
 
 
+def share_of_cores():
+    """The threads of a training under `threads: auto`: two trainings side by side are faster than one
+    after the other on all cores. A training on a GPU has little use for threads."""
+    if not HERE:
+        return ON_A_CLUSTER
+    trainings = len(CONFIG.variants) * len(CONFIG.seeds)
+    if GPUS:
+        return min(4, max(1, workflow.cores // min(trainings, len(GPUS))))
+    return max(1, workflow.cores // trainings)
+
+
+# What is not one machine is not divided: each job there has this many of its machine's cores.
+ON_A_CLUSTER = 2
+
+
+def number_of_threads(setting):
+    return share_of_cores() if setting == "auto" else setting
+
+
 def threads(wildcards):
-    """TensorFlow threads of a job for one variant."""
-    return CONFIG.variants[wildcards.variant].threads
+    """Threads of a job for one variant, which are also the cores that Snakemake counts."""
+    return number_of_threads(CONFIG.variants[wildcards.variant].threads)
 
 
-def cores(wildcards):
-    """Cores that Snakemake counts for such a job."""
-    return 1 if ON_GPU else threads(wildcards)
+def threads_of_data_set(wildcards):
+    """Threads of a job that belongs to no variant."""
+    return number_of_threads(CONFIG.threads)
 
 
 def seed(wildcards):
@@ -161,16 +180,6 @@ def seed(wildcards):
 def services(wildcards, threads):
     """Settings that never make a training stale, because they do not affect the result."""
     return asdict(CONFIG.services)
-
-
-def threads_of_spectrum(wildcards, threads):
-    """Never makes an output stale: it affects only the last digits of the linear VAE's terms."""
-    return CONFIG.threads
-
-
-def threads_of_features(wildcards, threads):
-    """Never makes an output stale: it affects only the last digits of distances in features."""
-    return CONFIG.threads
 
 
 def device(wildcards, threads):
@@ -276,11 +285,6 @@ def ordered_anew(wildcards, threads, names):
     return ", ".join(new) or "what its files change"
 
 
-def cores_of_scores(wildcards, names):
-    tensorflow = any(SCORES[name].tensorflow for name in names)
-    return cores(wildcards) if tensorflow else threads(wildcards)
-
-
 def gpus_of_scores(wildcards, names):
     return int(ON_GPU and any(SCORES[name].tensorflow for name in names))
 
@@ -320,8 +324,3 @@ def images_to_encode(wildcards):
 def listing_of_images(wildcards):
     source = CONFIG.export.images
     return folder_listing(source) if source is not None and Path(source).is_dir() else None
-
-
-def threads_of_export(wildcards, threads):
-    """Never makes an output stale: it affects only the last digits of latents."""
-    return CONFIG.variants[wildcards.variant].threads

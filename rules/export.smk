@@ -13,7 +13,6 @@ rule export:
     params:
         settings=compared_settings(CONFIG.export),
         listing=listing_of_images,
-        threads=threads_of_export,
         code=code_of_variant(
             "svae.use.export:export",
             "svae.settings.export:ExportSettings",

@@ -17,14 +17,13 @@ for JOB_OF_SCORES, NAMES in JOBS_OF_SCORES.items():
             f"logs/{JOB_OF_SCORES}_{JOB}.log",
         benchmark:
             f"benchmarks/out/{JOB_OF_SCORES}_{JOB}.tsv"
-        threads: partial(cores_of_scores, names=NAMES)
+        threads: threads
         resources:
             gpu=partial(gpus_of_scores, names=NAMES),
         params:
             orders=partial(orders, names=NAMES),
             ordered_anew=partial(ordered_anew, names=NAMES),
             device=device,
-            threads=threads,
         message:
             "Measuring {params.ordered_anew} of {wildcards.variant}"
         script:
@@ -59,12 +58,11 @@ rule examples:
         f"{RUN}/pictures.h5",
     log:
         f"logs/examples_{JOB}.log",
-    threads: cores
+    threads: threads
     resources:
         gpu=1 if ON_GPU else 0,
     params:
         device=device,
-        threads=threads,
         code=code_of_variant("svae.sampling.examples:write", "svae.jobs.devices:on_device"),
     message:
         "Making pictures of {wildcards.variant}"
@@ -87,7 +85,7 @@ rule features:
         f"logs/features_{DATASET}.log",
     benchmark:
         f"benchmarks/out/features_{DATASET}.tsv"
-    threads: 1 if ON_GPU else CONFIG.threads
+    threads: threads_of_data_set
     resources:
         gpu=1 if ON_GPU else 0,
     params:
@@ -96,7 +94,6 @@ rule features:
         seed=CONFIG.seeds[0],
         weights=missing(FEATURES.features),
         device=device,
-        threads=threads_of_features,
         code=code(
             "svae.scores.feature_reference:fit",
             "svae.scores.feature_reference:save",
@@ -120,7 +117,7 @@ rule baselines:
         f"logs/baselines_{DATASET}.log",
     benchmark:
         f"benchmarks/out/baselines_{DATASET}.tsv"
-    threads: 1 if ON_GPU else CONFIG.threads
+    threads: threads_of_data_set
     resources:
         gpu=1 if ON_GPU else 0,
     params:
@@ -128,7 +125,6 @@ rule baselines:
         n_samples=CONFIG.sampling.n_samples,
         seed=CONFIG.seeds[0],
         device=device,
-        threads=CONFIG.threads,
         code=code(
             "svae.scores.sanity_rows:baselines",
             "svae.settings.parzen:ParzenSettings",

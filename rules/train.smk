@@ -26,13 +26,12 @@ rule spectrum:
         f"logs/spectrum_{DATASET}.log",
     benchmark:
         f"benchmarks/out/spectrum_{DATASET}.tsv"
-    threads: CONFIG.threads
+    threads: threads_of_data_set
     params:
         most_components=max(
             1024, *(own.latent_maps * own.latent_size**2 for own in CONFIG.variants.values())
         ),
         seed=CONFIG.seeds[0],
-        threads=threads_of_spectrum,
         code=code("svae.scores.principal_components:fit", "svae.jobs.devices:on_device"),
     message:
         "Fitting principal components of the training images"
@@ -56,7 +55,7 @@ rule train:
         f"logs/train_{JOB}.log",
     benchmark:
         f"benchmarks/out/train_{JOB}.tsv"
-    threads: cores
+    threads: threads
     resources:
         gpu=1 if ON_GPU else 0,
     params:

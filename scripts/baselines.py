@@ -5,7 +5,7 @@ from svae.jobs.logs import log_to
 from svae.jobs.neutral import restored
 from svae.settings.parzen import ParzenSettings
 
-with log_to(snakemake.log[0]), on_device(snakemake.params.device, snakemake.params.threads):
+with log_to(snakemake.log[0]), on_device(snakemake.params.device, snakemake.threads):
     from svae.scores.sanity_rows import baselines
 
     baselines(

@@ -8,7 +8,7 @@ from svae.jobs.neutral import restored
 from svae.settings.export import ExportSettings
 
 with log_to(snakemake.log[0]):
-    devices.set_up(None, snakemake.params.threads)
+    devices.set_up(None, snakemake.threads)
 
     from svae.use.export import export
 

@@ -5,7 +5,7 @@ from svae.jobs.logs import log_to
 from svae.jobs.neutral import restored
 from svae.scores.measures.feature_distances import Settings
 
-with log_to(snakemake.log[0]), on_device(snakemake.params.device, snakemake.params.threads):
+with log_to(snakemake.log[0]), on_device(snakemake.params.device, snakemake.threads):
     from svae.scores.feature_reference import fit, save
 
     settings = restored(Settings, snakemake.params.settings)
@@ -15,6 +15,6 @@ with log_to(snakemake.log[0]), on_device(snakemake.params.device, snakemake.para
         settings.images,
         n_samples=snakemake.params.n_samples,
         seed=snakemake.params.seed,
-        threads=snakemake.params.threads,
+        threads=snakemake.threads,
     )
     save(fitted, snakemake.output[0])

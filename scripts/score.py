@@ -10,5 +10,5 @@ with log_to(snakemake.log[0]):
         inputs=snakemake.input,
         outputs=snakemake.output,
         device=snakemake.params.device,
-        threads=snakemake.params.threads,
+        threads=snakemake.threads,
     )

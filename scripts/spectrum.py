@@ -3,7 +3,7 @@
 from svae.jobs.devices import on_device
 from svae.jobs.logs import log_to
 
-with log_to(snakemake.log[0]), on_device("cpu", snakemake.params.threads):
+with log_to(snakemake.log[0]), on_device("cpu", snakemake.threads):
     from svae.scores.principal_components import fit
 
     spectrum = fit(

@@ -9,7 +9,7 @@ from svae.settings.services import CheckpointSettings, Services, TensorBoardSett
 from svae.settings.training import TrainingSettings
 from svae.training.stopping import stop_request
 
-settings = restored(TrainingSettings, snakemake.params.settings)
+settings = restored(TrainingSettings, snakemake.params.settings | {"threads": snakemake.threads})
 services = Services(
     checkpoints=CheckpointSettings(**snakemake.params.services["checkpoints"]),
     tensorboard=TensorBoardSettings(**snakemake.params.services["tensorboard"]),
@@ -19,7 +19,7 @@ services = Services(
 with (
     log_to(snakemake.log[0]),
     stop_request() as request,
-    on_device(snakemake.params.device, settings.threads) as device,
+    on_device(snakemake.params.device, snakemake.threads) as device,
 ):
     from svae.jobs.set_aside import folder_for
     from svae.training.train import train

@@ -523,7 +523,7 @@ def test_the_configuration_as_shipped():
     assert list(config.variants) == ["vanilla", "naive", "mvn", "low_rank", "vanilla_matched"]
     assert config.conversion == Conversion(None, None, 1, {}, "stop")
     assert (config.sources, config.seeds) == ({}, (0,))
-    assert (config.device, config.threads) == ("auto", 2)
+    assert (config.device, config.threads) == ("auto", "auto")
     assert (config.fetch, config.figure) == (FetchSettings(), FigureSettings())
     assert (config.services, config.sampling) == (Services(), SamplingSettings())
     assert config.parzen == ParzenSettings()

@@ -137,6 +137,7 @@ class Small:
     epochs: int
     decay: float = dataclasses.field(default=0.1, metadata={"neutral": 0.0})
     mode: str | None = dataclasses.field(default=None, metadata={"neutral": None, "unit": "s"})
+    threads: int = dataclasses.field(default=1, metadata={"incidental": True})
 
 
 @pytest.mark.parametrize(
@@ -146,6 +147,8 @@ class Small:
         ({"epochs": 0, "decay": 0, "mode": 0}, {"epochs": 0, "decay": 0, "mode": 0}),
         ({"decay": False, "mode": ""}, {"decay": False, "mode": ""}),
         ({"decay": 0.1, "other": None}, {"decay": 0.1, "other": None}),
+        ({"epochs": 0, "threads": 1}, {"epochs": 0}),
+        ({"epochs": 0, "threads": 7}, {"epochs": 0}),
         ({}, {}),
     ],
 )

@@ -187,7 +187,6 @@ def test_a_run_folder_has_one_writer(data, tmp_path):
 CHANGES = {
     "settings": {"what": replace(TINY, learning_rate=0.01)},
     "fewer epochs": {"what": replace(TINY, epochs=1)},
-    "threads": {"what": replace(TINY, threads=2)},
     "memory": {"what": replace(TINY, image_memory_mb=7)},
     "code": {"code": "0ther"},
     "seed": {"seed": 3},
@@ -253,11 +252,12 @@ def test_changing_a_setting_and_back_trains_nothing(data, trained, tmp_path, mon
     assert taken == [] and content(folder) == before
 
 
-def test_a_finished_run_is_recognised_in_place(data, trained, tmp_path, monkeypatch, taken):
+@pytest.mark.parametrize("what", [TINY, replace(TINY, threads=2)], ids=["same", "threads"])
+def test_a_finished_run_is_recognised_in_place(data, trained, tmp_path, monkeypatch, taken, what):
     folder = tmp_path / "seed-0"
     finished_before(trained, folder)
     monkeypatch.setattr(training, "SpatialVAE", None)
-    assert train(data, folder) == read_json(trained / "run.json")
+    assert train(data, folder, what) == read_json(trained / "run.json")
 
 
 @pytest.mark.slow

@@ -333,7 +333,7 @@ class Executor(RemoteExecutor):
 
 @pytest.mark.parametrize("count", [0, 1])
 @pytest.mark.parametrize(
-    ("device", "asked"), [("gpu", "gpu 1, threads 1"), ("auto", "gpu 0, threads 2")]
+    ("device", "asked"), [("gpu", "gpu 1, threads 2"), ("auto", "gpu 0, threads 2")]
 )
 def test_trainings_on_a_cluster(small, tmp_path, device, asked, count):
     """They ask for a GPU if they must have one, whatever the submitting machine has, and do not

@@ -5,7 +5,7 @@ Imported by the Snakefile: no TensorFlow, h5py or NumPy.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from svae.config.check import checked
 from svae.config.data import (
@@ -54,7 +54,7 @@ class Configuration:
     """The pairs of variants whose differences are asked for; None: every variant against the
     first."""
     device: str  # auto, cpu or gpu
-    threads: int  # of TensorFlow, in jobs that belong to no variant
+    threads: Literal["auto"] | int  # of jobs that belong to no variant
     services: Services
     variants: dict[str, TrainingSettings]
     families: dict[str, Family]

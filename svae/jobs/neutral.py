@@ -5,7 +5,8 @@ A setting that is added to a stage declares this value:
     weight_decay: float = dataclasses.field(default=0.0, metadata={"neutral": 0.0})
 
 At that value the setting is not part of the identity of a run, so no finished run becomes stale.
-svae.jobs.fingerprint treats the code likewise.
+svae.jobs.fingerprint treats the code likewise. A setting with the metadata {"incidental": True} is
+never part of it: numbers of threads, which affect last digits at most.
 
 Imported by the Snakefile: standard library only.
 """
@@ -24,15 +25,15 @@ def same(one: object, other: object) -> bool:
 
 
 def without_neutral(settings: Mapping[str, Any], of: type | Iterable[Field[Any]]) -> dict[str, Any]:
-    """Return the settings in their order, except those at their neutral values.
+    """Return the settings in their order, except incidental ones and those at their neutral values.
 
     of  the dataclass that the settings are for, or its fields.
     """
-    neutral = _neutral(of)
+    neutral, incidental = _neutral(of), _incidental(of)
     return {
         name: value
         for name, value in settings.items()
-        if name not in neutral or not same(value, neutral[name])
+        if name not in incidental and (name not in neutral or not same(value, neutral[name]))
     }
 
 
@@ -47,6 +48,11 @@ def with_neutral(settings: Mapping[str, Any], of: type | Iterable[Field[Any]]) -
 def restored(of: type[T], settings: Mapping[str, Any]) -> T:
     """Return an object of the dataclass `of`, from settings that may lack neutral ones."""
     return of(**with_neutral(settings, of))
+
+
+def _incidental(of: type | Iterable[Field[Any]]) -> set[str]:
+    found = fields(of) if isinstance(of, type) else of
+    return {field.name for field in found if field.metadata.get("incidental")}
 
 
 def _neutral(of: type | Iterable[Field[Any]]) -> dict[str, Any]:

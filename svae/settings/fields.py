@@ -29,6 +29,7 @@ def setting(
     choices: Sequence[str] = (),
     also: Mapping[str, Any] | None = None,
     neutral: Any = dataclasses.MISSING,
+    incidental: bool = False,
 ) -> Any:
     """Declare a setting in the body of a dataclass.
 
@@ -41,6 +42,8 @@ def setting(
     neutral      for a setting that is added later: the value with which the code does what it did
                  before. Runs with this value count as runs without the setting, so nothing reruns.
                  Write it as a literal, since it is also read from the source.
+    incidental   for a setting that affects the last digits of results at most: it is recorded with a
+                 run, and makes none stale.
 
     The annotation of the field gives the types: int, float, bool, str, None, Literal[...],
     tuple[X, ...], Annotated[X, "description"] and unions of these, in the order
@@ -60,4 +63,6 @@ def setting(
     }
     if neutral is not dataclasses.MISSING:
         metadata["neutral"] = neutral
+    if incidental:
+        metadata["incidental"] = True
     return dataclasses.field(default=default, metadata=metadata)

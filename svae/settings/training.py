@@ -56,8 +56,8 @@ class TrainingSection:
     image_memory_mb: int = setting(
         1000, "memory for training images in MB (1e6 bytes)", minimum=1, maximum=10_000_000
     )
-    threads: int = setting(
-        2, "TensorFlow threads of one training on the CPU", minimum=1, maximum=256
+    threads: Literal["auto"] | int = setting(
+        "auto", "threads of a training", minimum=1, maximum=256, incidental=True
     )
 
 

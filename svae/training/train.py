@@ -58,8 +58,8 @@ def train(
     are recorded. `aside_folder`: where other runs of this folder are set aside; `spectrum`: that
     of the training images (svae.scores.spectrum), to compare the run with a linear VAE.
 
-    The result is a function of the store's pixels, the settings (including threads), the seed and
-    the code. A different run in the folder is set aside. If the folder or a folder that was set
+    The result is a function of the store's pixels, the settings, the seed and the code; its last
+    digits also of the device and the number of threads. A different run in the folder is set aside. If the folder or a folder that was set
     aside contains this run, it is used: an earlier part of it is resumed, and a finished run is
     neither trained nor evaluated again. The store stays open during the training; its images take
     at most `settings.image_memory_mb` of memory.

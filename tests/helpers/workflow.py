@@ -121,8 +121,10 @@ class Workflow:
             found = re.findall(r"^Job \d+: Measuring (.*) of \w+$", text, re.MULTILINE)
             named = Counter(name for names in found for name in names.split(", "))
             of_files = Counter({name: several for name in measured_anew(counts)})
-            known = scores().keys() - {"parzen", *without}
-            counts |= Counter({name: n for name, n in (named | of_files).items() if name in known})
+            for name in ("parzen", "what its files change", *without):
+                named.pop(name, None)
+                of_files.pop(name, None)
+            counts |= named | of_files
         return dict(counts)
 
     def edit(self, path: str, old: str, new: str) -> None:
