@@ -2,14 +2,14 @@
 
     python benchmarks/study.py [--torch-python PATH] [--rounds 5] [--steps 30]
 
-All variants of config.yaml take an equal number of steps (noise, batch 100, float32), at 32x32x3 and
-at 64x64x3: this project's as the workflow schedules them under `threads: auto`, side by side; the
+All variants of config.yaml take an equal number of steps (noise, batch 100, float32), at 32x32x3
+and at 64x64x3: this project's as the workflow schedules them under `threads: auto`, side by side; the
 same models in PyTorch in its best way. Which way is best is measured for low_rank: eager or
 compiled, one training after the other on all cores, or one per core on one thread each. The sides
 take turns. Start-up, tracing and compilation do not count for either.
 
-The last line is a JSON object: `processor`, and `ratio_32` and `ratio_64`, PyTorch's time divided by
-this project's (the median over rounds), with their parts.
+The last line is a JSON object: `processor`, and `ratio_32` and `ratio_64`, PyTorch's time divided
+by this project's (the median over rounds), with their parts.
 """
 
 import argparse
@@ -53,7 +53,9 @@ def variants(side: int) -> dict[str, TrainingSettings]:
 
 def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "?")
+    name = next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), "?"
+    )
     wide = any(line.startswith("flags") and " avx512f" in line for line in lines)
     return f"{name}, {CORES} cores, {'AVX-512' if wide else 'no AVX-512'}"
 
@@ -115,7 +117,9 @@ def compare(side: int, interpreter: str, rounds: int, steps: int) -> dict:
         plans, difference = {}, 0.0
         for name, settings in chosen.items():
             plans[name] = Path(folder, f"{name}.npz")
-            worker = Worker(prepare, plans[name], dataclasses.replace(settings, threads=CORES), shape)
+            worker = Worker(
+                prepare, plans[name], dataclasses.replace(settings, threads=CORES), shape
+            )
             if name == "low_rank":  # equal losses show that both compute the same
                 ours = worker.turn()
                 others = Script(

@@ -49,9 +49,7 @@ def measure_all(
             score = scores()[name]
             recipe = kept.recipe(order)
             place = kept.place(files.folder, name)
-            digests = kept.digests(
-                inputs["record"], files.store.checksum, _decisive(score, inputs)
-            )
+            digests = kept.digests(inputs["record"], files.store.checksum, _decisive(score, inputs))
             paths = outputs[name], outputs[f"{name}_per_image"]
             if kept.restore(place, recipe, digests, *paths):
                 log.info("%s: %s: as it was measured before", files.record["variant"], score.title)

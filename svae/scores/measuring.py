@@ -75,7 +75,9 @@ class Files:
 
     def of_these_images(self, path: Path | str, checksum: str) -> None:
         if checksum != self.store.checksum:
-            raise UserError(f"{path} is of other images than {self._data}; delete it, run snakemake")
+            raise UserError(
+                f"{path} is of other images than {self._data}; delete it, run snakemake"
+            )
 
 
 def measure(

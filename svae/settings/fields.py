@@ -42,8 +42,8 @@ def setting(
     neutral      for a setting that is added later: the value with which the code does what it did
                  before. Runs with this value count as runs without the setting, so nothing reruns.
                  Write it as a literal, since it is also read from the source.
-    incidental   for a setting that affects the last digits of results at most: it is recorded with a
-                 run, and makes none stale.
+    incidental   for a setting that affects the last digits of results at most: it is recorded with
+                 a run, and makes none stale.
 
     The annotation of the field gives the types: int, float, bool, str, None, Literal[...],
     tuple[X, ...], Annotated[X, "description"] and unions of these, in the order
@@ -55,7 +55,7 @@ def setting(
         "maximum": maximum,
         "exclusiveMaximum": exclusive_maximum,
     }
-    metadata = {
+    metadata: dict[str, Any] = {
         "description": description,
         "bounds": {name: value for name, value in bounds.items() if value is not None},
         "choices": tuple(choices),

@@ -135,7 +135,7 @@ class RunFolder:
         try:
             record = read_json(self.finished)
             record["settings"] = with_neutral(record["settings"], TrainingSettings)
-            if any(record[key] != value for key, value in expected.items()):
+            if any(_decisive(record)[key] != value for key, value in _decisive(expected).items()):
                 return False
             if file_hash(self.weights) != record["weights_sha256"]:
                 log.warning("%s is damaged and will be made again", self.weights)
@@ -152,6 +152,10 @@ class RunFolder:
         for folder in (self.path, self.checkpoints.folder):
             for path in folder.glob(".????????-*"):
                 path.unlink()
+
+
+def _decisive(record: dict[str, Any]) -> dict[str, Any]:
+    return {**record, "settings": without_neutral(record["settings"], TrainingSettings)}
 
 
 def _progress(

@@ -59,10 +59,10 @@ def train(
     of the training images (svae.scores.spectrum), to compare the run with a linear VAE.
 
     The result is a function of the store's pixels, the settings, the seed and the code; its last
-    digits also of the device and the number of threads. A different run in the folder is set aside. If the folder or a folder that was set
-    aside contains this run, it is used: an earlier part of it is resumed, and a finished run is
-    neither trained nor evaluated again. The store stays open during the training; its images take
-    at most `settings.image_memory_mb` of memory.
+    digits also of the device and the number of threads. A different run in the folder is set aside.
+    If the folder or a folder that was set aside contains this run, it is used: an earlier part of
+    it is resumed, and a finished run is neither trained nor evaluated again. The store stays open
+    during the training; its images take at most `settings.image_memory_mb` of memory.
 
     SIGTERM, SIGINT and SIGHUP save a checkpoint and raise `Stopped`. UserError: there are fewer
     training images than a batch, the loss is no longer finite, the disk is full, another process

@@ -106,7 +106,7 @@ class Workflow:
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """How many jobs of each rule Snakemake plans; {} if nothing is to be done. In place of the
-        rule `scores`, the names of the scores that its jobs measure, and do not only write again."""
+        rule `scores`, the names of the scores that its jobs measure and do not only write again."""
         done = self.run("-n", *arguments)
         text = done.stdout + done.stderr
         table = re.search(r"^job +count\n[- ]+\n(.*?)^total", text, re.MULTILINE | re.DOTALL)
@@ -120,7 +120,7 @@ class Workflow:
             without = [] if settings["feature_distances"]["features"] else ["feature_distances"]
             found = re.findall(r"^Job \d+: Measuring (.*) of \w+$", text, re.MULTILINE)
             named = Counter(name for names in found for name in names.split(", "))
-            of_files = Counter({name: several for name in measured_anew(counts)})
+            of_files = Counter(dict.fromkeys(measured_anew(counts), several))
             for name in ("parzen", "what its files change", *without):
                 named.pop(name, None)
                 of_files.pop(name, None)
