@@ -3,8 +3,8 @@
     python benchmarks/study.py [--torch-python PATH] [--rounds 5] [--steps 30]
 
 All variants of config.yaml take an equal number of steps (noise, batch 100, float32), at 32x32x3
-and at 64x64x3: this project's as the workflow schedules them under `threads: auto`, side by side; the
-same models in PyTorch in its best way. Which way is best is measured for low_rank: eager or
+and at 64x64x3: this project's side by side, as the workflow schedules them under `threads: auto`;
+the same models in PyTorch in its best way. Which way is best is measured for low_rank: eager or
 compiled, one training after the other on all cores, or one per core on one thread each. The sides
 take turns. Start-up, tracing and compilation do not count for either.
 
