@@ -55,6 +55,8 @@ rule train:
         f"logs/train_{JOB}.log",
     benchmark:
         f"benchmarks/out/train_{JOB}.tsv"
+    # Trainings come first: scores then fill the cores that are left while the last ones train.
+    priority: 1
     threads: threads
     resources:
         gpu=1 if ON_GPU else 0,

@@ -105,7 +105,9 @@ def _pretrained(network: Pretrained, shape: tuple[int, int, int]) -> Network:
     def compute(u: tf.Tensor) -> tf.Tensor:
         return model.features((resized(u) - INPUT_MEAN) / INPUT_SCALE)
 
-    return Network(network.title, network.sha256, tf.function(compute), (side, side))
+    return Network(
+        network.title, network.sha256, tf.function(compute, autograph=False), (side, side)
+    )
 
 
 def _own(path: Path, shape: tuple[int, int, int]) -> Network:
@@ -131,7 +133,7 @@ def _own(path: Path, shape: tuple[int, int, int]) -> Network:
         found = model(to_x(resized(u)), training=False)
         return tf.cast(tf.reduce_mean(found, (1, 2)) if len(found.shape) == 4 else found, "float32")
 
-    network = Network(path.name, file_hash(path), tf.function(compute), side)
+    network = Network(path.name, file_hash(path), tf.function(compute, autograph=False), side)
     features = network.features(np.zeros((1, *shape), np.uint8))
     if features.ndim != 2 or features.shape[1] < 2 or not np.isfinite(features).all():
         raise UserError(

@@ -107,6 +107,19 @@ def visible_gpus(device_folder: Path = Path("/dev")) -> list[str]:
     return chosen
 
 
+@contextlib.contextmanager
+def _hidden(*names: str) -> Iterator[None]:
+    """Modules that cannot be imported meanwhile: Keras imports these where it can, for parts of it
+    that are not used here, and a third of the time in which TensorFlow starts is theirs."""
+    new = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(new))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in new:
+            sys.modules.pop(name, None)
+
+
 def _nvidia_smi() -> str:
     """The output of `nvidia-smi -L`; empty, with a warning, if it fails."""
     try:
@@ -186,7 +199,8 @@ def set_up(gpu: str | None, threads: int, device: str = "auto") -> str:
     # By default TensorFlow uses oneDNN's kernels only on some Intel processors; on others, a
     # training step takes 1.5 times as long without them.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    import tensorflow as tf
+    with _hidden("matplotlib", "pandas", "sklearn"):
+        import tensorflow as tf
 
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)

@@ -25,7 +25,8 @@ All computations but those of the networks are in float64.
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import h5py
 import numpy as np
@@ -42,7 +43,8 @@ BATCH = 500  # images
 VALUES = 2**22  # entries of latents that are held at once, for images times columns
 
 
-class Gaussian(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Gaussian:
     """N(mean, covariance) of the L = d d N entries of a latent, in the order of its reshape."""
 
     mean: np.ndarray
@@ -50,13 +52,21 @@ class Gaussian(NamedTuple):
     covariance: np.ndarray
     """float64 (L, L)."""
 
+    @cached_property
+    def lower(self) -> np.ndarray:
+        """Cholesky's factor of the covariance, float64 (L, L)."""
+        return np.linalg.cholesky(self.covariance)
+
+    @property
+    def log_determinant(self) -> float:
+        """ln |C|."""
+        return 2.0 * float(np.log(np.diag(self.lower)).sum())
+
     def log_density(self, z: tf.Tensor) -> tf.Tensor:
         """log N(z; m, C) in nats: (..., d, d, N) -> (..., 1), since it is no sum over maps."""
         flat = np.asarray(z, np.float64).reshape(-1, len(self.mean))
-        lower = np.linalg.cholesky(self.covariance)
-        white = solve_triangular(lower, (flat - self.mean).T, lower=True)
-        log_determinant = 2.0 * np.log(np.diag(lower)).sum()
-        constant = len(self.mean) * math.log(2.0 * math.pi) + log_determinant
+        white = solve_triangular(self.lower, (flat - self.mean).T, lower=True)
+        constant = len(self.mean) * math.log(2.0 * math.pi) + self.log_determinant
         densities = -0.5 * (np.square(white).sum(axis=0) + constant)
         return tf.constant(densities.reshape(*z.shape[:-3], 1))
 
@@ -106,7 +116,7 @@ def moments(model: SpatialVAE, images: np.ndarray | h5py.Dataset) -> Gaussian:
 
 def kl_to_standard(gaussian: Gaussian) -> float:
     """KL(N(m, C) || N(0, I)) in nats."""
-    mean, covariance = gaussian
+    mean, covariance = gaussian.mean, gaussian.covariance
     _, log_determinant = np.linalg.slogdet(covariance)
     trace = float(np.trace(covariance))
     return 0.5 * (trace + float(mean @ mean) - len(mean) - float(log_determinant))
@@ -124,13 +134,11 @@ def rates(
     so that the two differ by terms without ln|S|.
     """
     d, _, maps = model.latent_shape
-    mean, covariance = gaussian
-    lower = np.linalg.cholesky(covariance)
+    mean, lower = gaussian.mean, gaussian.lower
     inverse = solve_triangular(lower, np.eye(len(mean)), lower=True)
     inverse = inverse.T @ inverse
     # Of the precision, the posterior's covariance meets the block of each map only.
     change = np.stack([inverse[n::maps, n::maps] - np.eye(d * d) for n in range(maps)])
-    log_determinant = 2.0 * float(np.log(np.diag(lower)).sum())
     kl, fitted = np.empty(len(images)), np.empty(len(images))
     for rows, posterior in posteriors(model, images):
         a = columns(posterior, d, maps).numpy()  # (N, d^2, d^2, batch)
@@ -140,7 +148,7 @@ def rates(
         distance = np.square(solve_triangular(lower, (mu - mean).T, lower=True)).sum(axis=0)
         kl[rows] = posterior.kl().numpy().sum(axis=1)
         fitted[rows] = kl[rows] + 0.5 * (
-            traces + distance - np.square(mu).sum(axis=1) + log_determinant
+            traces + distance - np.square(mu).sum(axis=1) + gaussian.log_determinant
         )
     return kl, fitted
 
@@ -151,7 +159,9 @@ def posteriors(
     """Yield the places of a batch of images, and their posteriors in float64."""
     d, _, maps = model.latent_shape
     batch = max(1, min(BATCH, VALUES // (d**4 * maps)))
-    outputs = tf.function(lambda x: model.encoder_outputs(scaled(x)), reduce_retracing=True)
+    outputs = tf.function(
+        lambda x: model.encoder_outputs(scaled(x)), reduce_retracing=True, autograph=False
+    )
     for start in range(0, len(images), batch):
         rows = slice(start, min(start + batch, len(images)))
         yield rows, model.posterior(tf.cast(outputs(tf.constant(images[rows])), tf.float64))

@@ -60,7 +60,7 @@ def reestimate(
     for norm in norms:
         norm.momentum = 0.0  # a batch then leaves its own statistics in the layer
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def run(images: tf.Tensor, index: tf.Tensor) -> None:
         posterior = model.encode(scaled(images), batch_statistics=True)
         z = posterior.mean
@@ -95,7 +95,9 @@ def reestimate_decoder(model: SpatialVAE, batches: Iterable[np.ndarray]) -> None
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0  # a batch then leaves its own statistics in the layer
-    run = tf.function(lambda z: model.decode(z, batch_statistics=True), reduce_retracing=True)
+    run = tf.function(
+        lambda z: model.decode(z, batch_statistics=True), reduce_retracing=True, autograph=False
+    )
     found = []
     try:
         for z in batches:

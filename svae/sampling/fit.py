@@ -102,8 +102,9 @@ def fitted(
     model: SpatialVAE, train: np.ndarray | h5py.Dataset, seed: int, settings: PriorSettings
 ) -> Mixture:
     """The prior that the settings name, gaussian or mixture."""
-    (mean, covariance), n = gaussian(model, train, seed)
-    variances, axes = np.linalg.eigh(covariance)
+    fitted, n = gaussian(model, train, seed)
+    mean = fitted.mean
+    variances, axes = np.linalg.eigh(fitted.covariance)
     weights, locations = np.ones(1), np.zeros((1, len(mean)))
     scales = np.sqrt(variances)[None]
     description = f"z ~ N(m, C), the moments of the posteriors of {n:,} training images"

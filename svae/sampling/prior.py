@@ -79,7 +79,9 @@ def fill(
     width, channel). The noise of the z is drawn from `rng`."""
     batch_statistics = settings.batch_norm == "batch"
     decode = tf.function(
-        lambda z: model.decode(z, batch_statistics=batch_statistics), reduce_retracing=True
+        lambda z: model.decode(z, batch_statistics=batch_statistics),
+        reduce_retracing=True,
+        autograph=False,
     )
     for start in range(0, settings.n_samples, settings.batch_size):
         count = min(settings.batch_size, settings.n_samples - start)

@@ -82,8 +82,8 @@ def importance_weighted_bound(
             f"the importance-weighted bound: {len(images)} images, but a standard error needs at "
             f"least 2; take more images"
         )
-    outputs = tf.function(model.encoder_outputs, reduce_retracing=True)
-    decode = tf.function(model.decode, reduce_retracing=True)
+    outputs = tf.function(model.encoder_outputs, reduce_retracing=True, autograph=False)
+    decode = tf.function(model.decode, reduce_retracing=True, autograph=False)
 
     def encoded(x: np.ndarray) -> Posterior:
         return model.posterior(tf.cast(outputs(tf.constant(x)), tf.float64))

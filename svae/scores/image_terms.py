@@ -32,7 +32,9 @@ def terms_by_image(
     images: uint8 (n, height, width, channel), read batch by batch. Pixels on [-1, 1], moving
     batch-norm statistics, no dropout.
     """
-    batch_terms = tf.function(lambda *batch: _terms(model, *batch), reduce_retracing=True)
+    batch_terms = tf.function(
+        lambda *batch: _terms(model, *batch), reduce_retracing=True, autograph=False
+    )
     sse, kl = np.empty(len(images)), np.empty(len(images))
     for index, start in enumerate(range(0, len(images), BATCH)):
         rows = slice(start, start + BATCH)

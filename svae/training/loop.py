@@ -81,7 +81,9 @@ class Loop:
         Stopped, after a checkpoint, if a signal asks for it. UserError if a loss is not finite or
         an epoch is a spike, and the settings allow no rollback, or no further one.
         """
-        step = tf.function(self.take_step, jit_compile=self.settings.jit_compile)
+        # Nowhere here is Python's control flow on tensors, and autograph takes half of the time of
+        # tracing to look for it.
+        step = tf.function(self.take_step, jit_compile=self.settings.jit_compile, autograph=False)
         self.mark = self.saved = time.monotonic()
         self.request.at_once = False  # from here on there is something to save
         self.callbacks.on_train_begin()

@@ -26,9 +26,11 @@ class Evaluator:
 
     def __init__(self, model: SpatialVAE, check: Callable[[], None] = lambda: None):
         self.model, self.check = model, check
-        self._terms = tf.function(self._batch_terms, reduce_retracing=True)
-        self._error_of_means = tf.function(self._batch_error_of_means, reduce_retracing=True)
-        self._lonely = tf.function(self._lonely_pixels, reduce_retracing=True)
+        self._terms = tf.function(self._batch_terms, reduce_retracing=True, autograph=False)
+        self._error_of_means = tf.function(
+            self._batch_error_of_means, reduce_retracing=True, autograph=False
+        )
+        self._lonely = tf.function(self._lonely_pixels, reduce_retracing=True, autograph=False)
 
     def _batch_terms(self, images: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, ...]:
         model = self.model
