@@ -1,6 +1,7 @@
 # make run   everything: environment, data, five trainings, samples, scores, figure, tables
 # make test-fast  formatting, lint and the quick unit tests: what to run while working
 # make test  formatting, lint, all unit tests and real small workflows
+# make study  all tables of docs/study.md; make study-t2 one of them; ARCHIVES=FOLDER instead of fetching
 # make test-browser  the report in Debian's chromium (apt-get install chromium)
 # make test-gpu  what only a machine with a GPU can check
 # make schema  write config.schema.json again, from which editors complete and check config.yaml
@@ -9,7 +10,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := svae scripts tests benchmarks
+SOURCES := svae scripts tests benchmarks studies
 # One per core; more than eight would wait for the longest file.
 WORKERS ?= $(shell nproc)
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
@@ -20,7 +21,7 @@ export PYTHONNOUSERSITE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_USER := 0
 
-.PHONY: run test test-fast env format lint unit workflow test-browser test-gpu schema lock clean
+.PHONY: run test test-fast env format lint unit workflow study test-browser test-gpu schema lock clean
 
 run: env
 	$(BIN)/snakemake --cores all
@@ -65,6 +66,13 @@ unit: env
 
 workflow: env
 	$(PYTEST) -m "workflow and not browser and not gpu"
+
+# ARCHIVES: a folder with the archives of CIFAR-10 and CelebA; without it, they are fetched.
+study: env
+	$(BIN)/python studies/run.py $(if $(ARCHIVES),--archives '$(ARCHIVES)') $(TABLES)
+
+study-%: env
+	$(BIN)/python studies/run.py $(if $(ARCHIVES),--archives '$(ARCHIVES)') $*
 
 test-browser: env
 	@command -v chromium > /dev/null || { echo "make test-browser needs chromium: apt-get install chromium" >&2; exit 1; }

@@ -109,6 +109,9 @@ class Stream(enum.IntEnum):
     PRIOR_STATISTICS = 34
     """Latents for the batch-norm statistics of prior samples [0: their noise, 1: components]."""
 
+    CENTROID_COMPONENTS = 35
+    """The images of which k-means takes principal components, and their randomised fit."""
+
 
 def generator(seed: int, stream: Stream, *indices: int) -> "np.random.Generator":
     """Return a new NumPy generator. ValueError if seed or indices are not from 0 to 2^32 - 1, or if

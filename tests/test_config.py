@@ -537,7 +537,7 @@ def test_the_configuration_as_shipped():
     # The defaults that matter most for a first run.
     assert (low_rank.latent_maps, low_rank.latent_size, low_rank.dropout) == (64, 3, 0.1)
     assert (low_rank.objective, low_rank.decoder_variance) == ("weighted", None)
-    assert (low_rank.epochs, low_rank.batch_size, low_rank.learning_rate) == (40, 100, 0.001)
+    assert (low_rank.epochs, low_rank.batch_size, low_rank.learning_rate) == (25, 100, 0.003)
     assert (low_rank.learning_rate_schedule, low_rank.initialization) == ("cosine", "data")
 
 

@@ -101,13 +101,16 @@ def test_centroids_are_means_of_groups(tmp_path, monkeypatch, train, count, most
     np.testing.assert_allclose(sizes.round() @ centres, x.sum(axis=0), atol=1e-4)
 
 
-def test_centroids_are_the_clusters(tmp_path):
-    """Of clusters far apart, and more starting points than clusters, none is mixed or missed."""
+@pytest.mark.parametrize("shape", [SHAPE, (5, 5, 1)])
+def test_centroids_are_the_clusters(tmp_path, shape):
+    """Of clusters far apart, and more starting points than clusters, none is mixed or missed; also
+    of images with no more pixels than the principal components in which distances are measured."""
     rng = np.random.default_rng(0)
-    centres = rng.integers(30, 220, (5, *SHAPE))
+    centres = rng.integers(30, 220, (5, *shape))
     belongs = rng.integers(5, size=200)
-    images = (centres[belongs] + rng.integers(-3, 4, (200, *SHAPE))).astype(np.uint8)
-    with make_store(tmp_path, train=images) as store:
+    images = (centres[belongs] + rng.integers(-3, 4, (200, *shape))).astype(np.uint8)
+    others = {} if shape == SHAPE else make_splits(shape, 20)
+    with make_store(tmp_path, **{**others, "train": images}) as store:
         samples, _ = sanity_rows.centroids(store, 30, 0)
     distances = np.abs(samples[:, None] - scale(centres)).max(axis=(2, 3, 4))
     assert distances.min(axis=1).max() < 4 / 127.5

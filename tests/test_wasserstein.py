@@ -21,7 +21,6 @@ from svae.scores.wasserstein import (
     neighbourhoods,
     normalised,
     pyramid,
-    sliced_wasserstein,
     up,
 )
 from svae.streams import Stream, generator
@@ -29,6 +28,12 @@ from svae.streams import Stream, generator
 
 def axes(size, count=300, seed=0):
     return directions(size, count, np.random.default_rng(seed))
+
+
+def sliced_wasserstein(a, b, axes, threads=1):
+    """Of one set from another."""
+    (found,) = wasserstein.sliced_wasserstein(a, b, directions=axes, threads=threads)
+    return found
 
 
 def points(n, size, seed):
@@ -91,6 +96,11 @@ class TestSlicedWasserstein:
         assert sliced_wasserstein(shuffled, a, w) == pytest.approx(0, abs=1e-7)
         assert sliced_wasserstein(shuffled, b, w) == pytest.approx(found, rel=1e-5)
         assert sliced_wasserstein(a, b, w, threads=3) == found
+
+    def test_of_several_sets_from_one(self):
+        a, b, c, w = points(100, 5, 7), points(100, 5, 8), 2 * points(100, 5, 9), axes(5)
+        found = wasserstein.sliced_wasserstein(a, b, c, directions=w)
+        assert found == [sliced_wasserstein(a, b, w), sliced_wasserstein(a, c, w)]
 
     def test_of_unequal_numbers_is_refused(self):
         with pytest.raises(UserError, match="the same number of each"):
@@ -260,7 +270,7 @@ class TestDistance:
 
         def stand_in(a, b, directions, threads):
             sizes.append(len(a))
-            return 0.0
+            return [0.0]
 
         monkeypatch.setattr(wasserstein, "sliced_wasserstein", stand_in)
         for n in (2, 7, 61):

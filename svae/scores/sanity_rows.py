@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from scipy.linalg.lapack import dpstrf
 from scipy.ndimage import gaussian_filter
 from sklearn.cluster import MiniBatchKMeans
+from sklearn.decomposition import PCA
 
 from svae.datasets.store import Store
 from svae.jobs.files import write_json
@@ -30,6 +32,10 @@ from svae.settings.parzen import ParzenSettings
 from svae.streams import Stream, generator
 
 IMAGES_A_CENTROID = 4  # at least, on average: a centroid of one image is that image
+# Principal components in which k-means measures distances, and images that they are fitted to: the
+# rest of the pixels' variance hardly moves an image to another group, and takes most of the time.
+COMPONENTS, FITTED = 64, 5000
+LARGEST_COVARIANCE = 4096  # pixels: 134 MB
 PASSES = 3  # of k-means over the images; more hardly improve it
 BATCH = 1024  # images, of k-means
 
@@ -46,12 +52,13 @@ def real(store: Store, count: int, seed: int) -> tuple[np.ndarray, int]:
 def centroids(store: Store, count: int, seed: int) -> tuple[np.ndarray, int]:
     """Means of groups of training images, by k-means (Sculley 2010, "Web-scale k-means").
 
-    At most one for every `IMAGES_A_CENTROID` images. It starts from random images and makes
-    `PASSES` passes in mini-batches without replacement; then every image is assigned to its nearest
-    centre, and the centroids are the means of these groups. Centres without an image are left out.
+    At most one for every `IMAGES_A_CENTROID` images. Distances are those of the first `COMPONENTS`
+    principal components. It starts from random images and makes `PASSES` passes in mini-batches
+    without replacement; then every image is assigned to its nearest centre, and the centroids are
+    the means of these groups, of all pixels. Centres without an image are left out.
     """
     images = fitting_images(store, seed)
-    pixels = images.reshape(len(images), -1)
+    pixels = _leading_components(images, generator(seed, Stream.CENTROID_COMPONENTS))
     number = max(1, min(count, len(images) // IMAGES_A_CENTROID))
     rng = generator(seed, Stream.CENTROIDS)
     size = max(BATCH, number)  # the first batch must hold all starting points
@@ -66,12 +73,9 @@ def centroids(store: Store, count: int, seed: int) -> tuple[np.ndarray, int]:
     for _ in range(PASSES):
         order = rng.permutation(len(pixels))
         for start in range(0, len(pixels), size):
-            model.partial_fit(scale(pixels[order[start : start + size]]))
+            model.partial_fit(pixels[order[start : start + size]])
     nearest = np.concatenate(
-        [
-            model.predict(scale(pixels[start : start + size]))
-            for start in range(0, len(pixels), size)
-        ]
+        [model.predict(pixels[start : start + size]) for start in range(0, len(pixels), size)]
     )
     order = np.argsort(nearest, kind="stable")
     groups = np.split(order, 1 + np.flatnonzero(np.diff(nearest[order])))
@@ -79,6 +83,18 @@ def centroids(store: Store, count: int, seed: int) -> tuple[np.ndarray, int]:
     for sample, rows in zip(samples, groups, strict=True):
         sample[:] = scale(images[rows].mean(axis=0, dtype=np.float64))
     return samples, len(images)
+
+
+def _leading_components(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """uint8 (n, ...) -> float32 (n, `COMPONENTS`), or all pixels where they are no more."""
+    pixels = images.reshape(len(images), -1)
+    if min(pixels.shape) <= COMPONENTS:
+        return scale(pixels)
+    some = rng.permutation(len(pixels))[:FITTED]
+    state = rng.integers(2**32).item()
+    pca = PCA(COMPONENTS, svd_solver="randomized", random_state=state).fit(scale(pixels[some]))
+    blocks = range(0, len(pixels), BLOCK)
+    return np.concatenate([pca.transform(scale(pixels[s : s + BLOCK])) for s in blocks])
 
 
 def blurred(store: Store, count: int, seed: int) -> tuple[np.ndarray, int]:
@@ -99,12 +115,20 @@ def gaussian(store: Store, count: int, seed: int) -> tuple[np.ndarray, int]:
         x = mean + X^T g / sqrt(n),    g ~ N(0, I_n),
 
     has just that covariance, X^T I X / n: the draws are exact, singular covariances (n <= D)
-    included, and the D x D matrix is never made. They are not clipped.
+    included. Where there are more images than pixels, Cholesky's factor of the covariance takes
+    the place of X^T / sqrt(n). They are not clipped.
     """
     images = fitting_images(store, seed)
     mean = mean_image(images)
     rng = generator(seed, Stream.GAUSSIAN)
     samples = np.zeros((count, mean.size), np.float32)
+    if mean.size < min(len(images), LARGEST_COVARIANCE):
+        factor = _factor(images, mean)
+        for start in range(0, count, BLOCK):
+            block = samples[start : start + BLOCK]
+            noise = rng.standard_normal((len(block), factor.shape[1]), np.float32)
+            block[:] = mean + noise @ factor.T
+        return samples.reshape(-1, *store.shape), len(images)
     for start in range(0, len(images), BLOCK):
         x = centred(images[start : start + BLOCK], mean)
         for first in range(0, count, BLOCK):
@@ -113,6 +137,22 @@ def gaussian(store: Store, count: int, seed: int) -> tuple[np.ndarray, int]:
     samples /= np.sqrt(np.float32(len(images)))
     samples += mean
     return samples.reshape(-1, *store.shape), len(images)
+
+
+def _factor(images: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """L, float32 (D, rank), with L L^T the covariance of the images.
+
+    By Cholesky's method with pivoting, which stops at the rank: pixels that never change, or are
+    functions of others, make the covariance singular.
+    """
+    covariance = np.zeros((mean.size, mean.size))
+    for start in range(0, len(images), BLOCK):
+        x = centred(images[start : start + BLOCK], mean)
+        covariance += x.T @ x
+    factor, pivots, rank, _ = dpstrf(covariance / len(images), lower=1)
+    lower = np.zeros((mean.size, rank), np.float32)
+    lower[pivots - 1] = np.tril(factor)[:, :rank]
+    return lower
 
 
 class Row(NamedTuple):

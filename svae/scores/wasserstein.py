@@ -43,9 +43,9 @@ Images: TypeAlias = np.ndarray | h5py.Dataset
 
 NEIGHBOURHOOD = 7  # side in pixels
 PER_IMAGE = 128  # neighbourhoods of an image, at each level
-# Of a set, so that two sets of 7x7x3 neighbourhoods take at most 620 MB: with more than 4,096
-# images, each gives fewer.
-MOST_NEIGHBOURHOODS = 2**19
+# Of a set, so that three sets of 7x7x3 neighbourhoods take at most 460 MB: with more than 2,048
+# images, each gives fewer. The error over images, which decides, hardly grows.
+MOST_NEIGHBOURHOODS = 2**18
 DIRECTIONS = 512
 PARTS = 8  # whose distances give the standard error
 SMALLEST_LEVEL = 14  # side in pixels; the source ends at 16, where 32x32 images end, too
@@ -133,22 +133,17 @@ def _distances(
     points = _points(reference, level, seed)
     rng = generator(seed, Stream.WASSERSTEIN_DIRECTIONS, level)
     axes = directions(points.shape[1], DIRECTIONS, rng)
-
-    def between(a: np.ndarray, b: np.ndarray) -> float:
-        return 1000.0 * sliced_wasserstein(a, b, axes, threads)
+    clouds = [points, *(_points(images, level, seed) for images in others)]
 
     def of_part(cloud: np.ndarray, images: np.ndarray) -> np.ndarray:
         shape = (n, -1, reference.shape[3], NEIGHBOURHOOD, NEIGHBOURHOOD)
         return normalised(cloud.reshape(shape)[images]).reshape(-1, cloud.shape[1])
 
-    found = []
-    for images in others:
-        # One other set at a time is held next to the reference.
-        other = _points(images, level, seed)
-        of_parts = (between(of_part(points, part), of_part(other, part)) for part in parts)
-        found.append([between(points, other), *of_parts])
-        del other
-    return found
+    found = [sliced_wasserstein(*clouds, directions=axes, threads=threads)]
+    for part in parts:
+        of_parts = [of_part(cloud, part) for cloud in clouds]
+        found.append(sliced_wasserstein(*of_parts, directions=axes, threads=threads))
+    return (1000.0 * np.array(found).T).tolist()
 
 
 def level_sides(side: int) -> list[int]:
@@ -251,32 +246,42 @@ def directions(size: int, count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def sliced_wasserstein(
-    a: np.ndarray, b: np.ndarray, directions: np.ndarray, threads: int = 1
-) -> float:
-    """Mean over the directions of the first Wasserstein distance of the projections.
+    reference: np.ndarray, *others: np.ndarray, directions: np.ndarray, threads: int = 1
+) -> list[float]:
+    """Mean over the directions of the first Wasserstein distance of the projections, of each of the
+    others from the reference.
 
-    a, b: (n, p), as many points of each; directions: (p, count), unit columns. In one dimension the
-    distance of n points from n others is the mean of |a_i - b_i| in sorted order.
+    reference, others: (n, p), as many points of each; directions: (p, count), unit columns. In one
+    dimension the distance of n points from n others is the mean of |a_i - b_i| in sorted order.
     """
-    if a.shape != b.shape:
-        raise UserError(
-            f"the sliced Wasserstein distance: one set has the shape {a.shape}, the other "
-            f"{b.shape}; take the same number of each"
-        )
+    for other in others:
+        if other.shape != reference.shape:
+            raise UserError(
+                f"the sliced Wasserstein distance: one set has the shape {reference.shape}, the "
+                f"other {other.shape}; take the same number of each"
+            )
 
-    def mean_over(first: int) -> float:
+    def sums_over(first: int) -> list[float]:
         axes = np.ascontiguousarray(directions[:, first : first + _SLICE].T)
-        projected = [axes @ points.T for points in (a, b)]
-        for values in projected:
+
+        def projected(points: np.ndarray) -> np.ndarray:
+            values = axes @ points.T
             values.sort(axis=1)
-        # The types do not say how many there are.
-        difference = np.subtract(*projected, out=projected[0])  # type: ignore[call-overload]
-        return float(np.abs(difference, out=difference).mean(axis=1, dtype=np.float64).sum())
+            return values
+
+        sums, base = [], projected(reference)
+        for other in others:
+            difference = projected(other)
+            difference -= base
+            np.abs(difference, out=difference)
+            sums.append(float(difference.mean(axis=1, dtype=np.float64).sum()))
+        return sums
 
     count = directions.shape[1]
     # One thread computes each slice, so that no digit depends on the number of threads.
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
-        return sum(pool.map(mean_over, range(0, count, _SLICE))) / count
+        sums = list(pool.map(sums_over, range(0, count, _SLICE)))
+    return [sum(each) / count for each in zip(*sums, strict=True)]
 
 
 def _pixels(images: np.ndarray, first: int) -> np.ndarray:

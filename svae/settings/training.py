@@ -25,16 +25,16 @@ class TrainingSection:
     kl_warmup_epochs: float = setting(
         0.0, "epochs over which the weight of the KL rises linearly from 0", minimum=0
     )
-    epochs: int = setting(40, "passes over the training images", minimum=1, maximum=1_000_000)
+    epochs: int = setting(25, "passes over the training images", minimum=1, maximum=1_000_000)
     batch_size: int = setting(100, "images in a training step", minimum=2, maximum=1_000_000)
     learning_rate: float = setting(
-        0.001, "Adam's learning rate, the largest of its schedule", exclusive_minimum=0, maximum=1
+        0.003, "Adam's learning rate, the largest of its schedule", exclusive_minimum=0, maximum=1
     )
     learning_rate_schedule: Literal["constant", "cosine"] = setting(
         "cosine", "how the learning rate changes after its warm-up; cosine: down to 0"
     )
     learning_rate_warmup_epochs: float = setting(
-        0.0, "epochs over which the learning rate rises linearly from 0", minimum=0
+        1.0, "epochs over which the learning rate rises linearly from 0", minimum=0
     )
     gradient_clip_norm: float | None = setting(
         None, "largest norm of the gradient of the objective divided by D", exclusive_minimum=0

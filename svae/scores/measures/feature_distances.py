@@ -34,7 +34,7 @@ class Settings:
         },
     )
     images: int = setting(
-        10_000,
+        5_000,
         "most samples, test images and training images",
         minimum=20,
         maximum=50_000,

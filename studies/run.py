@@ -1,0 +1,157 @@
+"""Run tables of the study, and put what they found into docs/study/.
+
+    python studies/run.py [--outputs study] [--archives FOLDER] [--docs docs/study] [TABLE ...]
+
+TABLE is a configuration in this folder, such as t2, or t4; without any, all of them are run. Each
+has its own folder of outputs, so that no table replaces another's runs. A run that was stopped goes
+on where it was. --archives: a folder with files of the official names (cifar-10-binary.tar.gz,
+img_align_celeba.zip, list_eval_partition.txt), which are otherwise fetched.
+
+T4 trains nothing: it draws other samples from the runs of T2, which it copies.
+"""
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from svae.scores.registry import scores
+
+HERE = Path(__file__).parent
+TABLES = ("pilot", "t1", "t2", "t3", "t4", "t5", "t6")
+ARCHIVES = {
+    "cifar10": {"archive": "cifar-10-binary.tar.gz"},
+    "celeba": {"archive": "img_align_celeba.zip", "partition": "list_eval_partition.txt"},
+}
+# Of T4: how the samples of T2's runs are drawn otherwise.
+CELLS = {
+    f"{prior}_{statistics}": {"prior": prior, "batch_norm": statistics, "components": 50}
+    for prior in ("standard", "gaussian", "mixture")
+    for statistics in ("moving", "prior")
+    if (prior, statistics) != ("standard", "moving")  # T2 itself
+}
+# What each table leaves for the pages.
+RESULTS = (
+    *("summary.csv", "paired_differences.csv", "comparison.png", "training_curves.png"),
+    *("rate_distortion.csv", "rate_distortion.json", "rate_distortion.png", "kl_per_map.png"),
+    *("paired_differences.png", "score_against_kl_weight.png"),
+)
+
+
+def sources(archives: Path | None) -> list[str]:
+    """Snakemake's arguments for archives that are here already."""
+    if archives is None:
+        return []
+    found = {}
+    for dataset, files in ARCHIVES.items():
+        paths = {role: archives.resolve() / name for role, name in files.items()}
+        if all(path.exists() for path in paths.values()):
+            found[dataset] = {role: str(path) for role, path in paths.items()}
+    if not found:
+        sys.exit(f"Error: {archives} has none of the archives; see studies/README.md")
+    return [f"sources={yaml.safe_dump(found, default_flow_style=True, width=9999).strip()}"]
+
+
+def snakemake(table: str, folder: Path, settings: list[str], *targets: str) -> None:
+    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--rerun-incomplete"]
+    command += ["--keep-going", "--snakefile", str(HERE.parent / "Snakefile")]
+    command += ["--configfile", str(HERE / f"{table}.yaml"), "--directory", str(folder)]
+    command += ["--config", *settings] if settings else []
+    done = subprocess.run([*command, "--", *targets] if targets else command)
+    if done.returncode:
+        sys.exit(f"Error: {table} is not complete; see the logs in {folder / 'logs'}")
+
+
+def copy_runs(source: Path, target: Path) -> None:
+    """Copy what trainings made, with its times: Snakemake then has no reason to train."""
+    if target.exists():
+        return
+    begun = target.with_name(f"{target.name}.begun")
+    shutil.rmtree(begun, ignore_errors=True)
+    without = shutil.ignore_patterns("scores", "measured", "samples.h5", "pictures.h5", "prior.h5")
+    shutil.copytree(source / "data", begun / "data", copy_function=os.link)
+    shutil.copytree(source / "runs", begun / "runs", ignore=without)
+    begun.rename(target)
+
+
+def keep(folder: Path, docs: Path) -> None:
+    """Copy the tables and figures of a finished table, and write a row for each of its runs."""
+    docs.mkdir(parents=True, exist_ok=True)
+    for name in RESULTS:
+        if (folder / "results" / name).exists():
+            shutil.copyfile(folder / "results" / name, docs / name)
+    rows = [of_run(record) for record in sorted(folder.glob("runs/*/*/seed-*/run.json"))]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with (docs / "runs.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def of_run(record: Path) -> dict[str, Any]:
+    """The numbers of one run: of every score, those that summary.csv has."""
+    run = json.loads(record.read_text(encoding="utf-8"))
+    row = {"variant": run["variant"], "seed": run["seed"]}
+    for name, score in scores().items():
+        path = record.parent / "scores" / f"{name}.json"
+        if not path.exists():
+            continue
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for column in score.columns:
+            if column.csv is not None:
+                row[column.csv] = entry(content, column.key)
+            if column.error_csv is not None:
+                row[column.error_csv] = entry(content, column.error)
+    return row
+
+
+def entry(content: Any, key: str) -> Any:
+    """A number of a JSON file, whose key may lead into objects: a.b."""
+    for part in key.split("."):
+        content = content.get(part) if isinstance(content, dict) else None
+    return content
+
+
+def run(table: str, outputs: Path, docs: Path, settings: list[str]) -> None:
+    if table == "t4":
+        for cell, sampling in CELLS.items():
+            folder = outputs / "t4" / cell
+            copy_runs(outputs / "t2", folder)
+            text = yaml.safe_dump(sampling, default_flow_style=True).strip()
+            snakemake("t2", folder, [*settings, f"sampling={text}"])
+            keep(folder, docs / "t4" / cell)
+        return
+    folder = outputs / table
+    if table == "pilot":  # judged on validation images only: nothing of it is scored
+        configuration = yaml.safe_load((HERE / "pilot.yaml").read_text())
+        names = [name for name, own in configuration["variants"].items() if own]
+        records = [f"runs/cifar10/{name}/seed-9/run.json" for name in names]
+        snakemake(table, folder, settings, *records)
+        return
+    snakemake(table, folder, settings)
+    keep(folder, docs / table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tables", nargs="*", metavar="TABLE", choices=(*TABLES, []))
+    parser.add_argument("--outputs", type=Path, default=Path("study"))
+    parser.add_argument("--archives", type=Path)
+    parser.add_argument("--docs", type=Path, default=HERE.parent / "docs/study")
+    given = parser.parse_args()
+    tables = given.tables or TABLES
+    if "t4" in tables and "t2" not in tables and not (given.outputs / "t2/results").exists():
+        sys.exit("Error: t4 draws samples from the runs of t2: run t2 first")
+    for table in tables:
+        run(table, given.outputs.resolve(), given.docs.resolve(), sources(given.archives))
+
+
+if __name__ == "__main__":
+    main()
