@@ -60,6 +60,7 @@ lint: env
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/python tests/helpers/lint_workflow.py
+	$(BIN)/python studies/pages.py --check
 
 unit: env
 	$(PYTEST) -m "not workflow and not browser and not gpu"

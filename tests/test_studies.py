@@ -1,0 +1,158 @@
+"""The configurations of the study, and the programs that run it and write its page."""
+
+import csv
+import importlib.util
+import json
+import os
+import statistics
+from pathlib import Path
+
+import pytest
+import yaml
+
+from svae.config.resolve import resolve
+from svae.config.yaml_file import check_file
+
+STUDIES = Path(__file__).parents[1] / "studies"
+DEFAULTS = yaml.safe_load((STUDIES.parent / "config.yaml").read_text(encoding="utf-8"))
+
+
+def program(name):
+    spec = importlib.util.spec_from_file_location(f"study_{name}", STUDIES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+run, pages = program("run"), program("pages")
+CONFIGURATIONS = sorted(path.stem for path in STUDIES.glob("*.yaml"))
+
+
+def merged(base, changes):
+    if not isinstance(base, dict) or not isinstance(changes, dict):
+        return changes
+    return {**base, **{key: merged(base.get(key), value) for key, value in changes.items()}}
+
+
+@pytest.mark.parametrize(
+    ("name", "trainings"),
+    [("pilot", 4), ("t1", 18), ("t2", 21), ("t3", 12), ("t5", 18), ("t6", 18)],
+)
+def test_each_table_has_the_trainings_of_the_page(name, trainings):
+    path = STUDIES / f"{name}.yaml"
+    check_file(path)
+    own = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = resolve(merged(DEFAULTS, own), STUDIES)
+    assert len(config.variants) * len(config.seeds) == trainings
+    text = (STUDIES.parent / "docs/study.md").read_text(encoding="utf-8")
+    title = "P0, pilot" if name == "pilot" else name.upper()
+    (row,) = [line for line in text.splitlines() if line.startswith(f"| {title} |")]
+    assert row.endswith(f"| {trainings} |")
+    # A later change of a default must leave the study as it is.
+    for section in ("model", "training"):
+        for key in ("dropout", "epochs", "learning_rate", "learning_rate_warmup_epochs"):
+            assert key not in DEFAULTS[section] or key in own[section]
+
+
+def test_every_configuration_is_a_table():
+    assert set(CONFIGURATIONS) | {"t4"} == set(run.TABLES)
+
+
+def test_archives_that_are_here(tmp_path):
+    assert run.sources(None) == []
+    with pytest.raises(SystemExit, match="has none of the archives"):
+        run.sources(tmp_path)
+    (tmp_path / "cifar-10-binary.tar.gz").touch()
+    (tmp_path / "img_align_celeba.zip").touch()  # without its partition
+    (found,) = run.sources(tmp_path)
+    key, _, value = found.partition("=")
+    archive = str(tmp_path / "cifar-10-binary.tar.gz")
+    assert (key, yaml.safe_load(value)) == ("sources", {"cifar10": {"archive": archive}})
+
+
+def test_copied_runs_have_their_times_and_nothing_that_follows_from_samples(tmp_path):
+    source = tmp_path / "t2"
+    kept, left = ["run.json", "final.weights.h5"], ["samples.h5", "scores/a.json", "measured/a.zip"]
+    for name in (*kept, *left):
+        path = source / "runs/cifar10/naive/seed-0" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+        os.utime(path, ns=(10**18, 10**18))
+    (source / "data").mkdir()
+    (source / "data/cifar10.h5").write_text("store")
+    for _ in range(2):
+        run.copy_runs(source, tmp_path / "t4/cell")
+        folder = tmp_path / "t4/cell/runs/cifar10/naive/seed-0"
+        assert sorted(path.name for path in folder.rglob("*")) == sorted(kept)
+        assert (folder / "run.json").stat().st_mtime_ns == 10**18
+    assert (tmp_path / "t4/cell/data/cifar10.h5").read_text() == "store"
+
+
+def test_a_run_becomes_a_row(tmp_path):
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "run.json").write_text('{"variant": "naive", "seed": 2}')
+    content = {"log_likelihood": -7.5, "standard_error": 0.25}
+    (tmp_path / "scores/parzen.json").write_text(json.dumps(content))
+    row = run.of_run(tmp_path / "run.json")
+    assert (row["variant"], row["seed"], row["log_likelihood_nats"]) == ("naive", 2, -7.5)
+    assert row["log_likelihood_standard_error_nats"] == 0.25
+    assert not any(name.startswith("test_") for name in row)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "established", "expected"),
+    [
+        (20, 60, "True", "established"),
+        (-60, -20, "True", "established"),
+        (2, 14, "True", "established, and within the smallest effect"),
+        (-14, 15, "False", "equivalent"),
+        (-14, 15.1, "False", "undecided"),
+        (-15.1, 0, "False", "undecided"),
+    ],
+)
+def test_verdicts(low, high, established, expected):
+    row = {"lower": str(low), "upper": str(high), "established": established}
+    assert pages.verdict(row, 15.0) == expected
+
+
+ELBO, LINEAR = "test_elbo_at_optimal_variance_nats", "linear_vae_optimal_log_density_nats"
+
+
+def test_the_page_is_made_from_the_files(tmp_path, monkeypatch):
+    """Twice the same, between its marks only."""
+    monkeypatch.setattr(pages, "STUDY", tmp_path)
+    values = {"naive": (1500.0, 1510.0, 1490.0), "naive_dense": (1400.0, 1405.0, 1395.0)}
+    folder = tmp_path / "t2"
+    folder.mkdir()
+    with (folder / "runs.csv").open("w", newline="") as file:
+        names = ["variant", "seed", ELBO, ELBO.replace("test", "train"), LINEAR]
+        writer = csv.DictWriter(file, [*names, "encoder_parameters"])
+        writer.writeheader()
+        for variant, elbos in values.items():
+            for seed, elbo in enumerate(elbos):
+                cells = (variant, seed, elbo, elbo + 20, 1450.0)
+                row = dict(zip(names, cells, strict=True))
+                writer.writerow({**row, "encoder_parameters": 1000})
+    pair = {"measure": "objective.elbo", "variant": "naive", "less": "naive_dense"}
+    pair |= {"difference": 100.0, "lower": 80.0, "upper": 120.0, "p_holm": 0.01}
+    with (folder / "paired_differences.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*pair, "established"])
+        writer.writeheader()
+        writer.writerow({**pair, "established": "True"})
+    text = "before\n<!-- t2 -->\nold\n<!-- end of t2 -->\nafter\n"
+    found = pages.page(text, draw=True)
+    assert found == pages.page(found, draw=False)
+    assert found.startswith("before\n<!-- t2 -->\n| variant") and found.endswith("t2 -->\nafter\n")
+    assert "old" not in found
+    deviation = statistics.stdev(values["naive"])
+    assert f"| `naive` | 1,500.0 ± {deviation:.1f} | 1,450.0 ± 0.0 |" in found
+    assert "| C1: `naive` - `naive_dense` | +100.0 | +80.0 to +120.0 | 0.01 | 15.0 |" in found
+    assert "| established | yes |" in found
+    assert (folder / "forest.png").stat().st_size > 10_000
+    with pytest.raises(SystemExit, match="no place for t2"):
+        pages.page("no marks", draw=False)
+
+
+def test_the_page_is_what_the_files_say():
+    text = pages.PAGE.read_text(encoding="utf-8")
+    assert pages.page(text, draw=False) == text
