@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import h5py
+import numpy as np
 import pytest
 
 from svae.errors import UserError
@@ -107,3 +109,28 @@ with LateErrors({str(tmp_path / "a")!r}) as file:
     end = "" if checked else "end of the block\n"
     assert done.stdout == f"900 300 1 2000\n20 2000\n{end}"
     assert done.returncode == 1 and "OSError: [Errno 27] File too large" in done.stderr
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_new_hdf5_file_on_a_full_disk(tmp_path, fits):
+    """The error is one of Python, and the interpreter survives it, which HDF5 alone does not."""
+    code = f"""
+import resource, signal
+import numpy as np
+from svae.jobs.disk import new_hdf5
+from svae.jobs.files import replacing
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    with replacing({str(tmp_path / "a.h5")!r}) as temporary, new_hdf5(temporary) as file:
+        file["a"] = np.arange(float({5_000 if fits else 50_000}))
+        print("written")
+except OSError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "written\n" + ("" if fits else "[Errno 27] File too large\n")
+    assert [path.name for path in tmp_path.iterdir()] == (["a.h5"] if fits else [])
+    if fits:
+        with h5py.File(tmp_path / "a.h5") as file:
+            assert (file["a"][:] == np.arange(5000)).all()

@@ -1,10 +1,13 @@
 """Atomic writing of files; logs that show only the message of a user error."""
 
+import contextlib
+import errno
 import hashlib
 import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -129,3 +132,70 @@ def test_names_that_are_not_utf8_are_listed(folder):
 def test_a_listing_does_not_depend_on_the_spelling_of_the_path(folder, monkeypatch):
     monkeypatch.chdir(folder)
     assert folder_listing(".") == folder_listing(folder) == folder_listing(f"{folder}/b/..")
+
+
+class TestAPowerCut:
+    def test_content_is_on_the_disk_before_it_has_its_name(self, tmp_path, monkeypatch):
+        target = tmp_path / "a.json"
+        events = []
+        sync, replace = os.fsync, type(target).replace
+
+        def name_of(handle):
+            return Path(f"/proc/self/fd/{handle}").readlink()
+
+        def noting_sync(handle):
+            events.append(("sync", name_of(handle)))
+            sync(handle)
+
+        def noting_replace(self, other):
+            events.append(("rename", self))
+            return replace(self, other)
+
+        monkeypatch.setattr(os, "fsync", noting_sync)
+        monkeypatch.setattr(type(target), "replace", noting_replace)
+        with replacing(target) as temporary:
+            temporary.write_text("content")
+        assert events == [("sync", temporary), ("rename", temporary), ("sync", tmp_path)]
+        assert target.read_text() == "content"
+
+
+ERRORS = {
+    "chmod is not permitted": ("chmod", errno.EPERM, True),
+    "chmod is not supported": ("chmod", errno.ENOTSUP, True),
+    "fsync is not supported": ("fsync", errno.EINVAL, True),
+    "fsync finds the disk full": ("fsync", errno.ENOSPC, False),
+    "fsync finds the quota exceeded": ("fsync", errno.EDQUOT, False),
+    "fsync finds an error of the disk": ("fsync", errno.EIO, False),
+    "rename finds the disk full": ("rename", errno.ENOSPC, False),
+}
+
+
+@pytest.mark.parametrize(("call", "number", "written"), ERRORS.values(), ids=ERRORS)
+def test_errors_of_a_file_system(tmp_path, monkeypatch, call, number, written):
+    """Niceties may be refused; what loses content leaves the old file, and nothing else."""
+    target = tmp_path / "a.json"
+    target.write_text("old")
+
+    def failing(*arguments, **options):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, call, failing)
+    if call == "rename":
+        monkeypatch.setattr(os, "replace", failing)
+    with contextlib.ExitStack() as stack:
+        if not written:
+            full = number in (errno.ENOSPC, errno.EDQUOT)
+            stack.enter_context(pytest.raises(UserError if full else OSError))
+        with replacing(target) as temporary:
+            temporary.write_text("new")
+    assert target.read_text() == ("new" if written else "old")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    with (
+        pytest.raises(UserError, match=r"a\.json cannot be written: no space left on the disk of"),
+        replacing(tmp_path / "a.json"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []

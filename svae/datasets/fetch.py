@@ -18,6 +18,7 @@ from svae.datasets.verify import (
     way_out,
 )
 from svae.errors import UserError
+from svae.jobs.files import flush
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,9 @@ def fetch(
         _check_space(part, size)
         try:
             found = _from_first_mirror(download, urls, known_hash, retries, wait)
+            flush(part.path)
             part.path.replace(target)
+            flush(target.parent)
             keep_checksums(target, found)
         finally:
             if not part.resumable_bytes():

@@ -13,7 +13,7 @@ import numpy as np
 from svae.datasets.formats.untrusted import readable
 from svae.datasets.origins import LABELS, NAMES
 from svae.datasets.store import SPLITS, encode
-from svae.jobs.disk import LateErrors, full_disk_explained
+from svae.jobs.disk import LateErrors
 from svae.jobs.files import replacing
 
 # A chunk is what one random access reads: at most this many bytes, which is 16 images of 64x64x3.
@@ -48,7 +48,6 @@ class Writer:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             temporary = stack.enter_context(replacing(self._path))
-            stack.enter_context(full_disk_explained(self._path))
             self._disk = stack.enter_context(LateErrors(temporary))
             self._file = stack.enter_context(h5py.File(self._disk, "w"))
             self._stack = stack.pop_all()

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from svae.errors import UserError
 
@@ -57,6 +57,15 @@ def full_disk_explained(target: Path | str) -> Iterator[None]:
             f"{target} cannot be written: {problem} the disk of {folder}: {free:,} bytes free, "
             "which is too little; make room there, or work in a folder on another disk."
         ) from error
+
+
+@contextlib.contextmanager
+def new_hdf5(path: Path | str) -> Iterator[Any]:
+    """Yield a new h5py.File; an error of the disk is raised at the end of the block, as OSError."""
+    import h5py
+
+    with LateErrors(path) as disk, h5py.File(disk, "w") as file:
+        yield file
 
 
 class LateErrors:

@@ -1,6 +1,7 @@
 """Atomic writing of files, checksums, and listings of folders."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -9,27 +10,53 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from svae.jobs.disk import full_disk_explained
+
 
 @contextlib.contextmanager
 def replacing(target: Path | str) -> Iterator[Path]:
     """Yield a temporary path next to `target`; rename it to `target` if no error is raised.
 
-    After an error, the temporary file is deleted and an existing target stays unchanged.
+    After an error, the temporary file is deleted and an existing target stays unchanged. The new
+    content is on the disk before it gets the name, so that a power cut leaves the old file or the
+    new one. UserError for a full disk.
     """
     target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Writers such as Keras depend on the suffix, so it is kept.
-    handle, name = tempfile.mkstemp(prefix=".", suffix=f"-{target.name}", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    with full_disk_explained(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Writers such as Keras depend on the suffix, so it is kept.
+        handle, name = tempfile.mkstemp(prefix=".", suffix=f"-{target.name}", dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            _permit_as_any_new_file(temporary)
+            flush(temporary)
+            temporary.replace(target)
+            flush(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _permit_as_any_new_file(path: Path) -> None:
+    """Give a file of `tempfile` the usual permissions, where the file system has any."""
+    mask = os.umask(0)
+    os.umask(mask)
+    with contextlib.suppress(OSError):
+        path.chmod(0o666 & ~mask)
+
+
+def flush(path: Path | str) -> None:
+    """Wait until a file is on the disk or, for a folder, the names in it."""
+    handle = os.open(path, os.O_RDONLY)
     try:
-        yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(target)
+        os.fsync(handle)
+    except OSError as error:
+        # Not all file systems can flush a folder, or anything.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.ENOSYS):
+            raise
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def write_json(target: Path | str, content: Any) -> None:

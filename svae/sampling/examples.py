@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from svae.datasets.store import Store
 from svae.datasets.subset import subset
+from svae.jobs.disk import new_hdf5
 from svae.jobs.files import replacing
 from svae.model import batch_norm
 from svae.model.saved import load_model
@@ -96,7 +97,7 @@ def make(
         "neighbours": neighbours,
         "neighbour_distances": distances,
     }
-    with replacing(target) as temporary, h5py.File(temporary, "w") as file:
+    with replacing(target) as temporary, new_hdf5(temporary) as file:
         for name, values in content.items():
             file[name] = values
         file.attrs["title"] = store.attributes["title"]

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
+from svae.jobs.disk import new_hdf5
 from svae.jobs.files import replacing
 from svae.jobs.provenance import software
 from svae.model.saved import load_model
@@ -33,7 +34,7 @@ def sample(folder: Path | str, target: Path | str, settings: SamplingSettings) -
     if settings.fitted_prior or settings.prior_statistics:
         latents, statistics = settings.fitted_prior, settings.prior_statistics
         prior_file.use(folder, model, record, 0, latents, statistics)
-    with replacing(target) as temporary, h5py.File(temporary, "w") as file:
+    with replacing(target) as temporary, new_hdf5(temporary) as file:
         shape = (settings.n_samples, *model.image_shape)
         samples = file.create_dataset(NAME, shape, np.float32)
         fill(samples, model, settings, generator(record["seed"], Stream.PRIOR_LATENTS))

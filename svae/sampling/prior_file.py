@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from svae.errors import UserError
+from svae.jobs.disk import new_hdf5
 from svae.jobs.files import replacing
 from svae.model.vae import SpatialVAE
 from svae.streams import Stream, generator
@@ -80,7 +81,7 @@ def write(
 
     statistics: moving mean and variance of each batch-norm layer of the decoder.
     """
-    with replacing(target) as temporary, h5py.File(temporary, "w") as file:
+    with replacing(target) as temporary, new_hdf5(temporary) as file:
         if mixture is not None:
             for name in ("mean", "axes", "weights", "locations", "scales"):
                 file[name] = getattr(mixture, name)

@@ -7,7 +7,6 @@ step: the order of the images and all random numbers are functions of seed, epoc
 
 import json
 import logging
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -19,7 +18,6 @@ import keras
 import numpy as np
 
 from svae.errors import UserError
-from svae.jobs.disk import full_disk_explained
 from svae.jobs.files import replacing
 
 log = logging.getLogger(__name__)
@@ -65,14 +63,8 @@ class Checkpoints:
             raise UserError(f"step {state.step}: a weight is no longer finite; {self.way_back()}")
         target = self.folder / f"step-{state.step:09}.npz"
         text = np.frombuffer(json.dumps(asdict(state), allow_nan=False).encode(), np.uint8)
-        with (
-            full_disk_explained(target),
-            replacing(target) as temporary,
-            temporary.open("wb") as file,
-        ):
+        with replacing(target) as temporary, temporary.open("wb") as file:
             np.savez(file, state=text, **arrays)
-            file.flush()
-            os.fsync(file.fileno())  # otherwise a power cut could leave two empty files
         for path in self._newest_first()[KEPT:]:
             if _step(path) != epoch_start:
                 path.unlink()
