@@ -43,9 +43,9 @@ Images: TypeAlias = np.ndarray | h5py.Dataset
 
 NEIGHBOURHOOD = 7  # side in pixels
 PER_IMAGE = 128  # neighbourhoods of an image, at each level
-# Of a set, so that three sets of 7x7x3 neighbourhoods take at most 460 MB: with more than 2,048
+# Of a set, so that three sets of 7x7x3 neighbourhoods take at most 230 MB: with more than 1,024
 # images, each gives fewer. The error over images, which decides, hardly grows.
-MOST_NEIGHBOURHOODS = 2**18
+MOST_NEIGHBOURHOODS = 2**17
 DIRECTIONS = 512
 PARTS = 8  # whose distances give the standard error
 SMALLEST_LEVEL = 14  # side in pixels; the source ends at 16, where 32x32 images end, too

@@ -4,7 +4,7 @@ from typing import Any
 
 from svae.scores.score import Column, Run, Score
 
-JUDGED = 5_000  # most samples, and most test images, whose nearest images are searched for
+JUDGED = 2_500  # most samples, and most test images, whose nearest images are searched for
 
 
 def measure(run: Run, settings: None) -> dict[str, Any]:
