@@ -239,8 +239,8 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
         # Numbers, operators and formulas.
         (
             "memorisation.py",
-            "JUDGED = 10_000",
-            "JUDGED = 2",
+            "JUDGED = 2_500",
+            "JUDGED = 3",
             {"score_memorisation"},
         ),
         ("step.py", "epsilon=1e-8", "epsilon=1e-7", {"train"}),
@@ -256,8 +256,8 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
         ("spectrum.py", "0.5 * float(np.sum(", "float(np.sum(", {"score_linear_vae"}),
         (
             "wasserstein.py",
-            "1000.0 * sliced",
-            "100.0 * sliced",
+            "(1000.0 * np.array(found)",
+            "(100.0 * np.array(found)",
             {"score_sliced_wasserstein"},
         ),
         ("nearest.py", "d2 *= -2.0", "d2 *= -1.0", {"score_memorisation", "examples"}),

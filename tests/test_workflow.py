@@ -339,17 +339,18 @@ def test_one_score_runs_only_what_it_needs(tmp_path):
 def test_the_same_seed_gives_the_same_bits_for_any_number_of_cores_and_environment(
     finished, tmp_path
 ):
+    """For an equal number of threads: here one."""
     again = Workflow(tmp_path)
     again.configure(SMALL)
     keras = tmp_path / "home/.keras/keras.json"
     keras.parent.mkdir(parents=True)
     keras.write_text(json.dumps(OTHER_KERAS))
     (tmp_path / "matplotlibrc").write_text("font.size: 30\nfigure.facecolor: red\n")
-    targets = ("results/parzen_low_rank.json", "results/dataset.png")
+    targets = ("results/parzen_vanilla_matched.json", "results/dataset.png")
     again.run("--cores", "1", *targets, HOME=str(keras.parents[1]), **HOSTILE)
     sheets = [(workflow.folder / targets[1]).read_bytes() for workflow in (finished, again)]
     assert sheets[0] == sheets[1]
-    run = "runs/mnist_5k/low_rank/seed-0"
+    run = "runs/mnist_5k/vanilla_matched/seed-0"
     records = [
         json.loads((workflow.folder / run / "run.json").read_text())
         for workflow in (finished, again)
@@ -362,7 +363,7 @@ def test_the_same_seed_gives_the_same_bits_for_any_number_of_cores_and_environme
         assert first.keys() == second.keys()
         assert all(np.array_equal(first[key], second[key]) for key in first)
     scores = [
-        json.loads((workflow.folder / "results/parzen_low_rank.json").read_text())
+        json.loads((workflow.folder / "results/parzen_vanilla_matched.json").read_text())
         for workflow in (finished, again)
     ]
     assert scores[0] | {"training_seconds": 0} == scores[1] | {"training_seconds": 0}
