@@ -124,7 +124,7 @@ def test_warnings_name_remedies_and_stay_the_same(what, remedies):
     records = history([400.0] * 5, maps=[0] * 5, objective=what.objective)
     collapse, dead = warnings_of(records, what, D)
     assert all(remedy in collapse for remedy in remedies)
-    assert "training.learning_rate (now 0.003)" in dead
+    assert "training.learning_rate (now 0.001)" in dead
     assert warnings_of(records[:3], what, D) == [collapse, dead]
 
 

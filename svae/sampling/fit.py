@@ -19,12 +19,11 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import tensorflow as tf
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 
 from svae.datasets.store import Store
 from svae.errors import UserError
@@ -139,7 +138,12 @@ def posterior_samples(
     return z
 
 
-def _mixture(z: np.ndarray, components: int, seed: int) -> GaussianMixture:
+def _mixture(z: np.ndarray, components: int, seed: int) -> Any:
+    """A fitted sklearn.mixture.GaussianMixture."""
+    # Imported here, since a Gaussian needs none of it and the import takes a second.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
     start = generator(seed, Stream.FITTED_PRIOR_MIXTURE).integers(2**32).item()
     mixture = GaussianMixture(components, covariance_type="diag", random_state=start)
     with warnings.catch_warnings():

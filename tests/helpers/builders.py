@@ -21,6 +21,7 @@ SETTINGS = TrainingSettings(
     epochs=1,
     batch_size=8,
     learning_rate_schedule="constant",
+    learning_rate=0.001,
     learning_rate_warmup_epochs=0.0,
     saturation_penalty=0.0,
     on_spike="stop",

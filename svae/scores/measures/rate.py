@@ -3,14 +3,15 @@
 import math
 from typing import Any
 
-from svae.scores.measures.importance_weighted_bound import IMAGES, LATENTS, NOISE_SEED
+from svae.scores.measures.importance_weighted_bound import IMAGES, LATENTS, NOISE_SEED, Settings
 from svae.scores.score import Column, Run, Score
 
-IMPORTANCE_SAMPLES = 64  # latents of an image, as in the score importance_weighted_bound by default
 
+def measure(run: Run, settings: Settings) -> dict[str, Any]:
+    """The parts on test images, with a Gaussian fitted to the posteriors of training images.
 
-def measure(run: Run, settings: None) -> dict[str, Any]:
-    """The parts on test images, with a Gaussian fitted to the posteriors of training images."""
+    settings: those of the score importance_weighted_bound, whose images and latents are the same.
+    """
     from svae.model import aggregate
     from svae.sampling.fit import gaussian
     from svae.scores.bound import importance_weighted_bound
@@ -23,14 +24,15 @@ def measure(run: Run, settings: None) -> dict[str, Any]:
     fitted, n_fitted = gaussian(model, run.store.split("train"), run.seed)
     kl, information = aggregate.rates(model, test, fitted)
     variance = run.record["train"]["mse_per_pixel"]
+    most = IMAGES if settings.images == "auto" else settings.images
     values = {"rate": kl, "information": information, "aggregate_kl": kl - information}
     if variance > 0:
         sse, _ = terms_by_image(model, test)
         values["elbo"] = elbo(sse, information, variance, model.dimension)
-        chosen = scored_images(run.store, "test", IMAGES)
+        chosen = scored_images(run.store, "test", most)
         log_variance = math.log(variance)
         bound = importance_weighted_bound(
-            model, chosen, IMPORTANCE_SAMPLES, log_variance, NOISE_SEED, LATENTS, fitted
+            model, chosen, settings.importance_samples, log_variance, NOISE_SEED, LATENTS, fitted
         )
         values["bound"] = bound.per_image
     found: dict[str, Any] = {
@@ -38,8 +40,8 @@ def measure(run: Run, settings: None) -> dict[str, Any]:
         "decoder_variance": variance,
         "n_fitted": n_fitted,
         "n_test": len(test),
-        "n_bound": min(IMAGES, len(test)),
-        "k_bound": IMPORTANCE_SAMPLES,
+        "n_bound": min(most, len(test)),
+        "k_bound": settings.importance_samples,
     }
     return {**found, **means_and_errors(values), "per_image": values}
 
@@ -128,5 +130,7 @@ SCORE = Score(
         "importance-weighted bound is of {n_bound} test images with {k_bound} latents each."
     ),
     measure=measure,
+    settings=Settings,
+    section="importance_weighted_bound",
     needs=("model",),
 )
