@@ -25,7 +25,9 @@ SETTINGS = TrainingSettings(  # otherwise the defaults
     kl_weight=5.3,
     epochs=1,
     batch_size=BATCH,
+    learning_rate=0.001,
     learning_rate_schedule="constant",
+    learning_rate_warmup_epochs=0.0,
     threads=os.cpu_count() or 1,
 )
 

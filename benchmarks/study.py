@@ -24,7 +24,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 import yaml
-from common import make_store
+from common import SETTINGS, make_store
 from common import train as train_ours
 from train import ROOT, STEPS_COMPARED, find_torch, prepare
 from turns import BATCH, Script, Worker
@@ -34,6 +34,7 @@ from svae.settings.training import TrainingSettings
 
 CORES = len(os.sched_getaffinity(0))
 IMAGES = 10_000
+PLAIN = ("learning_rate", "learning_rate_schedule", "learning_rate_warmup_epochs")
 DATASETS = {32: "cifar10", 64: "celeba"}
 # PyTorch's ways: mode, threads of a training, trainings at once.
 WAYS = [
@@ -106,6 +107,26 @@ def best_way(interpreter: str, plan: Path, steps: int, rounds: int) -> tuple[tup
     return max(found, key=found.__getitem__), found
 
 
+def loss_difference(
+    interpreter: str, folder: Path, settings: TrainingSettings, shape: tuple[int, int, int]
+) -> float:
+    """Of both after 100 steps from the same weights, on the same images and noise: equal losses
+    show that both compute the same. Without what PyTorch's script leaves out."""
+    plain = dataclasses.replace(
+        settings,
+        **{key: getattr(SETTINGS, key) for key in PLAIN},
+        log_var_limit=None,
+        saturation_penalty=0.0,
+        threads=CORES,
+    )
+    plan = folder / "plain.npz"
+    worker = Worker(prepare, plan, plain, shape)
+    ours = worker.turn()
+    worker.end()
+    others = Script(interpreter, ROOT / "benchmarks/torch_vae.py", plan, "losses", 0).turn()
+    return abs(others[-1] / ours[-1] - 1)
+
+
 def compare(side: int, interpreter: str, rounds: int, steps: int) -> dict:
     shape = (side, side, 3)
     chosen = variants(side)
@@ -114,19 +135,10 @@ def compare(side: int, interpreter: str, rounds: int, steps: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder, "noise.h5")
         make_store(store, IMAGES, shape)
-        plans, difference = {}, 0.0
+        difference = loss_difference(interpreter, Path(folder), chosen["low_rank"], shape)
+        plans = {name: Path(folder, f"{name}.npz") for name in chosen}
         for name, settings in chosen.items():
-            plans[name] = Path(folder, f"{name}.npz")
-            worker = Worker(
-                prepare, plans[name], dataclasses.replace(settings, threads=CORES), shape
-            )
-            if name == "low_rank":  # equal losses show that both compute the same
-                ours = worker.turn()
-                others = Script(
-                    *(interpreter, ROOT / "benchmarks/torch_vae.py", plans[name]), "losses", 0
-                ).turn()
-                difference = abs(others[-1] / ours[-1] - 1)
-            worker.end()
+            Worker(prepare, plans[name], dataclasses.replace(settings, threads=CORES), shape).end()
         way, ways = best_way(interpreter, plans["low_rank"], steps, rounds)
         print(f"{side}x{side}: PyTorch's best way is {way[0]}, {way[2]} at once", flush=True)
         own = [
