@@ -23,13 +23,11 @@ from collections.abc import Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 
-import yaml
 from common import SETTINGS, make_store
 from common import train as train_ours
-from train import ROOT, STEPS_COMPARED, find_torch, prepare
+from train import ROOT, STEPS_COMPARED, find_torch, prepare, variants
 from turns import BATCH, Script, Worker
 
-from svae.config.resolve import resolve
 from svae.settings.training import TrainingSettings
 
 CORES = len(os.sched_getaffinity(0))
@@ -42,14 +40,6 @@ WAYS = [
     for mode in ("eager", "compiled")
     for threads, together in ((CORES, 1), (1, CORES))
 ]
-
-
-def variants(side: int) -> dict[str, TrainingSettings]:
-    """The variants of config.yaml for the data set of this size."""
-    raw = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-    raw |= {"dataset": DATASETS[side], "sources": {}}
-    found = resolve(raw, ROOT).variants
-    return {name: dataclasses.replace(own, batch_size=BATCH) for name, own in found.items()}
 
 
 def processor() -> str:
@@ -129,7 +119,7 @@ def loss_difference(
 
 def compare(side: int, interpreter: str, rounds: int, steps: int) -> dict:
     shape = (side, side, 3)
-    chosen = variants(side)
+    chosen = variants(DATASETS[side])
     threads = max(1, CORES // len(chosen))
     together = max(1, CORES // threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -138,7 +128,7 @@ def compare(side: int, interpreter: str, rounds: int, steps: int) -> dict:
         difference = loss_difference(interpreter, Path(folder), chosen["low_rank"], shape)
         plans = {name: Path(folder, f"{name}.npz") for name in chosen}
         for name, settings in chosen.items():
-            Worker(prepare, plans[name], dataclasses.replace(settings, threads=CORES), shape).end()
+            Worker(prepare, plans[name], settings, shape).end()
         way, ways = best_way(interpreter, plans["low_rank"], steps, rounds)
         print(f"{side}x{side}: PyTorch's best way is {way[0]}, {way[2]} at once", flush=True)
         own = [

@@ -42,10 +42,10 @@ ROOT = Path(__file__).parent.parent
 STEPS_COMPARED = 100
 
 
-def variants() -> dict[str, TrainingSettings]:
-    """Return the variants of config.yaml, for 64x64x3, on all cores."""
+def variants(dataset: str = "celeba") -> dict[str, TrainingSettings]:
+    """Return the variants of config.yaml for a data set, by default of 64x64x3, on all cores."""
     raw = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
-    raw |= {"dataset": "celeba", "sources": {}}
+    raw |= {"dataset": dataset, "sources": {}}
     found = resolve(raw, ROOT).variants
     return {
         name: dataclasses.replace(settings, threads=SETTINGS.threads, batch_size=BATCH)

@@ -45,11 +45,17 @@ def measure_all(
         def start() -> None:
             log.info(opened.enter_context(on_device(device, threads)))
 
+        # Each file is read once, whatever the number of scores.
+        needed = {name for score in orders for name in _files(scores()[score])}
+        given = {name: inputs[name] for name in sorted(needed) if inputs.get(name)}
+        known = kept.digests(inputs["record"], files.store.checksum, given)
         for name, order in orders.items():
             score = scores()[name]
             recipe = kept.recipe(order)
             place = kept.place(files.folder, name)
-            digests = kept.digests(inputs["record"], files.store.checksum, _decisive(score, inputs))
+            digests = {
+                key: known[key] for key in ("record", "data", *_files(score)) if key in known
+            }
             paths = outputs[name], outputs[f"{name}_per_image"]
             if kept.restore(place, recipe, digests, *paths):
                 log.info("%s: %s: as it was measured before", files.record["variant"], score.title)
@@ -66,7 +72,6 @@ def measure_all(
         raise UserError("\n".join(errors))
 
 
-def _decisive(score: Score, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """The files that one score is measured from, of those that the job has."""
-    names = {*score.needs, *score.files, *(["prior"] if "sampling" in score.reads else [])}
-    return {name: inputs[name] for name in sorted(names) if inputs.get(name)}
+def _files(score: Score) -> list[str]:
+    """The inputs that one score is measured from, besides the run and the images."""
+    return sorted({*score.needs, *score.files, *(["prior"] if "sampling" in score.reads else [])})

@@ -42,7 +42,7 @@ def kept_recipe(path: Path | str) -> str | None:
 def digests(record: Path | str, store_checksum: str, files: Mapping[str, Any]) -> dict[str, str]:
     """Digests of what a score is measured from, by name: the run, the images, and other files."""
     content = {key: value for key, value in read_json(record).items() if key not in INCIDENTAL}
-    found = {name: file_hash(path) for name, path in files.items() if path}
+    found = {name: file_hash(path) for name, path in files.items()}
     return {"record": recipe(content), "data": store_checksum, **found}
 
 
