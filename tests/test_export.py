@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from helpers.builders import make_images
 from helpers.refusals import check_one_line
-from helpers.workflow import SMALL, Workflow
 from PIL import Image
 from test_training import SHAPE, train
 
@@ -195,27 +194,3 @@ def test_the_section_of_the_configuration(tmp_path):
         {"n_images": 0},
         ["export.n_images is 0"],
     )
-
-
-@pytest.mark.workflow
-def test_the_rule(tmp_path):
-    """It is made on request only, and made again when the user's folder changes."""
-    workflow = Workflow(tmp_path)
-    write_pictures(tmp_path / "own")
-    variants = {"low_rank": SMALL["variants"]["low_rank"]}
-    workflow.configure({**SMALL, "variants": variants, "export": {"n_images": 7, "images": "own"}})
-    assert "export" not in workflow.planned()
-    target = "results/export_low_rank"
-    assert workflow.planned(target)["export"] == 1
-    workflow.run(target)
-    images, names = pngs(tmp_path / target / "samples")
-    assert len(names) == 7
-    assert_bytes_of_samples(images, tmp_path / "runs/mnist_5k/low_rank/seed-0/samples.h5")
-    assert workflow.planned(target) == {}
-    (tmp_path / "own/cats/old/2.png").unlink()
-    assert workflow.planned(target) == {"export": 1}
-    workflow.run(target)
-    with h5py.File(tmp_path / target / "latents.h5") as file:
-        assert len(file["images/mean"]) == 2
-    workflow.configure({"export": {"n_images": 9, "images": "own"}})
-    assert workflow.planned(target) == {"export": 1}

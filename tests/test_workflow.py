@@ -260,6 +260,33 @@ def test_the_score_of_the_guide_is_shown_and_reruns_no_other_score(finished, tmp
         assert next(row.all("td")).text().startswith(f"{expected / 2:.4f} ± ")
 
 
+def test_an_export_is_made_on_request_and_again_when_the_users_folder_changes(finished, tmp_path):
+    workflow = finished.copy(tmp_path / "copy")
+    for name in ("1", "2"):
+        picture = tmp_path / "copy/own" / f"{name}.png"
+        picture.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (40, 40), "white").save(picture)
+    workflow.configure({"export": {"n_images": 7, "images": "own"}})
+    assert "export" not in workflow.planned()
+    target = "results/export_low_rank"
+    assert workflow.planned(target) == {"export": 1}
+    workflow.run(target)
+    with h5py.File(workflow.folder / "runs/mnist_5k/low_rank/seed-0/samples.h5") as file:
+        samples = to_bytes(file["samples"][:7])[..., 0]
+    exported = sorted((workflow.folder / target / "samples").iterdir())
+    for sample, path in zip(samples, exported, strict=True):
+        difference = np.abs(np.asarray(Image.open(path)).astype(int) - sample)
+        assert difference.max() <= 1 and (difference > 0).mean() < 0.01
+    assert workflow.planned(target) == {}
+    picture.unlink()
+    assert workflow.planned(target) == {"export": 1}
+    workflow.run(target)
+    with h5py.File(workflow.folder / target / "latents.h5") as file:
+        assert len(file["images/mean"]) == 1
+    workflow.configure({"export": {"n_images": 9}})
+    assert workflow.planned(target) == {"export": 1}
+
+
 def test_distances_in_features(finished, tmp_path):
     """In those of a small network; a file without them shows nothing of them."""
     summary = finished.folder / "results/summary.md"

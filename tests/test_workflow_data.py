@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from helpers import sources
 from helpers.servers import Reply, serving
-from helpers.workflow import Workflow
+from helpers.workflow import SMALL, Workflow
 from PIL import Image
 
 from svae.datasets.store import Store
@@ -282,13 +282,15 @@ def test_a_broken_image_stops_the_run_or_is_listed(workflow, tmp_path, policy):
 def test_a_sorted_folder_is_trained_on(workflow, tmp_path):
     """The user's own images through the whole pipeline, in windows smaller than the split."""
     configure(workflow, "images", sources.images(tmp_path))
+    workflow.configure(SMALL)
     workflow.configure(
         {
-            "training": {"epochs": 1, "threads": 1, "batch_size": 10, "image_memory_mb": 1},
+            "training": {"batch_size": 10, "image_memory_mb": 1},
             "sampling": {"n_samples": 20},
+            "sliced_wasserstein": {"images": 20},
             "variants": {"low_rank": {"posterior": "low_rank"}},
         }
     )
-    workflow.run()
+    workflow.run("--cores", "2")
     score = json.loads((workflow.folder / "results/parzen_low_rank.json").read_text())
     assert np.isfinite(score["log_likelihood"]) and score["dimension"] == 12288
