@@ -12,6 +12,7 @@ import argparse
 import json
 import re
 import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -60,13 +61,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--clone", type=Path, default=CLONE)
-    parser.add_argument("arguments", nargs="*")
-    given = parser.parse_args()
+    own, arguments = sys.argv[1:], []
+    if "--" in own:
+        own, arguments = own[: own.index("--")], own[own.index("--") + 1 :]
+    given = parser.parse_args(own)
     given.folder.mkdir(parents=True)
     clone = given.clone.resolve()
     command = [str(clone / ".venv/bin/snakemake"), "--snakefile", str(clone / "Snakefile")]
     command += ["--directory", str(given.folder.resolve()), "--cores", "all"]
-    total = measured([*command, *given.arguments], clone)
+    total = measured([*command, *arguments], clone)
     for name, taken in total.most_common():
         print(f"{name:24s} {taken:7.1f} s")
     print(json.dumps({"total": round(total.total(), 1), **total}))
