@@ -9,7 +9,7 @@ from svae.scores.score import Column, Run, Score
 from svae.settings.fields import setting
 
 IMAGES = 500  # test images under `auto`
-LATENTS = 100  # decoded at once
+PIXELS = 2**19  # decoded at once: with fewer, the calls cost more than their work
 NOISE_SEED = 0  # the same noise for every run
 SETTING = "importance_weighted_bound.decoder_variance"
 
@@ -40,8 +40,9 @@ def measure(run: Run, settings: Settings) -> dict[str, Any]:
     model = run.model
     most = IMAGES if settings.images == "auto" else settings.images
     images = scored_images(run.store, "test", most)
+    k, at_once = settings.importance_samples, latents_at_once(model.dimension)
     found = bound.importance_weighted_bound(
-        model, images, settings.importance_samples, math.log(variance), NOISE_SEED, LATENTS
+        model, images, k, math.log(variance), NOISE_SEED, at_once
     )
     return {
         **bound.summary(found, model.dimension, variance, source, NOISE_SEED),
@@ -50,6 +51,11 @@ def measure(run: Run, settings: Settings) -> dict[str, Any]:
             "effective_sample_size": found.effective_sample_size,
         },
     }
+
+
+def latents_at_once(dimension: int) -> int:
+    """How many latents are decoded at once, of a model of `dimension` pixel values."""
+    return max(64, PIXELS // dimension)
 
 
 def variance_of(record: Mapping[str, Any], given: str | float | None) -> tuple[float | None, str]:

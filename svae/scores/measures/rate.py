@@ -3,7 +3,12 @@
 import math
 from typing import Any
 
-from svae.scores.measures.importance_weighted_bound import IMAGES, LATENTS, NOISE_SEED, Settings
+from svae.scores.measures.importance_weighted_bound import (
+    IMAGES,
+    NOISE_SEED,
+    Settings,
+    latents_at_once,
+)
 from svae.scores.score import Column, Run, Score
 
 
@@ -30,9 +35,9 @@ def measure(run: Run, settings: Settings) -> dict[str, Any]:
         sse, _ = terms_by_image(model, test)
         values["elbo"] = elbo(sse, information, variance, model.dimension)
         chosen = scored_images(run.store, "test", most)
-        log_variance = math.log(variance)
+        k, at_once = settings.importance_samples, latents_at_once(model.dimension)
         bound = importance_weighted_bound(
-            model, chosen, settings.importance_samples, log_variance, NOISE_SEED, LATENTS, fitted
+            model, chosen, k, math.log(variance), NOISE_SEED, at_once, fitted
         )
         values["bound"] = bound.per_image
     found: dict[str, Any] = {
