@@ -9,13 +9,18 @@ the page is not what the files say.
 
 import argparse
 import csv
+import json
 import re
 import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from matplotlib.lines import Line2D
+
 from svae.figures.differences import Difference, paired_differences
+from svae.figures.frame import framed
+from svae.figures.style import sign
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "study.md"
@@ -30,6 +35,7 @@ ENDPOINTS: dict[str, tuple[str, str, str, Callable[[float], float]]] = {
     "j": ("objective.j", "test_j", "J", lambda j: 0.01 * j),
 }
 TABLES = {"t1": "j", "t2": "elbo", "t5": "j", "t6": "elbo"}
+CURVES = "t3"
 NAMES = {
     ("naive", "naive_dense"): "C1",
     ("mvn", "naive"): "C2",
@@ -89,7 +95,7 @@ def gap_table(runs: list[Row], endpoint: str) -> list[str]:
     lines.append("| --- | --- | --- | --- | --- |")
     for variant in dict.fromkeys(row["variant"] for row in runs):
         seen, new = (of_runs(runs, variant, key) for key in (train, test))
-        gap = [a - b for a, b in zip(seen, new, strict=True)]
+        gap = gaps([row for row in runs if row["variant"] == variant], endpoint)
         size = of_runs(runs, variant, "encoder_parameters")[0]
         cells = [spread(seen), spread(new), spread(gap), f"{size:,.0f}"]
         lines.append(f"| `{variant}` | " + " | ".join(cells) + " |")
@@ -170,13 +176,89 @@ def forest(table: str, pairs: list[Row], runs: list[Row], endpoint: str) -> None
     figure.savefig(STUDY / table / "forest.png")
 
 
+def points(
+    runs: list[Row], x: list[float], y: list[float], labels: tuple[str, str], target: Path
+) -> None:
+    """One point for each run, with the colour and the sign of its variant; labels: of x and y."""
+    variants = list(dict.fromkeys(row["variant"] for row in runs))
+    styles = {name: {**sign(variants, name), "linestyle": "none"} for name in variants}
+    keys = [Line2D([], [], label=name, **style) for name, style in styles.items()]
+    figure, axes = framed(keys, f"{labels[1]} against {labels[0]}")
+    for row, across, up in zip(runs, x, y, strict=True):
+        axes.plot([across], [up], **styles[row["variant"]])
+    axes.set_xlabel(labels[0], fontsize=9)
+    axes.set_ylabel(labels[1], fontsize=9)
+    figure.savefig(target)
+
+
+def gaps(runs: list[Row], endpoint: str) -> list[float]:
+    """Of each run: training images less test images."""
+    test = ENDPOINTS[endpoint][1]
+    return [float(row[test.replace("test_", "train_", 1)]) - float(row[test]) for row in runs]
+
+
+def point_figures(table: str, runs: list[Row], endpoint: str) -> None:
+    """The gap against the size of the encoder, and the Parzen score against the bound."""
+    label = ENDPOINTS[endpoint][2]
+    sizes = [float(row["encoder_parameters"]) for row in runs]
+    names = ("encoder parameters", f"{label}, training images less test images")
+    points(runs, sizes, gaps(runs, endpoint), names, STUDY / table / "gap.png")
+    keys = "importance_weighted_bound_nats", "log_likelihood_nats"
+    if all(row.get(key) for row in runs for key in keys):
+        bound, parzen = ([float(row[key]) for row in runs] for key in keys)
+        names = ("importance-weighted bound, nats", "Parzen score, nats")
+        points(runs, bound, parzen, names, STUDY / table / "parzen_against_bound.png")
+
+
+def curves_section(table: str) -> str:
+    """The Markdown of the rates and distortions: a row for each run, and one for each family."""
+    folder = STUDY / table
+    found = json.loads((folder / "rate_distortion.json").read_text(encoding="utf-8"))
+    lines = ["| family | mean of ln D - ln D of PCA | ± over test images | by seed |"]
+    lines.append("| --- | --- | --- | --- |")
+    for family in found["families"]:
+        if family["mean_log_ratio"] is None:
+            lines.append(f"| `{family['name']}` | - | - | - |")
+            continue
+        seeds = ", ".join(f"{each:+.3f}" for each in family["mean_log_ratio_by_seed"])
+        error = family["mean_log_ratio_standard_error_over_images"]
+        lines.append(
+            f"| `{family['name']}` | {family['mean_log_ratio']:+.3f} | {error:.3f} | {seeds} |"
+        )
+    lowest, highest = (found[f"{which}_common_rate_nats"] for which in ("lowest", "highest"))
+    lines += [""]
+    if lowest is not None:
+        lines += [f"The rates that all families share: {lowest:,.0f} to {highest:,.0f} nats.", ""]
+    lines += ["| run | rate (nats) | SSE | ln D - ln D of PCA | training images |"]
+    lines += ["| --- | --- | --- | --- | --- |"]
+    for row in rows(folder / "rate_distortion.csv"):
+        ratios = (
+            f"{float(row[key]):+.3f}" if row[key] else "-"
+            for key in ("test_log_ratio_to_linear_vae", "train_log_ratio_to_linear_vae")
+        )
+        lines.append(
+            f"| `{row['variant']}` | {float(row['test_rate_nats']):,.1f} "
+            f"| {float(row['test_sse']):,.1f} | {' | '.join(ratios)} |"
+        )
+    files = ", ".join(
+        f"[{text}](study/{table}/rate_distortion.{kind})"
+        for text, kind in (("runs", "csv"), ("families", "json"))
+    )
+    return "\n".join([*lines, "", f"{files}.", "", f"![Rates](study/{table}/rate_distortion.png)"])
+
+
 def section(table: str, draw: bool) -> str:
     """The Markdown of one table of the study."""
+    if table == CURVES:
+        return curves_section(table)
     folder, endpoint = STUDY / table, TABLES[table]
     runs, pairs = rows(folder / "runs.csv"), rows(folder / "paired_differences.csv")
     if draw:
         forest(table, pairs, runs, endpoint)
+        point_figures(table, runs, endpoint)
     files = f"[runs](study/{table}/runs.csv), [differences](study/{table}/paired_differences.csv)"
+    compared = f"study/{table}/parzen_against_bound.png"
+    parzen = ["", f"![Parzen score and bound]({compared})"] if (DOCS / compared).exists() else []
     return "\n".join(
         [
             *variants_table(runs),
@@ -190,13 +272,16 @@ def section(table: str, draw: bool) -> str:
             "*The band is the smallest effect of interest; small points are single seeds.*",
             "",
             *gap_table(runs, endpoint),
+            "",
+            f"![Gap](study/{table}/gap.png)",
+            *parzen,
         ]
     )
 
 
 def page(text: str, draw: bool) -> str:
     """The page with every section whose files exist."""
-    for table in TABLES:
+    for table in (*TABLES, CURVES):
         if not (STUDY / table / "runs.csv").exists():
             continue
         begin, end = f"<!-- {table} -->", f"<!-- end of {table} -->"
