@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from scipy import stats
 
 from svae.config.resolve import resolve
 from svae.config.yaml_file import check_file
@@ -24,7 +25,7 @@ def program(name):
     return module
 
 
-run, pages = program("run"), program("pages")
+run, pages, power = program("run"), program("pages"), program("power")
 CONFIGURATIONS = sorted(path.stem for path in STUDIES.glob("*.yaml"))
 
 
@@ -97,6 +98,16 @@ def test_a_run_becomes_a_row(tmp_path):
     assert (row["variant"], row["seed"], row["log_likelihood_nats"]) == ("naive", 2, -7.5)
     assert row["log_likelihood_standard_error_nats"] == 0.25
     assert not any(name.startswith("test_") for name in row)
+
+
+@pytest.mark.parametrize(("seeds", "freedom"), [(3, 10), (5, 20), (5, 4), (3, 2)])
+def test_power(seeds, freedom):
+    """Of a t-test, in scipy's noncentral t, and of none, whose power is the level."""
+    critical = stats.t.ppf(1 - power.LEVEL / 2, freedom)
+    for difference in (0, 1.0, 2.0):
+        law = stats.nct(freedom, difference * seeds**0.5)
+        expected = law.sf(critical) + law.cdf(-critical) if difference else power.LEVEL
+        assert power.power(difference, seeds, freedom) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(
