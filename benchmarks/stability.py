@@ -6,13 +6,16 @@ STORE is the h5 store of the data set. Each RUNS is a folder of its runs, such a
 LABEL names their settings. Writes TARGET_runs.csv, one line per run: objective of each split, the
 largest ratio of an epoch's objective to the best before it, the ratio of the last to the best,
 shares of saturated pixels, active maps, median and largest KL; TARGET_layers.csv, the largest
-activation after each decoder layer, for validation images and for prior samples; and TARGET.png:
-the validation objective by epoch, and these activations by layer.
+activation after each decoder layer, for validation images and for prior samples; TARGET_means.csv,
+the objective of test images over seeds; and TARGET.png: the validation objective by epoch, and
+these activations by layer.
 """
 
 import argparse
 import csv
 import json
+import math
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +147,26 @@ def row_of(label: str, run: RunFolder, store: Store) -> tuple[dict, list[dict], 
     return row, [{**key, **layer} for layer in layers], curve
 
 
+def means_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the mean over seeds and its standard error, where there are several."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        if row["ended"] == "finished":
+            key = row["label"], row["variant"]
+            found.setdefault(key, []).append(float(row["test_objective"]))
+    return [
+        {
+            "label": label,
+            "variant": variant,
+            "seeds": len(values),
+            "test_objective": statistics.mean(values),
+            "standard_error": statistics.stdev(values) / math.sqrt(len(values)),
+        }
+        for (label, variant), values in found.items()
+        if len(values) > 1
+    ]
+
+
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with path.open("w", newline="") as file:
@@ -218,6 +241,7 @@ def main() -> None:
                 print(json.dumps(row), flush=True)
     write(arguments.target.with_name(f"{arguments.target.name}_runs.csv"), rows)
     write(arguments.target.with_name(f"{arguments.target.name}_layers.csv"), layers)
+    write(arguments.target.with_name(f"{arguments.target.name}_means.csv"), means_of(rows))
     draw(arguments.target.with_suffix(".png"), curves, layers)
 
 
