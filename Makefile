@@ -61,6 +61,7 @@ lint: env
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/python tests/helpers/lint_workflow.py
 	$(BIN)/python studies/pages.py --check
+	$(BIN)/python tests/helpers/lint_numbers.py
 
 unit: env
 	$(PYTEST) -m "not workflow and not browser and not gpu"
