@@ -11,11 +11,11 @@ include: "rules/sample.smk"
 include: "rules/score.smk"
 include: "rules/report.smk"
 include: "rules/export.smk"
+include: "rules/advice.smk"
 
 
 rule all:
     default_target: True
     input:
-        "results/report.html",
-        "results/summary.md",
-        first("results/parzen_{variant}.json"),
+        RESULTS,
+        every(f"{RUN}/run.json"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from svae.config.resolve import resolve
 from svae.config.schema import posterior_classes
 from svae.config.sweeps import several_weights
+from svae.config.variants import command_without
 from svae.config.yaml_file import check_file, config_file
 from svae.errors import UserError
 from svae.features.pretrained import is_own, missing
@@ -171,6 +172,11 @@ def threads(wildcards):
 def threads_of_data_set(wildcards):
     """Threads of a job that belongs to no variant."""
     return number_of_threads(CONFIG.threads)
+
+
+def clone(wildcards, threads):
+    """Never makes an output stale: a clone may be moved."""
+    return str(CLONE)
 
 
 def seed(wildcards):

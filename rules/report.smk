@@ -11,6 +11,16 @@ CHARTS = ["sigma_curves", "paired_differences", "score_against_kl_weight", "kl_p
 # What compares different KL weights is in the report where there are any.
 RATES = ["rate_distortion"] if several_weights(CONFIG.variants) else []
 FIGURES = ["comparison", "training_curves", "dataset", *GRIDS, *CHARTS, *RATES]
+SAMPLES = expand("results/samples_{variant}.png", variant=CONFIG.variants)
+# All of them are targets, so that one that was deleted is made again.
+RESULTS = [
+    "results/report.html",
+    *(f"results/{name}" for name in ("summary.md", "summary.csv", "paired_differences.csv")),
+    *(f"results/{name}.png" for name in FIGURES),
+    *SAMPLES,
+    *(f"results/{name}.{kind}" for name in RATES for kind in ("csv", "json")),
+    *expand("results/parzen_{variant}.json", variant=CONFIG.variants),
+]
 
 
 rule comparison:
@@ -40,8 +50,8 @@ rule grids:
     output:
         *(shown(f"results/{name}.png", "Pictures") for name in GRIDS),
         samples=[
-            shown(f"results/samples_{name}.png", "Pictures", "samples", variant=name)
-            for name in CONFIG.variants
+            shown(path, "Pictures", "samples", variant=name)
+            for path, name in zip(SAMPLES, CONFIG.variants)
         ],
     log:
         "logs/grids.log",
@@ -149,7 +159,7 @@ rule report:
         comparison="results/comparison.png",
         training_curves="results/training_curves.png",
         dataset="results/dataset.png",
-        samples=expand("results/samples_{variant}.png", variant=CONFIG.variants),
+        samples=SAMPLES,
         data=f"data/{DATASET}.h5",
     output:
         shown("results/report.html", "Report"),
@@ -161,7 +171,7 @@ rule report:
         license=CONFIG.dataset.license,
         figures=FIGURES,
         config=dict(config),
-        clone=str(CLONE),
+        clone=clone,
         template=file_hash(CLONE / "svae/report/templates/report.html.j2"),
         captions=[file_hash(CLONE / f"rules/captions/{name}.rst") for name in [*FIGURES, "samples"]],
         code=code(

@@ -4,6 +4,8 @@
 # One undocumented behaviour is used where the rules define their params: a function that takes
 # `threads` gives a parameter that makes no output stale. tests/test_workflow_runs.py tests it.
 
+from pathlib import Path
+
 
 def config_files():
     """Paths of the files from which the configuration is read."""
@@ -19,6 +21,18 @@ def limit_resource(name, amount):
     """Do the same as `--resources NAME=AMOUNT`, unless the user gave that option."""
     if name not in workflow.global_resources:
         workflow.register_resource(name, amount)
+
+
+def locked_by_another():
+    """Whether another Snakemake works in this folder, or was killed there."""
+    first = workflow.exec_mode.name == "DEFAULT"  # not within a job of this one
+    return first and any(Path(".snakemake/locks").glob("*.lock"))
+
+
+def a_job_was_killed(log):
+    """Whether a job of this machine ended by SIGKILL; `log`: that of `onerror`, a path or several."""
+    paths = [log] if isinstance(log, str) else log
+    return any("SIGKILL" in Path(path).read_text(errors="replace") for path in paths)
 
 
 def any_job_uses(resource):

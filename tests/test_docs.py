@@ -1,14 +1,23 @@
 """The examples of the documentation work as printed, and its facts are consistent."""
 
+import contextlib
+import importlib.util
 import re
+import shlex
+import subprocess
 import tomllib
+from importlib.metadata import entry_points
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from helpers.workflow import CLONE, Workflow
+from snakemake.cli import get_argument_parser, parse_config
+from snakemake.utils import update_config
 
 import svae
+from svae.config.resolve import resolve
 from svae.scores.registry import scores
 
 GUIDE = CLONE / "docs/add-a-data-set.md"
@@ -105,3 +114,98 @@ def test_every_score_has_a_section():
     text = (CLONE / "docs/scores.md").read_text()
     sections = dict(re.findall(r"^## ([^\n]+?) \(`(\w+)`\)\n\n(?=\S)", text, re.M))
     assert sections == {score.title: name for name, score in scores().items()}
+
+
+# Commands -----------------------------------------------------------------------------------------
+
+PAGES = [CLONE / "README.md", *sorted((CLONE / "docs").glob("*.md")), CLONE / "studies/README.md"]
+
+
+def commands(page):
+    """The commands in the code of a page, in indented blocks and between back quotes."""
+    text = page.read_text().replace("\\\n", " ")
+    found, unfinished = re.findall(r"`([^`\n]+)`", text), ""
+    for line in re.findall(r"^    (\S.*|    .*)$", text, re.M):
+        unfinished += line
+        with contextlib.suppress(ValueError):  # a quotation that ends in the next line
+            shlex.split(unfinished, comments=True)
+            found.append(unfinished)
+            unfinished = ""
+    return [each for each in dict.fromkeys(found) if each.split()[0] in CHECKS]
+
+
+def snakemake_works(words, folder):
+    options = get_argument_parser().parse_args(words)
+    given = parse_config(options.config) if options.config else {}
+    base = yaml.safe_load((CLONE / "config.yaml").read_text())
+    for path in options.configfile or ():
+        if path.name != "other.yaml":
+            update_config(base, yaml.safe_load((CLONE / path).read_text()))
+    for source in given.get("sources", {}).get("images", {}):
+        given["sources"]["images"][source] = str(folder)
+    update_config(base, given)
+    config = resolve(base, folder)
+    rules = "\n".join(path.read_text() for path in (CLONE / "rules").glob("*.smk"))
+    named = {*(options.until or ()), *(options.forcerun or ()), *(options.set_threads or ())}
+    assert all(f"rule {name}:" in rules for name in named)
+    # A sweep of a page that has none in config.yaml.
+    variants = {"|".join(map(re.escape, config.variants)) or "(?!)"} | {r"naive_w16"}
+    variant, seed = f"(?:{'|'.join(variants)})", f"(?:{'|'.join(map(str, config.seeds))})"
+    run = rf"runs/{config.dataset.name}/{variant}/seed-{seed}"
+    known = rf"results/parzen_{variant}\.json|{run}/(run|scores/({'|'.join(config.scores)}))\.json"
+    assert all(re.fullmatch(known, target) for target in options.targets)
+
+
+def make_works(words, folder):
+    makefile = (CLONE / "Makefile").read_text()
+    for word in words:
+        name, is_variable, _ = word.partition("=")
+        pattern = rf"\$\(?(if )?\$?\(?{name}\b" if is_variable else rf"^{name}:"
+        assert re.search(pattern, makefile, re.M) or re.match("study-t[1-6]$", name), word
+
+
+def python_works(words, folder):
+    module = words[0] == "-m"
+    path = Path(importlib.util.find_spec(words[1]).origin) if module else CLONE / words[0]
+    source = path.read_text()
+    assert all(f'"{word}"' in source for word in words[1:] if word.startswith("--"))
+
+
+def pip_works(words, folder):
+    project = tomllib.loads((CLONE / "pyproject.toml").read_text())["project"]
+    assert words[:2] == ["install", "-e"]
+    assert words[2].removeprefix(".[").removesuffix("]") in project["optional-dependencies"]
+
+
+def tensorboard_works(words, folder):
+    """What `tensorboard` imports is installed; its options are those of every version."""
+    for command in entry_points(group="console_scripts", name="tensorboard"):
+        assert callable(command.load())
+    assert words == ["--logdir", "runs"]
+
+
+CHECKS = {
+    "make": make_works,
+    "pip": pip_works,
+    "python": python_works,
+    "snakemake": snakemake_works,
+    "tensorboard": tensorboard_works,
+}
+COMMANDS = [
+    pytest.param(line, id=f"{page.name}: {line}") for page in PAGES for line in commands(page)
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_pages_works(command, tmp_path):
+    """Its program, options, configuration and targets are known; nothing is computed."""
+    text = re.sub(r"\bmem_mb=N\b", "mem_mb=8000", command)
+    shell = ["bash", "-c", f"printf '%s\\0' {text}"]
+    words = subprocess.run(shell, capture_output=True, text=True, check=True).stdout.split("\0")[
+        :-1
+    ]
+    CHECKS[words[0]](words[1:], tmp_path)
+
+
+def test_commands_are_found():
+    assert {command.values[0].split()[0] for command in COMMANDS} == CHECKS.keys()

@@ -4,11 +4,10 @@ rules/snakemake_internals.smk says, and is used nowhere else."""
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers.snakemakes import snakemake
 
 CLONE = Path(__file__).parents[1]
 INTERNALS = CLONE / "rules/snakemake_internals.smk"
@@ -23,13 +22,15 @@ configfile: "settings.yaml"
 limit_resource("gpu", 2)
 limit_resource("chosen", 2)
 here = jobs_run_here()
+locked = locked_by_another()
 
 onstart:
-    with open("facts.json", "w") as file:
+    with open("facts.json", "x") as file:
         json.dump(
             {{
                 "config_files": [str(path) for path in config_files()],
                 "jobs_run_here": here,
+                "locked_by_another": locked,
                 "any_job_uses": {{name: any_job_uses(name) for name in ("gpu", "other")}},
             }},
             file,
@@ -40,11 +41,21 @@ rule all:
     resources: gpu=5, chosen=5
     shell: "echo {{resources.gpu}} {{resources.chosen}} > {{output}}"
 
+onerror:
+    with open("faults.json", "w") as file:
+        json.dump({{"killed": a_job_was_killed(log), "locked": locked}}, file)
+
+rule killed:
+    output: "killed"
+    script: "killed.py"
+
 rule another:
     output: "another"
     resources: other=1
     shell: "touch {{output}}"
 """
+
+ENVIRONMENT = {**os.environ, "SNAKEMAKE_PROFILE": "none"}
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +64,24 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("internals")
     (folder / "Snakefile").write_text(SNAKEFILE)
     (folder / "settings.yaml").write_text("key: value\n")
-    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--resources", "chosen=3"]
-    environment = {**os.environ, "SNAKEMAKE_PROFILE": "none"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    (folder / "killed.py").write_text("import os; os.kill(os.getpid(), 9)")
+    done = snakemake(["--cores", "1", "--resources", "chosen=3"], folder, ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.mark.workflow
+def test_faults(folder):
+    (folder / "Snakefile").write_text(SNAKEFILE.replace("onstart:", "onsuccess:"))
+    locks = folder / ".snakemake/locks"
+    locks.mkdir(exist_ok=True)
+    (locks / "0.output.lock").write_text("another file")
+    done = snakemake(["--cores", "1", "killed"], folder, ENVIRONMENT)
+    assert done.returncode == 1
+    assert json.loads((folder / "faults.json").read_text()) == {"killed": True, "locked": True}
+    (folder / "killed.py").write_text("raise ValueError")
+    assert snakemake(["--cores", "1", "killed"], folder, ENVIRONMENT).returncode == 1
+    assert json.loads((folder / "faults.json").read_text()) == {"killed": False, "locked": False}
 
 
 @pytest.mark.workflow
@@ -66,6 +90,7 @@ def folder(tmp_path_factory):
     [
         ("config_files", ["settings.yaml"]),
         ("jobs_run_here", True),
+        ("locked_by_another", False),
         ("any_job_uses", {"gpu": True, "other": False}),
     ],
 )

@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import shlex
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from helpers.workflow import CLONE
 
 from svae.config.resolve import resolve
 from svae.config.sweeps import several_weights
+from svae.config.variants import command_without
 
 FOUR = "kl_weight: [16, 5.333, 1, 0.25]"
 TWO = "{naive: {posterior: naive, kl_weight: [16, 1]}, mvn: {posterior: mvn, kl_weight: [1, 4]}"
@@ -250,3 +252,52 @@ def test_the_figure_is_made_where_there_is_more_than_one_weight(tmp_path, weight
     text = planned(tmp_path, "--config", f"training={{kl_weight: {weight}}}")
     assert bool(re.search(r"^rate_distortion +1$", text, re.MULTILINE)) == shown
     assert re.search(r"^report +1$", text, re.MULTILINE)
+
+
+# Without the variants that failed -----------------------------------------------------------------
+
+MVN = "{posterior: mvn}"
+
+
+def overlaid(base, changes):
+    """As Snakemake does with --config."""
+    both = base.keys() & changes.keys()
+    inner = {
+        key: overlaid(base[key], changes[key])
+        for key in both
+        if isinstance(base[key], dict) and isinstance(changes[key], dict)
+    }
+    return base | changes | inner
+
+
+@pytest.mark.parametrize(
+    ("text", "failed"),
+    [
+        (f"variants: {{a: {MVN}, b: {MVN}}}", {"b"}),
+        (f"variants: {{a: {MVN}, b: {{posterior: naive, kl_weight: a}}, c: {MVN}}}", {"a"}),
+        (f"variants: {{a: {MVN}, b: {{posterior: mvn, kl_weight: a}}, c: {MVN}}}", {"a", "c"}),
+        (f"{{comparisons: [[a, b]], variants: {{a: {MVN}, b: {MVN}, c: {MVN}}}}}", {"b"}),
+        (f"variants: {TWO}}}", {"naive_w16"}),
+        (f"variants: {TWO}}}", {"naive_w16", "naive_w1"}),
+        (f"variants: {TWO}, c: {{posterior: mvn, kl_weight: mvn}}}}", {"mvn_w4"}),
+        (f"variants: {TWO}, c: {{posterior: mvn, kl_weight: mvn_w4}}}}", {"mvn_w4"}),
+        (
+            "{training: {kl_weight: a}, variants: {a: {posterior: mvn, kl_weight: 3}, "
+            "b: {posterior: mvn}}}",
+            {"a"},
+        ),
+        (f"variants: {{gone: false, a: {MVN}, b: {{posterior: mvn, rank: 1, beta: 1}}}}", {"a"}),
+    ],
+)
+def test_the_command_without_some_variants_leaves_the_others_as_they_are(text, failed):
+    raw = {"dataset": "mnist_5k", **yaml.safe_load(text)}
+    config = resolve(raw, CLONE)
+    command = command_without(raw, config.variants, config.families, failed)
+    program, option, *given = shlex.split(command)
+    assert (program, option) == ("snakemake", "--config")
+    changes = {
+        key: yaml.safe_load(value) for key, _, value in (each.partition("=") for each in given)
+    }
+    kept = resolve(overlaid(raw, changes), CLONE).variants
+    expected = {name: own for name, own in config.variants.items() if name not in failed}
+    assert kept == expected != {}

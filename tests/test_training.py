@@ -57,7 +57,10 @@ def asides(folder):
     return [entry.content for entry in aside_of(folder).entries()]
 
 
-def train(data, folder, what=TINY, seed=0, code="c0de"):
+CPU = "running on the CPU with 1 thread"
+
+
+def train(data, folder, what=TINY, seed=0, code="c0de", device=CPU):
     keras.utils.clear_session()  # layers are numbered from the start, as in a new process
     training.train(
         data,
@@ -67,7 +70,7 @@ def train(data, folder, what=TINY, seed=0, code="c0de"):
         variant="tiny",
         seed=seed,
         code=code,
-        device="running on the CPU with 1 thread",
+        device=device,
         aside_folder=aside_of(folder).folder,
     )
     return read_json(folder / "run.json")
@@ -119,13 +122,15 @@ def test_more_epochs_continue_like_an_uninterrupted_training(data, tmp_path, arr
     what = replace(TINY, **ELBO, decoder_variance="learned", posterior="mvn")
     what = replace(what, arrangement=arrangement)
     train(data, tmp_path / "parts", replace(what, epochs=1))
-    parts = train(data, tmp_path / "parts", replace(what, epochs=3))
+    parts = train(data, tmp_path / "parts", replace(what, epochs=3), device="running on GPU 0")
     whole = train(data, tmp_path / "whole", replace(what, epochs=3))
     assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
     assert not asides(tmp_path / "parts")
     for folder, record in (("parts", parts), ("whole", whole)):
         assert record.pop("training_seconds") > 0
         assert len(read_history(tmp_path / folder)) == 3
+    assert parts.pop("device") == f"{CPU}, then running on GPU 0"
+    assert whole.pop("device") == CPU
     assert parts == whole
 
 
@@ -325,7 +330,8 @@ def test_a_damaged_run_is_repaired_as_far_as_needed(
             path.write_bytes(b"other variables")
     if "history" in damaged:
         (aside / "history.jsonl").write_text("{")
-    train(data, folder)
+    gpu = "running on GPU 0"
+    assert train(data, folder, device=gpu)["device"] == (gpu if "checkpoints" in damaged else CPU)
     assert ("final.weights.h5 is damaged" in caplog.text) == ("weights" in damaged)
     assert len(taken) == (2 if "checkpoints" in damaged else 0)
     assert same(weights(trained), weights(folder)) and len(read_history(folder)) == 2

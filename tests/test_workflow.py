@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -189,6 +190,25 @@ def test_snakemakes_own_report(finished):
 
 def test_a_second_run_does_nothing(finished):
     assert finished.planned() == {}
+
+
+def test_a_copy_of_the_folder_is_finished_and_makes_what_is_deleted(finished, tmp_path):
+    workflow = finished.copy(tmp_path / "copy")
+    assert workflow.planned() == {}
+    deleted = {
+        "summary": "results/summary.csv",
+        "rate_distortion": "results/rate_distortion.csv",
+        "charts": "results/kl_per_map.png",
+        "grids": "results/samples_vanilla.png",
+        "comparison": "results/comparison.png",
+        "contact_sheet": "results/dataset.png",
+        "result": "results/parzen_low_rank.json",
+    }
+    for path in deleted.values():
+        (workflow.folder / path).unlink()
+    assert workflow.planned().keys() == deleted.keys() | {"report"}
+    shutil.rmtree(workflow.folder / "runs/mnist_5k/vanilla")
+    assert workflow.planned()["train"] == 1
 
 
 def test_the_figure_shows_the_first_samples(finished):

@@ -275,6 +275,10 @@ def test_device_gpu_with_an_unusable_gpu_fails_the_training(small, tmp_path):
     assert "TensorFlow cannot use GPU GPU-fake-0" in log
     assert "Traceback" not in log
     assert not list((small.folder / "runs").rglob("identity.json"))
+    advice = (
+        "No finished training of vanilla; the report of the others: snakemake --config variants="
+    )
+    assert f"{advice}'{{vanilla: false}}'\n" in done.stderr
 
 
 # Stand-in for a cluster: it records what a job requests, and fails the job.

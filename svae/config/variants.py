@@ -1,7 +1,8 @@
 """The variants: the sections `model` and `training`, with the overrides of each variant."""
 
+import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from svae.config.check import closest, shown
@@ -191,6 +192,43 @@ def check_batch_sizes(
                 f"{origin(config, name, 'batch_size')} is {settings.batch_size}, but "
                 f"{dataset.name} has {images} training images; lower it"
             )
+
+
+def command_without(
+    raw: Mapping[str, Any],
+    variants: Mapping[str, TrainingSettings],
+    families: Mapping[str, Family],
+    failed: Collection[str],
+) -> str:
+    """The command that makes the report of all variants but those that failed.
+
+    raw: the configuration as it was read. The others stay as they are: one that has its weight from
+    a variant that goes gets it as a number, and so do the members of a family that stay.
+    """
+
+    def left(name: str) -> Any:
+        """What the command says of a variant of the configuration, or of a family."""
+        if name not in families:
+            return {"kl_weight": variants[name].kl_weight}
+        family = families[name]
+        values = [value for member, value in family.members.items() if member not in failed]
+        return {family.key: values} if values else False
+
+    changes: dict[str, Any] = {}
+    for name in failed:
+        family = family_of(families, name)
+        changes[family] = left(family) if family in families else False
+    default = (raw.get("training") or {}).get("kl_weight")
+    for name, own in raw["variants"].items():
+        if name in changes or name not in {*variants, *families}:
+            continue
+        rule = own.get("kl_weight", default)
+        if isinstance(rule, str) and rule in {*changes, *failed}:
+            changes[name] = left(name)
+    named = json.dumps(changes).replace('"', "")
+    pairs = raw.get("comparisons")
+    lost = isinstance(pairs, list) and any(name in changes for pair in pairs for name in pair)
+    return f"snakemake --config variants='{named}'" + (" comparisons=auto" if lost else "")
 
 
 def warn_of_twins(variants: dict[str, TrainingSettings], families: Mapping[str, Family]) -> None:

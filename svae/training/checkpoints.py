@@ -41,6 +41,7 @@ class State:
     worst_step: int = 0
     worst_loss: float = 0.0
     spikes: list[dict[str, Any]] = field(default_factory=list)  # that were rolled back
+    devices: list[str] = field(default_factory=list)  # on which it trained, in this order
 
 
 class Checkpoints:

@@ -90,7 +90,7 @@ class Loop:
         try:
             if self.settings.on_spike == "rollback" and self.state.step == 0:
                 self._save()
-            while not self._is_done():
+            while not self.is_done():
                 try:
                     self._epochs(step)
                 except Spike as spike:
@@ -108,7 +108,7 @@ class Loop:
         first = self.state.step - epochs.start * self.feed.steps
         batches = iter(as_dataset(self.feed, epochs, first))
         for epoch in epochs:
-            if self._is_done():
+            if self.is_done():
                 break
             self.callbacks.on_epoch_begin(epoch)
             self._steps(step, batches, epoch)
@@ -234,7 +234,8 @@ class Loop:
         state.spikes.append({**spike.facts, "rolled_back": True, "rate_factor": factor})
         self._save()
 
-    def _is_done(self) -> bool:
+    def is_done(self) -> bool:
+        """Return whether no step is left to take."""
         return len(self.state.records) >= self.settings.epochs or self._has_converged()
 
     def _save(self) -> Path:

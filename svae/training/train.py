@@ -55,8 +55,9 @@ def train(
     """Train a variant and write `folder`/run.json, as the last file of the run folder.
 
     `code`: fingerprint of this stage's modules; `device`: the log line that names the device; both
-    are recorded. `aside_folder`: where other runs of this folder are set aside; `spectrum`: that
-    of the training images (svae.scores.spectrum), to compare the run with a linear VAE.
+    are recorded, the device only if it took a step. `aside_folder`: where other runs of this folder
+    are set aside; `spectrum`: that of the training images (svae.scores.spectrum), to compare the
+    run with a linear VAE.
 
     The result is a function of the store's pixels, the settings, the seed and the code; its last
     digits also of the device and the number of threads. A different run in the folder is set aside.
@@ -125,7 +126,12 @@ def _train(
         "spectrum_sha256": spectrum_hash,
     }
     if resumes and run.finished_before({**known, "settings": asdict(settings)}):
-        log.info("%s: this run is already finished; nothing to train", variant)
+        log.info(
+            "%s: this run is already finished; nothing to train. To train it from nothing, delete "
+            "%s and run snakemake again",
+            variant,
+            run.path,
+        )
         return
     log.info("%s: %s", variant, device)
     images = store.split("train")
@@ -153,6 +159,8 @@ def _train(
         TensorBoard(run.tensorboard, state.records, services.tensorboard.picture_epochs, shown),
     ]
     loop = Loop(run, store, feed, take_step, evaluator, state, services, request, callbacks)
+    if device not in state.devices and not loop.is_done():
+        state.devices.append(device)
     loop.run()
 
     records = state.records
@@ -184,7 +192,7 @@ def _train(
         "steps": state.step,
         "warnings": [],
         "training_seconds": sum(line["seconds"] for line in records),
-        "device": device,
+        "device": ", then ".join(state.devices),
         "threads": settings.threads,
         "batch_norm": "moving statistics, re-estimated over the training images after training",
         **final,
