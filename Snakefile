@@ -3,6 +3,12 @@ from snakemake.utils import min_version
 min_version("9.10")
 
 
+# The first rule, since `default_target` would make it that of a workflow with this one as a module.
+rule all:
+    input:
+        lambda wildcards: [*RESULTS, *every(f"{RUN}/run.json")],
+
+
 include: "rules/snakemake_internals.smk"
 include: "rules/common.smk"
 include: "rules/data.smk"
@@ -12,10 +18,3 @@ include: "rules/score.smk"
 include: "rules/report.smk"
 include: "rules/export.smk"
 include: "rules/advice.smk"
-
-
-rule all:
-    default_target: True
-    input:
-        RESULTS,
-        every(f"{RUN}/run.json"),

@@ -6,6 +6,7 @@ from dataclasses import asdict, is_dataclass
 from functools import cache, partial, reduce
 from pathlib import Path
 
+from svae.config import memory
 from svae.config.resolve import resolve
 from svae.config.schema import posterior_classes
 from svae.config.sweeps import several_weights
@@ -13,6 +14,7 @@ from svae.config.variants import command_without
 from svae.config.yaml_file import check_file, config_file
 from svae.errors import UserError
 from svae.features.pretrained import is_own, missing
+from svae.jobs import limits
 from svae.jobs.devices import no_gpu, visible_gpus
 from svae.jobs.environment import check_python, settle
 from svae.jobs.files import file_hash, folder_listing
@@ -22,7 +24,7 @@ from svae.scores.kept import kept_recipe, place, recipe
 from svae.scores.registry import scores
 from svae.scores.score import OPENED_BY
 
-CLONE = Path(workflow.basedir)
+CLONE = folder_of_this_file().parent
 
 
 settle()
@@ -75,6 +77,11 @@ LISTINGS = {role: folder_listing(path) for role, path in RAW.items() if Path(pat
 HERE = jobs_run_here()
 GPUS = visible_gpus() if HERE and CONFIG.device != "cpu" else []
 ON_GPU = CONFIG.device == "gpu" or bool(GPUS)
+
+# `--cores all` means those that a container grants, and jobs wait for memory as for cores.
+if HERE:
+    limit_cores(limits.cores())
+    limit_resource("mem_mb", limits.memory_mb())
 
 # On a machine with GPUs, one training takes one GPU; elsewhere there is no such limit.
 if GPUS:
@@ -179,6 +186,10 @@ def clone(wildcards, threads):
     return str(CLONE)
 
 
+def memory_of_training(wildcards):
+    return memory.of_training(CONFIG, CONFIG.variants[wildcards.variant])
+
+
 def seed(wildcards):
     return int(wildcards.seed)
 
@@ -243,13 +254,12 @@ def settings_of_score(name):
 
 
 def settings_it_reads(name):
-    """The settings of other sections that a score reads, by their keys, and the paths of `files`."""
-    score = SCORES[name]
-    found = {key: reduce(getattr, key.split("."), CONFIG) for key in score.reads}
+    """The settings of other sections that a score reads, by their keys."""
+    found = {key: reduce(getattr, key.split("."), CONFIG) for key in SCORES[name].reads}
     return {
         key: compared_settings(value) if is_dataclass(value) else value
         for key, value in found.items()
-    } | {f"file.{file}": FILES[file] for file in score.files}
+    }
 
 
 def code_of_score(wildcards, name):

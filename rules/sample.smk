@@ -7,6 +7,8 @@ rule prior:
         prior=f"{RUN}/prior.h5",
     log:
         f"logs/prior_{JOB}.log",
+    resources:
+        mem_mb=memory.of_samples(CONFIG),
     params:
         settings=asdict(CONFIG.prior),
         code=code_of_variant(
@@ -28,6 +30,8 @@ rule sample:
         samples=f"{RUN}/samples.h5",
     log:
         f"logs/sample_{JOB}.log",
+    resources:
+        mem_mb=memory.of_samples(CONFIG),
     params:
         settings=compared_settings(CONFIG.sampling),
         code=code_of_variant(

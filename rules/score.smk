@@ -20,6 +20,7 @@ for JOB_OF_SCORES, NAMES in JOBS_OF_SCORES.items():
         threads: threads
         resources:
             gpu=partial(gpus_of_scores, names=NAMES),
+            mem_mb=(memory.of_parzen if NAMES == ["parzen"] else memory.of_scores)(CONFIG),
         params:
             orders=partial(orders, names=NAMES),
             ordered_anew=partial(ordered_anew, names=NAMES),
@@ -61,6 +62,7 @@ rule examples:
     threads: threads
     resources:
         gpu=1 if ON_GPU else 0,
+        mem_mb=memory.of_samples(CONFIG),
     params:
         device=device,
         code=code_of_variant("svae.sampling.examples:write", "svae.jobs.devices:on_device"),
@@ -88,6 +90,7 @@ rule features:
     threads: threads_of_data_set
     resources:
         gpu=1 if ON_GPU else 0,
+        mem_mb=memory.of_scores(CONFIG),
     params:
         settings=compared_settings(FEATURES),
         n_samples=CONFIG.sampling.n_samples,
@@ -120,6 +123,7 @@ rule baselines:
     threads: threads_of_data_set
     resources:
         gpu=1 if ON_GPU else 0,
+        mem_mb=memory.of_sanity_rows(CONFIG),
     params:
         settings=compared_settings(CONFIG.parzen),
         n_samples=CONFIG.sampling.n_samples,

@@ -4,7 +4,13 @@
 # One undocumented behaviour is used where the rules define their params: a function that takes
 # `threads` gives a parameter that makes no output stale. tests/test_workflow_runs.py tests it.
 
+import os
 from pathlib import Path
+
+
+def folder_of_this_file():
+    """The folder of the Snakefile that calls this, which `workflow.basedir` is not in a module."""
+    return Path(workflow.current_basedir.get_path_or_uri(secret_free=True))
 
 
 def config_files():
@@ -21,6 +27,12 @@ def limit_resource(name, amount):
     """Do the same as `--resources NAME=AMOUNT`, unless the user gave that option."""
     if name not in workflow.global_resources:
         workflow.register_resource(name, amount)
+
+
+def limit_cores(most):
+    """Take no more than `most`, unless the user gave a number that is not that of the machine."""
+    if workflow.global_resources["_cores"].value == len(os.sched_getaffinity(0)) > most:
+        workflow.global_resources["_cores"] = most
 
 
 def locked_by_another():

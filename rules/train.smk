@@ -27,6 +27,8 @@ rule spectrum:
     benchmark:
         f"benchmarks/out/spectrum_{DATASET}.tsv"
     threads: threads_of_data_set
+    resources:
+        mem_mb=memory.of_spectrum(CONFIG),
     params:
         most_components=max(
             1024, *(own.latent_maps * own.latent_size**2 for own in CONFIG.variants.values())
@@ -60,6 +62,7 @@ rule train:
     threads: threads
     resources:
         gpu=1 if ON_GPU else 0,
+        mem_mb=memory_of_training,
     params:
         settings=training,
         services=services,

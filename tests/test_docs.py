@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from helpers.workflow import CLONE, Workflow
+from helpers.workflow import CLONE, SMALL, VARIANTS, Workflow
 from snakemake.cli import get_argument_parser, parse_config
 from snakemake.utils import update_config
 
@@ -114,6 +114,29 @@ def test_every_score_has_a_section():
     text = (CLONE / "docs/scores.md").read_text()
     sections = dict(re.findall(r"^## ([^\n]+?) \(`(\w+)`\)\n\n(?=\S)", text, re.M))
     assert sections == {score.title: name for name, score in scores().items()}
+
+
+@pytest.mark.workflow
+def test_the_module_of_the_page_plans_and_runs(tmp_path):
+    """In a workflow with rules and imports of its own, below its prefix."""
+    clone = Workflow(tmp_path / "spatial-vae")
+    (own,) = blocks("python", CLONE / "docs/in-another-workflow.md")
+    (tmp_path / "Snakefile").write_text(f"import pandas\n\n{own}")
+    settings = {"vae": SMALL | {"dataset": "mnist_5k"}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    clone.folder = tmp_path
+
+    def run(*arguments):
+        paths = {"PYTHONPATH": str(tmp_path / "spatial-vae")}
+        return clone.run(*arguments, **paths)
+
+    planned = dict(re.findall(r"^(\w+) +(\d+)$", run("-n").stdout, re.M))
+    assert planned["everything"] == "1" and planned["vae_train"] == str(len(VARIANTS))
+    assert "vae_report" in planned and "vae_all" not in planned
+    run("--cores", "2", "vae/results/dataset.png")
+    made = {path.name for path in (tmp_path / "vae").iterdir()}
+    assert made == {"benchmarks", "data", "logs", "results"}
+    assert not (tmp_path / "data").exists()
 
 
 # Commands -----------------------------------------------------------------------------------------

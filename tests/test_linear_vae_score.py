@@ -14,7 +14,7 @@ from svae.datasets.store import Store
 from svae.errors import UserError
 from svae.jobs.files import write_json
 from svae.pixels import scale
-from svae.scores import linear_vae_density, principal_components
+from svae.scores import principal_components
 from svae.scores.linear_vae_density import log_density, optimal_variance
 from svae.scores.linear_vae_samples import sample
 from svae.scores.measures.linear_vae import MEASURED
@@ -42,7 +42,7 @@ def model_covariance(spectrum, variance, entries):
     ("variance", "entries"), [(0.5, 3), (0.5, 1), (0.05, 5), (1.5, 5), (9.0, 2), (0.2, 64)]
 )
 def test_the_log_density_is_the_normal_one(variance, entries, monkeypatch):
-    monkeypatch.setattr(linear_vae_density, "BLOCK", 7)
+    monkeypatch.setattr(principal_components, "BLOCK", 7)
     spectrum, images = make_spectrum(), some_images()
     cov = model_covariance(spectrum, variance, entries)
     density = stats.multivariate_normal(spectrum.mean, cov)

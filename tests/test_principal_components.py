@@ -9,7 +9,7 @@ from svae.datasets.store import Store
 from svae.errors import UserError
 from svae.pixels import scale
 from svae.scores import principal_components
-from svae.scores.principal_components import fit, training_images
+from svae.scores.principal_components import blocks, fit, training_images
 from svae.scores.spectrum import load
 
 
@@ -106,3 +106,19 @@ def test_other_files_are_refused(tmp_path, content):
         np.savez(path, **vars(make_spectrum()) | {"mean": np.array([None])})
     with pytest.raises(UserError, match=r"spectrum\.npz holds no spectrum"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [((28, 28, 1), 1000), ((64, 64, 3), 1000), ((128, 128, 3), 341), ((256, 256, 3), 85)],
+)
+def test_blocks_are_bounded_in_bytes(shape, size):
+    images = np.broadcast_to(np.uint8(0), (2500, *shape))
+    rows = blocks(images)
+    assert {len(images[each]) for each in rows[:-1]} == {size}
+    covered = [row for each in rows for row in range(2500)[each]]
+    assert covered == list(range(2500))
+
+
+def test_an_image_larger_than_a_block_is_taken_alone():
+    assert len(blocks(np.broadcast_to(np.uint8(0), (3, 4096, 4096, 3)))) == 3

@@ -46,7 +46,7 @@ def rows_of(images, samples):
 
 @pytest.mark.parametrize(("count", "drawn"), [(13, 13), (60, 60), (1000, 60)])
 def test_training_images(tmp_path, monkeypatch, count, drawn):
-    monkeypatch.setattr(sanity_rows, "BLOCK", 7)
+    monkeypatch.setattr(principal_components, "BLOCK", 7)
     with make_store(tmp_path) as store:
         samples, fitted = sanity_rows.real(store, count, 0)
         again, other = (sanity_rows.real(store, count, seed)[0] for seed in (0, 1))
@@ -69,7 +69,7 @@ def gaussian_matrix(side, sigma):
 
 
 def test_blur_against_a_direct_convolution(tmp_path, monkeypatch):
-    monkeypatch.setattr(sanity_rows, "BLOCK", 7)
+    monkeypatch.setattr(principal_components, "BLOCK", 7)
     splits = make_splits((8, 12, 3))
     with make_store(tmp_path, **splits) as store:
         sharp, _ = sanity_rows.real(store, 20, 0)
@@ -127,7 +127,7 @@ def test_one_centroid_is_the_mean(tmp_path):
 @pytest.mark.parametrize("train", [500, 20])
 def test_gaussian_has_the_covariance_of_the_images(tmp_path, monkeypatch, train):
     """Full rank, and more pixels than images."""
-    monkeypatch.setattr(sanity_rows, "BLOCK", 333)
+    monkeypatch.setattr(principal_components, "BLOCK", 333)
     shape, count = (3, 4, 2), 15_000
     images = make_splits(shape, train)
     with make_store(tmp_path, **images) as store:

@@ -19,6 +19,8 @@ import json
 include: "{INTERNALS}"
 configfile: "settings.yaml"
 
+asked = workflow.cores
+limit_cores(1)
 limit_resource("gpu", 2)
 limit_resource("chosen", 2)
 here = jobs_run_here()
@@ -30,6 +32,7 @@ onstart:
             {{
                 "config_files": [str(path) for path in config_files()],
                 "jobs_run_here": here,
+                "limit_cores": [asked, workflow.cores],
                 "locked_by_another": locked,
                 "any_job_uses": {{name: any_job_uses(name) for name in ("gpu", "other")}},
             }},
@@ -65,7 +68,7 @@ def folder(tmp_path_factory):
     (folder / "Snakefile").write_text(SNAKEFILE)
     (folder / "settings.yaml").write_text("key: value\n")
     (folder / "killed.py").write_text("import os; os.kill(os.getpid(), 9)")
-    done = snakemake(["--cores", "1", "--resources", "chosen=3"], folder, ENVIRONMENT)
+    done = snakemake(["--cores", "all", "--resources", "chosen=3"], folder, ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -90,6 +93,7 @@ def test_faults(folder):
     [
         ("config_files", ["settings.yaml"]),
         ("jobs_run_here", True),
+        ("limit_cores", [len(os.sched_getaffinity(0)), 1]),
         ("locked_by_another", False),
         ("any_job_uses", {"gpu": True, "other": False}),
     ],

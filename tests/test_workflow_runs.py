@@ -296,7 +296,8 @@ common_settings = CommonSettings(
 
 class Executor(RemoteExecutor):
     def run_job(self, job):
-        asked = f"{job.rule.name}: gpu {job.resources.get('gpu', 0)}, threads {job.threads}\\n"
+        gpus, memory = job.resources.get("gpu", 0), job.resources["mem_mb"]
+        asked = f"{job.rule.name}: gpu {gpus}, threads {job.threads}, {memory} MB\\n"
         with Path("asked.txt").open("a") as file:
             file.write(asked)
         info = SubmittedJobInfo(job)
@@ -314,7 +315,8 @@ class Executor(RemoteExecutor):
 
 @pytest.mark.parametrize("count", [0, 1])
 @pytest.mark.parametrize(
-    ("device", "asked"), [("gpu", "gpu 1, threads 2"), ("auto", "gpu 0, threads 2")]
+    ("device", "asked"),
+    [("gpu", "gpu 1, threads 2, 1054 MB"), ("auto", "gpu 0, threads 2, 1054 MB")],
 )
 def test_trainings_on_a_cluster(small, tmp_path, device, asked, count):
     """They ask for a GPU if they must have one, whatever the submitting machine has, and do not

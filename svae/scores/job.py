@@ -62,8 +62,9 @@ def measure_all(
                 continue
             if score.tensorflow:
                 start()
+            reads = {**order["reads"], **{f"file.{file}": inputs[file] for file in score.files}}
             try:
-                measure(score, order["settings"], order["reads"], threads, files, *paths)
+                measure(score, order["settings"], reads, threads, files, *paths)
             except UserError as error:
                 errors.append(str(error))
             else:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 
-from svae.scores.principal_components import BLOCK, centred
+from svae.scores.principal_components import blocks, centred
 from svae.scores.spectrum import Spectrum, used_eigenvalues
 
 LEAST = 1e-280  # of w, far above the least number
@@ -108,8 +108,7 @@ def coordinates(spectrum: Spectrum, images: np.ndarray, latent_entries: int) -> 
     values = used_eigenvalues(spectrum, 0.0, latent_entries)
     axes = spectrum.components[: len(values)].T
     squares, rest = np.empty((len(images), len(values))), np.empty(len(images))
-    for start in range(0, len(images), BLOCK):
-        rows = slice(start, start + BLOCK)
+    for rows in blocks(images):
         x = centred(images[rows], spectrum.mean)
         squares[rows] = np.square(x @ axes, dtype=np.float64)
         whole = np.einsum("ij,ij->i", x, x, dtype=np.float64)

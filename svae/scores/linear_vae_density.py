@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from svae.pixels import HALF_RANGE
-from svae.scores.principal_components import BLOCK, centred
+from svae.scores.principal_components import blocks, centred
 from svae.scores.spectrum import Spectrum, used_eigenvalues
 
 NOISE = 1 / (12 * HALF_RANGE**2)
@@ -38,11 +38,11 @@ def log_density(
     constant = d * math.log(2 * math.pi) + log_determinant
     constant += NOISE * (float(np.sum(1 / used)) + others / variance)
     found = np.empty(len(images))
-    for start in range(0, len(images), BLOCK):
-        x = centred(images[start : start + BLOCK], spectrum.mean).astype(np.float64)
+    for rows in blocks(images):
+        x = centred(images[rows], spectrum.mean).astype(np.float64)
         along = np.square(x @ axes)
         rest = np.maximum(np.einsum("ij,ij->i", x, x) - along.sum(axis=1), 0)
-        found[start : start + BLOCK] = constant + (along / used).sum(axis=1) + rest / variance
+        found[rows] = constant + (along / used).sum(axis=1) + rest / variance
     return -0.5 * found
 
 

@@ -15,7 +15,7 @@ from svae.streams import Stream, generator
 
 MOST_BYTES = 10**9  # of float32 images that are fitted, or that are samples
 EXACT = 3200  # pixels, or images, up to which the eigenvalues are not approximated
-BLOCK = 1000  # images
+BLOCK, BLOCK_BYTES = 1000, 1 << 26  # the most images, and bytes of them in float32, at a time
 
 
 def fit(data: Path | str, most_components: int = 1024, seed: int = 0) -> Spectrum:
@@ -37,9 +37,9 @@ def fit(data: Path | str, most_components: int = 1024, seed: int = 0) -> Spectru
     mean = mean_image(images)
     x = np.empty((n, mean.size), np.float32)
     total = 0.0
-    for start in range(0, n, BLOCK):
-        block = centred(images[start : start + BLOCK], mean)
-        x[start : start + BLOCK] = block
+    for rows in blocks(images):
+        block = centred(images[rows], mean)
+        x[rows] = block
         total += float(np.einsum("ij,ij->", block, block, dtype=np.float64))
     del images
     solver = "full" if n <= EXACT else "randomized"
@@ -60,6 +60,12 @@ def fit(data: Path | str, most_components: int = 1024, seed: int = 0) -> Spectru
         n_fitted=n,
         dataset_checksum=checksum,
     )
+
+
+def blocks(images: np.ndarray) -> list[slice]:
+    """The rows of images (n, ...) that are taken at a time, in their order."""
+    size = max(1, min(BLOCK, BLOCK_BYTES // (4 * math.prod(images.shape[1:]))))
+    return [slice(start, start + size) for start in range(0, len(images), size)]
 
 
 def most_images(store: Store) -> int:

@@ -20,7 +20,7 @@ from svae.jobs.files import write_json
 from svae.jobs.provenance import software
 from svae.pixels import scale
 from svae.scores.principal_components import (
-    BLOCK,
+    blocks,
     centred,
     fitting_images,
     mean_image,
@@ -44,8 +44,8 @@ def real(store: Store, count: int, seed: int) -> tuple[np.ndarray, int]:
     """`count` training images at random, or all if there are fewer."""
     images = training_images(store, count, generator(seed, Stream.SANITY_IMAGES))
     samples = np.empty(images.shape, np.float32)
-    for start in range(0, len(images), BLOCK):
-        samples[start : start + BLOCK] = scale(images[start : start + BLOCK])
+    for rows in blocks(images):
+        samples[rows] = scale(images[rows])
     return samples, len(samples)
 
 
@@ -93,16 +93,15 @@ def _leading_components(images: np.ndarray, rng: np.random.Generator) -> np.ndar
     some = rng.permutation(len(pixels))[:FITTED]
     state = rng.integers(2**32).item()
     pca = PCA(COMPONENTS, svd_solver="randomized", random_state=state).fit(scale(pixels[some]))
-    blocks = range(0, len(pixels), BLOCK)
-    return np.concatenate([pca.transform(scale(pixels[s : s + BLOCK])) for s in blocks])
+    return np.concatenate([pca.transform(scale(pixels[rows])) for rows in blocks(pixels)])
 
 
 def blurred(store: Store, count: int, seed: int) -> tuple[np.ndarray, int]:
     """The images of `real` through a Gaussian filter of an eighth of their side."""
     samples, fitted = real(store, count, seed)
     height, width, _ = store.shape
-    for start in range(0, len(samples), BLOCK):
-        block = samples[start : start + BLOCK]
+    for rows in blocks(samples):
+        block = samples[rows]
         block[:] = gaussian_filter(block, (0, height / 8, width / 8, 0), mode="nearest")
     return samples, fitted
 
@@ -124,15 +123,15 @@ def gaussian(store: Store, count: int, seed: int) -> tuple[np.ndarray, int]:
     samples = np.zeros((count, mean.size), np.float32)
     if mean.size < min(len(images), LARGEST_COVARIANCE):
         factor = _factor(images, mean)
-        for start in range(0, count, BLOCK):
-            block = samples[start : start + BLOCK]
+        for rows in blocks(samples):
+            block = samples[rows]
             noise = rng.standard_normal((len(block), factor.shape[1]), np.float32)
             block[:] = mean + noise @ factor.T
         return samples.reshape(-1, *store.shape), len(images)
-    for start in range(0, len(images), BLOCK):
-        x = centred(images[start : start + BLOCK], mean)
-        for first in range(0, count, BLOCK):
-            block = samples[first : first + BLOCK]
+    for some in blocks(images):
+        x = centred(images[some], mean)
+        for rows in blocks(samples):
+            block = samples[rows]
             block += rng.standard_normal((len(block), len(x)), np.float32) @ x
     samples /= np.sqrt(np.float32(len(images)))
     samples += mean
@@ -146,8 +145,8 @@ def _factor(images: np.ndarray, mean: np.ndarray) -> np.ndarray:
     functions of others, make the covariance singular.
     """
     covariance = np.zeros((mean.size, mean.size))
-    for start in range(0, len(images), BLOCK):
-        x = centred(images[start : start + BLOCK], mean)
+    for rows in blocks(images):
+        x = centred(images[rows], mean)
         covariance += x.T @ x
     factor, pivots, rank, _ = dpstrf(covariance / len(images), lower=1)
     lower = np.zeros((mean.size, rank), np.float32)
