@@ -196,8 +196,12 @@ def python_works(words, folder):
 
 def pip_works(words, folder):
     project = tomllib.loads((CLONE / "pyproject.toml").read_text())["project"]
-    assert words[:2] == ["install", "-e"]
-    assert words[2].removeprefix(".[").removesuffix("]") in project["optional-dependencies"]
+    assert words[0] == "install"
+    if words[-2] == "-r":
+        assert (CLONE / words[-1]).exists()
+        return
+    extra = re.fullmatch(r"(?:\.|spatial-vae)(?:\[(\w+)\])?", words[-1])[1]
+    assert words[-2] == "-e" and extra in {None, *project["optional-dependencies"]}
 
 
 def tensorboard_works(words, folder):
