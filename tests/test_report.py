@@ -442,6 +442,22 @@ def test_warnings(tmp_path):
     assert "(edge)" in table(page, "Parzen-window log-likelihood").text()
 
 
+def test_a_remedy_that_trainings_share_stands_once(tmp_path):
+    shared = ["flat: at 1.5. Train longer. Or not", "flat: at 2.5. Train longer", "flat: at 1.5"]
+    page, _ = make(tmp_path, variants=["mvn", "naive"], records={"warnings": shared})
+    assert warnings_of(page) == [
+        "mvn: flat: at 1.5. Train longer. Or not.",
+        "mvn: flat: at 2.5.",
+        *["mvn: flat: at 1.5.", "naive: flat: at 1.5.", "naive: flat: at 2.5."],
+        "naive: flat: at 1.5.",
+    ]
+
+
+def test_no_heading_stands_twice(page):
+    headings = [element.text() for element in page.all("h1", "h2", "h3")]
+    assert len(set(headings)) == len(headings)
+
+
 def test_warnings_name_the_seed_if_there_are_several(tmp_path):
     page, _ = make(tmp_path, variants=["mvn"], seeds=(0, 4), records={"warnings": ["dead run"]})
     assert warnings_of(page) == ["mvn, seed 0: dead run.", "mvn, seed 4: dead run."]

@@ -44,7 +44,7 @@ PICTURES = {
         plot=True,
     ),
     "paired_differences": Picture(
-        "Differences between variants",
+        "Compared variants",
         "One dot with an error bar for each comparison among {variants}: the mean difference and "
         "its interval, next to a line at zero.",
         plot=True,

@@ -254,7 +254,7 @@ def _check(values: Mapping[str, np.ndarray], asked: Sequence[tuple[str, str]]) -
         listed = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise UserError(
             f"values of different numbers of seeds or images cannot be paired: {listed}; "
-            f"delete results/ and run snakemake again"
+            f"delete the folder scores/ of these runs and run snakemake again"
         )
     for shape in shapes.values():
         if shape[1] < 2:

@@ -8,12 +8,18 @@ from svae.report.study import Study
 
 
 def warnings(study: Study, attributes: Mapping[str, Any]) -> list[Pieces]:
-    """Of trainings, of sigmas at the edge of their grid, and of the source files."""
+    """Of trainings, of sigmas at the edge of their grid, and of the source files. A sentence that
+    several trainings share, such as a remedy, stands with the first of them."""
     found: list[Pieces] = []
+    said: set[str] = set()
     for variant, runs in study.runs.items():
         for seed, run in zip(study.seeds, runs, strict=True):
             name: Pieces = [Code(variant), f", seed {seed}: " if study.several else ": "]
-            found += [[*name, f"{text}."] for text in run.record.get("warnings") or []]
+            for text in run.record.get("warnings") or []:
+                first, *others = text.split(". ")
+                new = [first, *(sentence for sentence in others if sentence not in said)]
+                said.update(others)
+                found.append([*name, f"{'. '.join(new)}."])
             own, linear = run.scores["parzen"], run.scores["linear_vae"]
             if own.get("sigma_at_grid_edge"):
                 found.append([*name, *_edge(own, "sigma")])
