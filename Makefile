@@ -24,6 +24,7 @@ export PIP_USER := 0
 .PHONY: run test test-fast env format lint unit workflow study test-browser test-gpu schema lock clean
 
 run: env
+	@$(BIN)/python -m svae.jobs.environment '$(VENV)'
 	$(BIN)/snakemake --cores all
 
 # Unit tests and workflows in one go, so that no worker idles between them.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from helpers.environments import HOSTILE, OTHER_KERAS
 from helpers.workflow import CLONE
 
 from svae.errors import UserError
-from svae.jobs.environment import check_python, settle
+from svae.jobs.environment import check_cache, check_python, settle
 
 OPEN = {
     "OMP_NUM_THREADS": "3",
@@ -108,6 +109,32 @@ def test_a_path_that_needs_no_quotes_is_accepted(name, tmp_path):
     shell = subprocess.run(f"{path} started", shell=True, capture_output=True, text=True)
     assert shell.stdout == "started\n"
     check_python(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"HOME": "/proc/none"},
+        {"HOME": "FILE"},
+        {"XDG_CACHE_HOME": "FILE/cache"},
+        {"HOME": "FOLDER", "XDG_CACHE_HOME": "FILE"},
+        {"HOME": "/dev/null"},
+    ],
+)
+def test_a_cache_that_cannot_be_written_is_one_line(changes, tmp_path):
+    (tmp_path / "file").touch()
+    places = {"FILE": str(tmp_path / "file"), "FOLDER": str(tmp_path)}
+    environment = {
+        key: re.sub("FILE|FOLDER", lambda found: places[found[0]], value)
+        for key, value in changes.items()
+    }
+    with pytest.raises(UserError, match="export XDG_CACHE_HOME"):
+        check_cache(environment)
+
+
+@pytest.mark.parametrize("name", ["HOME", "XDG_CACHE_HOME"])
+def test_a_cache_that_can_be_written(name, tmp_path):
+    check_cache({"HOME": "/proc/none", name: str(tmp_path / "new é")})
 
 
 @pytest.mark.workflow

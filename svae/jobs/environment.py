@@ -13,7 +13,7 @@ Imported by the Snakefile and run before anything is installed: standard library
 import os
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from svae.errors import UserError
@@ -64,8 +64,25 @@ def check_python(path: Path | str) -> None:
         )
 
 
+def check_cache(environment: Mapping[str, str] = os.environ) -> None:
+    """UserError if Snakemake cannot write its cache, which it does before it reads a Snakefile."""
+    home = Path(environment.get("HOME") or Path.home())
+    folder = Path(environment.get("XDG_CACHE_HOME") or home / ".cache", "snakemake")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        allowed = os.access(folder, os.W_OK | os.X_OK)
+    except OSError:
+        allowed = False
+    if not allowed:
+        raise UserError(
+            f"{folder}: Snakemake cannot write its cache to this folder. Name another place, for "
+            f"make and for snakemake: `export XDG_CACHE_HOME=FOLDER`"
+        )
+
+
 if __name__ == "__main__":
     try:
         check_python(sys.argv[1])
+        check_cache()
     except UserError as error:
         sys.exit(f"Error: {error}")
