@@ -41,7 +41,8 @@ onerror:
         )
     failed = failed_variants()
     if 0 < len(failed) < len(CONFIG.variants):
-        command = command_without(config, CONFIG.variants, CONFIG.families, failed)
+        options = options_without(config, CONFIG.variants, CONFIG.families, failed)
         advise(
-            f"No finished training of {', '.join(failed)}; the report of the others: {command}"
+            f"No finished training of {', '.join(failed)}. For the report of the others, run the same "
+            f"command with {options}"
         )

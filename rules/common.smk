@@ -10,7 +10,7 @@ from svae.config import memory
 from svae.config.resolve import resolve
 from svae.config.schema import posterior_classes
 from svae.config.sweeps import several_weights
-from svae.config.variants import command_without
+from svae.config.variants import options_without
 from svae.config.yaml_file import check_file, config_file
 from svae.errors import UserError
 from svae.features.pretrained import is_own, missing

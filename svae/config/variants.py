@@ -194,20 +194,20 @@ def check_batch_sizes(
             )
 
 
-def command_without(
+def options_without(
     raw: Mapping[str, Any],
     variants: Mapping[str, TrainingSettings],
     families: Mapping[str, Family],
     failed: Collection[str],
 ) -> str:
-    """The command that makes the report of all variants but those that failed.
+    """Options of Snakemake for the report of all variants but those that failed.
 
     raw: the configuration as it was read. The others stay as they are: one that has its weight from
     a variant that goes gets it as a number, and so do the members of a family that stay.
     """
 
     def left(name: str) -> Any:
-        """What the command says of a variant of the configuration, or of a family."""
+        """What the options say of a variant of the configuration, or of a family."""
         if name not in families:
             return {"kl_weight": variants[name].kl_weight}
         family = families[name]
@@ -228,7 +228,7 @@ def command_without(
     named = json.dumps(changes).replace('"', "")
     pairs = raw.get("comparisons")
     lost = isinstance(pairs, list) and any(name in changes for pair in pairs for name in pair)
-    return f"snakemake --config variants='{named}'" + (" comparisons=auto" if lost else "")
+    return f"--config variants='{named}'" + (" comparisons=auto" if lost else "")
 
 
 def warn_of_twins(variants: dict[str, TrainingSettings], families: Mapping[str, Family]) -> None:
