@@ -24,6 +24,7 @@ limit_cores(1)
 limit_resource("gpu", 2)
 limit_resource("chosen", 2)
 here = jobs_run_here()
+beside = folder_of_this_file() == Path.cwd()
 locked = locked_by_another()
 
 onstart:
@@ -32,6 +33,7 @@ onstart:
             {{
                 "config_files": [str(path) for path in config_files()],
                 "jobs_run_here": here,
+                "folder_of_this_file": beside,
                 "limit_cores": [asked, workflow.cores],
                 "locked_by_another": locked,
                 "any_job_uses": {{name: any_job_uses(name) for name in ("gpu", "other")}},
@@ -94,6 +96,7 @@ def test_faults(folder):
         ("config_files", ["settings.yaml"]),
         ("jobs_run_here", True),
         ("limit_cores", [len(os.sched_getaffinity(0)), 1]),
+        ("folder_of_this_file", True),
         ("locked_by_another", False),
         ("any_job_uses", {"gpu": True, "other": False}),
     ],
