@@ -12,13 +12,15 @@ from svae.config.schema import posterior_classes
 from svae.config.sweeps import several_weights
 from svae.config.variants import options_without
 from svae.config.yaml_file import check_file, config_file
+from svae.datasets.catalogue import IMAGE_SUFFIXES
 from svae.errors import UserError
 from svae.features.pretrained import is_own, missing
 from svae.jobs import limits
 from svae.jobs.devices import no_gpu, visible_gpus
 from svae.jobs.environment import check_python, settle
-from svae.jobs.files import file_hash, folder_listing
+from svae.jobs.files import file_hash
 from svae.jobs.fingerprint import fingerprint
+from svae.jobs.folders import folder_listing
 from svae.jobs.neutral import without_neutral
 from svae.scores.kept import kept_recipe, place, recipe
 from svae.scores.registry import scores
@@ -72,7 +74,7 @@ RAW = {
     for role, source in CONFIG.sources.items()
 }
 # A folder is not an input, because its time does not show changes inside; its listing does.
-LISTINGS = {role: folder_listing(path) for role, path in RAW.items() if Path(path).is_dir()}
+FOLDERS = {role: path for role, path in RAW.items() if Path(path).is_dir()}
 # On a cluster, the GPUs of the submitting machine are irrelevant.
 HERE = jobs_run_here()
 GPUS = visible_gpus() if HERE and CONFIG.device != "cpu" else []
@@ -118,6 +120,17 @@ def to_verify(wildcards, threads):
         }
         for source in FETCHED.values()
     }
+
+
+@cache
+def listing(folder):
+    """The state of the images in a folder. Only called for rules that read one: a folder may have
+    millions of files, and every job reads the Snakefile again."""
+    return or_stop(folder_listing, folder, IMAGE_SUFFIXES)
+
+
+def listings_of_sources(wildcards):
+    return {role: listing(path) for role, path in FOLDERS.items()}
 
 
 def compared_settings(settings):
@@ -339,4 +352,4 @@ def images_to_encode(wildcards):
 
 def listing_of_images(wildcards):
     source = CONFIG.export.images
-    return folder_listing(source) if source is not None and Path(source).is_dir() else None
+    return listing(source) if source is not None and Path(source).is_dir() else None

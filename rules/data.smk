@@ -16,7 +16,7 @@ rule fetch:
 
 rule convert:
     input:
-        **{role: path for role, path in RAW.items() if role not in LISTINGS},
+        **{role: path for role, path in RAW.items() if role not in FOLDERS},
     output:
         f"data/{DATASET}.h5",
     log:
@@ -26,8 +26,8 @@ rule convert:
     threads: workflow.cores
     params:
         dataset=DATASET,
-        folders={role: RAW[role] for role in LISTINGS},
-        listings=LISTINGS,
+        folders=FOLDERS,
+        listings=listings_of_sources,
         sha256={role: source.sha256 for role, source in CONFIG.sources.items() if source.sha256},
         to_verify=to_verify,
         settings=asdict(CONFIG.conversion),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from svae.errors import UserError
-from svae.jobs.files import file_hash, folder_listing, read_json, replacing, write_json
+from svae.jobs.files import file_hash, read_json, replacing, write_json
 from svae.jobs.logs import log_to
 
 
@@ -82,56 +82,6 @@ def test_importing_svae_imports_no_tensorflow():
 
 
 # Listings of folders ---
-
-
-@pytest.fixture
-def folder(tmp_path):
-    for name in ("a.jpg", "b/c.jpg", "b/d.jpg"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(name.encode())
-    return tmp_path
-
-
-CHANGES = {
-    "added deep down": lambda folder: (folder / "b/e.jpg").touch(),
-    "taken away": lambda folder: (folder / "b/d.jpg").unlink(),
-    "renamed": lambda folder: (folder / "a.jpg").rename(folder / "z.jpg"),
-    "written anew": lambda folder: (folder / "b/c.jpg").write_bytes(b"other content"),
-    "moved": lambda folder: (folder / "a.jpg").rename(folder / "b/a.jpg"),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_listing_shows_a_change(folder, change):
-    before = folder_listing(folder)
-    assert folder_listing(folder) == before
-    CHANGES[change](folder)
-    assert folder_listing(folder) != before
-
-
-def test_circular_links_end(folder):
-    (folder / "b/back").symlink_to(folder)
-    (folder / "b/nowhere.jpg").symlink_to(folder / "absent")
-    assert folder_listing(folder) == folder_listing(folder)
-
-
-def test_hidden_files_do_not_count(folder):
-    before = folder_listing(folder)
-    (folder / ".DS_Store").touch()
-    (folder / ".cache").mkdir()
-    (folder / ".cache/a.jpg").touch()
-    assert folder_listing(folder) == before
-
-
-def test_names_that_are_not_utf8_are_listed(folder):
-    before = folder_listing(folder)
-    (folder / os.fsdecode(b"\xff.jpg")).touch()
-    assert folder_listing(folder) != before
-
-
-def test_a_listing_does_not_depend_on_the_spelling_of_the_path(folder, monkeypatch):
-    monkeypatch.chdir(folder)
-    assert folder_listing(".") == folder_listing(folder) == folder_listing(f"{folder}/b/..")
 
 
 class TestAPowerCut:

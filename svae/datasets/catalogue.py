@@ -13,6 +13,13 @@ import yaml
 
 TABLE = Path(__file__).with_name("sources.yaml")
 
+# Of the image files that are read, in a folder or an archive; svae.datasets.formats.decoding reads
+# these formats.
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".dib"),
+    *(".gif", ".pbm", ".pgm", ".ppm", ".pnm", ".avif"),
+)
+
 
 @dataclass(frozen=True)
 class SourceFile:

@@ -1,4 +1,4 @@
-"""Atomic writing of files, checksums, and listings of folders."""
+"""Atomic writing of files, and checksums."""
 
 import contextlib
 import errno
@@ -74,25 +74,3 @@ def file_hash(path: Path | str, algorithm: str = "sha256") -> str:
     """Return the hexadecimal digest of a file's bytes."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
-
-
-def folder_listing(folder: Path | str) -> str:
-    """Return the SHA-256 of the names, sizes and times of all files in a folder, following links.
-
-    It changes when a file is added, removed or rewritten. Hidden files are ignored.
-    """
-    digest = hashlib.sha256()
-    seen = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:  # a link to a parent: os.walk would not end
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(name for name in files if not name.startswith(".")):
-            path = Path(parent, name)
-            status = path.stat() if path.exists() else path.lstat()
-            digest.update(os.fsencode(os.path.relpath(path, folder)))
-            digest.update(f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
-    return digest.hexdigest()

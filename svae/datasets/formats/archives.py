@@ -1,6 +1,5 @@
 """The files of a folder, a zip or a tar archive, none of which is trusted."""
 
-import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,14 +7,13 @@ from pathlib import Path
 from svae.datasets.formats.tar_file import tar_members
 from svae.datasets.formats.untrusted import (
     MEMBER_LIMIT,
-    is_hidden,
     nature_of,
-    not_opened,
     readable,
     without_files,
 )
 from svae.datasets.formats.zip_file import zip_members
 from svae.datasets.readers import BrokenImage
+from svae.jobs.folders import files_in
 
 
 def members(
@@ -29,8 +27,7 @@ def members(
     A name is the path inside the folder or archive, with `/` and without `./`; bytes that are not
     UTF-8, and control characters, are written as `\\xfc`. Hidden files, and `__MACOSX` folders of
     macOS, are left out. Files of a folder or a zip archive are sorted by name, those of a tar
-    archive keep its order. In a folder, links are followed, and each folder is entered once, under
-    its real path if that is inside.
+    archive keep its order. `svae.jobs.folders.files_in` says which files of a folder count.
 
     Args:
         path: a folder, a zip archive, or a tar archive, plain or compressed by gzip, bzip2 or xz.
@@ -51,46 +48,36 @@ def members(
     yield from found
 
 
+def names(path: Path | str, wanted: Callable[[str], bool], limit: int) -> Iterator[str]:
+    """Yield the names of all files, wanted or not, as `members` with the same arguments meets them.
+
+    A tar archive is read for it, including the wanted files; of others, only the names are.
+    """
+    tar = not Path(path).is_dir() and nature_of(path) != "a zip archive"
+    met: list[str] = []
+
+    def note(name: str) -> bool:
+        met.append(name)
+        return tar and wanted(name)
+
+    for _ in members(path, note, limit):
+        yield from met
+        met.clear()
+    yield from met
+
+
 def _folder_members(
     root: Path | str, wanted: Callable[[str], bool], member_limit: int
 ) -> Iterator[tuple[str, bytes | BrokenImage]]:
-    try:
-        files = _folder_files(Path(root))
-    except OSError as error:
-        raise not_opened(error.filename, error) from error
+    files = {readable(name): entry.path for name, entry in files_in(root)}
     if not files:
         raise without_files(root)
     for name in sorted(files):
         if wanted(name):
-            yield name, _file_content(Path(files[name]), member_limit)
+            yield name, file_content(Path(files[name]), member_limit)
 
 
-def _folder_files(root: Path) -> dict[str, str]:
-    """Name -> path of all files in the folder and its subfolders, each entered once."""
-    files: dict[str, str]
-    links: list[str]
-    files, entered = {}, set()
-    folders, links = [""], []
-    while folders or links:
-        # Links come last, so that a link to a folder inside does not rename its files.
-        folder = folders.pop() if folders else links.pop(0)
-        status = (root / folder).stat()
-        if (status.st_dev, status.st_ino) in entered:
-            continue
-        entered.add((status.st_dev, status.st_ino))
-        with os.scandir(root / folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                name = f"{folder}{entry.name}"
-                if is_hidden(entry.name):
-                    continue
-                if entry.is_dir():
-                    (links if entry.is_symlink() else folders).append(f"{name}/")
-                else:
-                    files[readable(name)] = entry.path
-    return files
-
-
-def _file_content(path: Path, limit: int) -> bytes | BrokenImage:
+def file_content(path: Path, limit: int) -> bytes | BrokenImage:
     """The content of a file in the user's folder, or the problem with it."""
     try:
         status = path.stat()
