@@ -53,11 +53,13 @@ EVENLY = "\nShown are evenly spaced images from the first to the last of each sp
                 "size": 64,
                 "options": {"split": "paper", "category": None},
                 "broken_images": 1234,
+                "unread_files": {".txt": 2, ".heic": 1500, "": 1},
                 "source_matches_official": False,
             },
             "Faces: 8x6x3 (height x width x channels); crop: 148, size: 64, split: paper, "
             "category: none",
             "Split rule: all by hash" + EVENLY + "\nBroken images skipped: 1,234"
+            "\nFiles of formats that are not read: 1,500 .heic, 2 .txt, 1 without a usual suffix"
             "\nThe source files are NOT the official ones.",
             id="everything",
         ),

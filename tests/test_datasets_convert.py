@@ -76,6 +76,7 @@ def test_the_store_records_where_the_images_come_from(archive, output):
         "on_broken_image": "stop",
         "broken_images": 0,
         "broken_image_names": [],
+        "unread_files": {},
         "split_rule": cifar10.SPLIT_RULE,
         "counts": {"train": 18, "valid": 2, "test": 4},
     }

@@ -485,6 +485,13 @@ def test_the_largest_allowed_size_is_accepted(header):
         prepare(header(width, height), COLOUR)
 
 
+def saved(pixels, file_format, mode=None, **options):
+    buffer = io.BytesIO()
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
 def samples_of_each_format():
     pixels = smooth(32, 24, 3)
     turned = b"Exif\0\0" + exif(6)
@@ -507,6 +514,12 @@ def samples_of_each_format():
         "animated webp": encoded(
             pixels, "WEBP", save_all=True, append_images=[Image.fromarray(~pixels)], duration=9
         ),
+        "tiff": saved(pixels, "TIFF"),
+        "packed tiff": saved(pixels, "TIFF", compression="tiff_lzw"),
+        "bmp": saved(pixels, "BMP"),
+        "gif": saved(pixels[..., 0], "GIF", transparency=5),
+        "ppm": saved(pixels, "PPM"),
+        "avif": saved(pixels, "AVIF"),
     }
 
 
@@ -647,7 +660,7 @@ def in_format(file_format):
 @pytest.mark.parametrize(
     "content",
     [
-        *map(in_format, ("GIF", "BMP", "EPS", "TIFF", "PPM", "ICO", "TGA", "PDF")),
+        *map(in_format, ("EPS", "ICO", "TGA", "PDF", "SGI", "PCX")),
         zipped(),
         b"",
         b"\xff",
@@ -660,9 +673,92 @@ def in_format(file_format):
     ids=lambda content: repr(content[:10]),
 )
 def test_files_of_other_formats(content):
-    with pytest.raises(BrokenImage, match="not a JPEG, PNG or WebP file") as caught:
+    with pytest.raises(BrokenImage, match=r"not a JPEG, PNG, .* or AVIF file") as caught:
         prepare(content, COLOUR)
     assert " at 0x" not in str(caught.value)  # the same message in every run
+
+
+def floats(pixels):
+    return pixels.astype(np.float32) / 255
+
+
+WHOLE = noise(20, 14, 3)
+GREY16 = (WHOLE[..., 0].astype(np.uint16) << 8) + 255 - WHOLE[..., 0]
+EXACT = {
+    "TIFF": (saved(WHOLE, "TIFF"), WHOLE),
+    "TIFF packed by LZW": (saved(WHOLE, "TIFF", compression="tiff_lzw"), WHOLE),
+    "TIFF packed by deflate": (saved(WHOLE, "TIFF", compression="tiff_deflate"), WHOLE),
+    "TIFF of several pages": (
+        saved(WHOLE, "TIFF", save_all=True, append_images=[Image.fromarray(~WHOLE)]),
+        WHOLE,
+    ),
+    "turned TIFF": (saved(WHOLE, "TIFF", exif=exif(6)), np.rot90(WHOLE, -1)),
+    "grey TIFF of 16 bits": (saved(GREY16, "TIFF"), np.round(GREY16[..., None] / 257)),
+    "TIFF of 1 bit": (
+        saved((WHOLE[..., 0] > 127) * np.uint8(255), "TIFF", "1"),
+        (WHOLE[..., :1] > 127) * 255,
+    ),
+    "BMP": (saved(WHOLE, "BMP"), WHOLE),
+    "GIF": (saved(WHOLE[..., 0], "GIF"), WHOLE[..., :1]),
+    "GIF with a transparent value": (
+        saved(WHOLE[..., 0], "GIF", transparency=int(WHOLE[3, 4, 0])),
+        np.where(WHOLE[..., :1] == WHOLE[3, 4, 0], 255, WHOLE[..., :1]),
+    ),
+    "animated GIF": (
+        saved(WHOLE[..., 0], "GIF", save_all=True, append_images=[Image.fromarray(~WHOLE[..., 0])]),
+        WHOLE[..., :1],
+    ),
+    "PPM": (saved(WHOLE, "PPM"), WHOLE),
+    "plain PGM": (b"P2 2 1 255\n7 250\n", np.array([[[7], [250]]])),
+    "PGM of 16 bits": (saved(GREY16, "PPM"), np.round(GREY16[..., None] / 257)),
+}
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_more_lossless_formats(kind):
+    content, expected = EXACT[kind]
+    np.testing.assert_array_equal(prepare(content, COLOUR) + np.zeros(3), expected + np.zeros(3))
+
+
+def test_avif_upright_and_on_white():
+    pixels, alpha = smooth(32, 24, 3), np.full((32, 24, 1), 255, np.uint8)
+    alpha[:, 12:] = 0
+    content = saved(np.dstack([pixels, alpha]), "AVIF", quality=100, exif=exif(6))
+    expected = np.rot90(np.where(alpha, pixels, 255), -1)
+    difference = np.abs(prepare(content, COLOUR).astype(int) - expected)
+    assert np.median(difference) <= 2
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    {
+        "floats": (saved(floats(WHOLE[..., 0]), "TIFF"), "kind F with 32 bits"),
+        "LAB": (saved(WHOLE, "TIFF", "LAB"), "kind LAB"),
+        "32 bits": (saved(WHOLE[..., 0].astype(np.int32), "TIFF"), "kind I with 32 bits"),
+        "signed": (saved(WHOLE[..., 0], "TIFF", tiffinfo={339: 2}), "kind L with 8 bits"),
+        "HEIC": (b"\0\0\0\x18ftypheic" + bytes(99), "HEIC file.* mogrify -format jpg"),
+    }.values(),
+)
+def test_files_that_are_not_read_for_a_reason(content, problem):
+    with pytest.raises(BrokenImage, match=problem):
+        prepare(content, COLOUR)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"P5 40000 25000 255\n",
+        b"GIF89a" + struct.pack("<HH", 40_000, 25_000) + saved(WHOLE[..., 0], "GIF")[10:],
+        saved(WHOLE, "BMP")[:18] + struct.pack("<ii", 40_000, 25_000) + saved(WHOLE, "BMP")[26:],
+        saved(WHOLE, "TIFF", tiffinfo={65_000: 40_000, 65_001: 25_000})
+        .replace(struct.pack("<H", 65_000), struct.pack("<H", 322))
+        .replace(struct.pack("<H", 65_001), struct.pack("<H", 323)),
+    ],
+    ids=["PGM", "GIF", "BMP", "tile of a TIFF"],
+)
+def test_more_headers_with_too_many_pixels(content):
+    with pytest.raises(BrokenImage, match=r"declares more than 89,478,485 pixels"):
+        prepare(content, COLOUR)
 
 
 BOMB = zlib.compress(bytes(64 << 20), 9)

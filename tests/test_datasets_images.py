@@ -5,6 +5,7 @@ import pytest
 from helpers.archives import KINDS, pack
 
 from svae.datasets.readers import BrokenImage, Raw, images
+from svae.datasets.store import unread_in_words
 from svae.errors import UserError
 
 NAMES = ["b.PNG", "a.jpg", "deep/er/c.JPEG", "deep/d.WebP", "Ärger/é.jpg"]
@@ -54,25 +55,112 @@ def test_a_folder_around_all_images_is_part_of_their_names(tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_everything_else_is_skipped_with_one_log_line(tmp_path, kind, caplog):
-    others = ["x.txt", "y.TXT", "README", "z.tiff", ".jpg", ".hidden.jpg", "__MACOSX/._a.jpg"]
+def test_everything_else_is_counted_with_one_log_line(tmp_path, kind, caplog):
+    others = ["x.txt", "y.TXT", "README", "z.heic", "r.1234", ".jpg", ".a.jpg", "__MACOSX/._a.jpg"]
     path = pack(tmp_path / "mine", dict.fromkeys(["a.jpg", *others], b""), kind)
+    raw = Raw({"archive": path}, {"archive": 1 << 24})
     with caplog.at_level(logging.INFO):
-        assert [picture.name for picture in read(path)] == ["a.jpg"]
+        assert [picture.name for picture in images.read(raw)] == ["a.jpg"]
     (record,) = caplog.records
     assert record.getMessage() == (
-        f"{path}: skipped 1 without a suffix, 1 .tiff, 2 .txt; only .jpg, .jpeg, .png, .webp "
-        "are read"
+        f"{path}: files of formats that are not read: 2 without a usual suffix, 2 .txt, 1 .heic "
+        "(convert HEIC files with ImageMagick: mogrify -format jpg *.heic)"
+    )
+    assert raw.findings.unread == {"": 2, ".txt": 2, ".heic": 1}
+    assert raw.findings.split_rule is None
+
+
+def test_files_with_many_suffixes_are_counted_on_one_line():
+    unread = {f".{letter}": number for number, letter in enumerate("abcdefghijkl", 1)}
+    assert unread_in_words(unread) == (
+        "12 .l, 11 .k, 10 .j, 9 .i, 8 .h, 7 .g, 6 .f, 5 .e, 10 others"
     )
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_message_without_any_image_names_the_suffixes(tmp_path, kind):
-    path = pack(tmp_path / "mine", {"notes.txt": b"", "scan.tif": b""}, kind)
+def test_the_message_without_any_image_names_what_is_there(tmp_path, kind):
+    path = pack(tmp_path / "mine", {"notes.txt": b"", "scan.heic": b""}, kind)
     with pytest.raises(
-        UserError, match=r"mine contains no image: .*\.jpg, \.jpeg, \.png, \.webp.*`sources\.images"
+        UserError,
+        match=r"mine contains no image, only 1 \.heic, 1 \.txt \(convert HEIC .*mogrify.*: .*"
+        r"\.jpg, \.jpeg, .*\.tif.*`sources\.images",
     ):
         read(path)
+
+
+# Folders that say which split their images belong to.
+LAYOUTS = {
+    "three folders": ["train/1.jpg", "val/2.jpg", "test/3.jpg"],
+    "with classes": ["train/cats/1.jpg", "valid/cats/2.jpg", "test/dogs/3.jpg"],
+    "inside a folder": ["faces/Training/1.jpg", "faces/Validation/2.jpg", "faces/Test/3.jpg"],
+    "inside classes": ["cats/train/1.jpg", "dogs/val/2.jpg", "cats/test/3.jpg"],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_folders_of_splits_are_honoured(tmp_path, layout, kind):
+    raw = Raw(
+        {"archive": pack(tmp_path / "a", dict.fromkeys(LAYOUTS[layout], b""), kind)},
+        {"archive": 9**9},
+    )
+    found = {picture.name[-5]: picture.split for picture in images.read(raw)}
+    assert found == {"1": "train", "2": "valid", "3": "test"}
+    assert raw.findings.split_rule == "as its folders train, val and test say"
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_folders_of_splits_are_no_labels(tmp_path, layout):
+    path = pack(tmp_path / "a", dict.fromkeys(LAYOUTS[layout], b""), "folder")
+    labels = {picture.label for picture in read(path)}
+    assert (
+        labels
+        == {
+            "three folders": {""},
+            "with classes": {"cats", "dogs"},
+            "inside a folder": {"faces"},
+            "inside classes": {"cats", "dogs"},
+        }[layout]
+    )
+
+
+@pytest.mark.parametrize(("there", "missing"), [("val", "test"), ("test", "valid")])
+def test_a_split_without_a_folder_is_taken_from_train(tmp_path, there, missing):
+    names = [f"train/{number}.jpg" for number in range(300)]
+    path = pack(tmp_path / "a", dict.fromkeys([*names, f"{there}/x.jpg"], b""), "folder")
+    raw = Raw({"archive": path}, {"archive": 9**9})
+    counts = Counter(picture.split for picture in images.read(raw))
+    assert counts.keys() == {"train", "valid", "test"}
+    assert 15 < counts[missing] < 50 and counts[{"val": "valid"}.get(there, there)] == 1
+    assert f"{missing}: 10 % of those in train" in raw.findings.split_rule
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["train/1.jpg", "car/2.jpg", "bus/3.jpg"], ["train/1.jpg"], ["test.jpg", "train.jpg"]],
+)
+def test_classes_named_like_one_split_are_classes(tmp_path, names):
+    raw = Raw({"archive": pack(tmp_path / "a", dict.fromkeys(names, b""), "zip")}, {"archive": 99})
+    list(images.read(raw))
+    assert raw.findings.split_rule is None
+
+
+UNCLEAR = {
+    "one outside": (["train/1.jpg", "test/2.jpg", "3.jpg"], r"but 1 are not, such as 3\.jpg"),
+    "others": (["train/1.jpg", "val/2.jpg", "new/3.jpg", "new/4.jpg"], r"2 are not, .*new/3\.jpg"),
+    "no training": (["val/1.jpg", "test/2.jpg"], "none in one named train"),
+}
+
+
+@pytest.mark.parametrize("case", UNCLEAR)
+def test_unclear_folders_of_splits_are_asked_about(tmp_path, case):
+    names, problem = UNCLEAR[case]
+    path = pack(tmp_path / "a", dict.fromkeys(names, b""), "zip")
+    with pytest.raises(UserError, match=rf"{problem}.*: move them, or set `split_folders: ignore`"):
+        read(path)
+    raw = Raw({"archive": path}, {"archive": 99}, {"split_folders": "ignore"})
+    assert {picture.name for picture in images.read(raw)} == set(names)
+    assert raw.findings.split_rule is None
 
 
 def test_memory_holds_one_image_at_a_time(tmp_path):

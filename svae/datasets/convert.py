@@ -63,7 +63,8 @@ def convert(
         The attributes of the store: dataset, title, source_files and source_sha256 (by role; null
         for a folder), source_matches_official (null if no checksum was published), source_note,
         crop, size, channels, options, padding (0 after a crop or a resize), on_broken_image,
-        broken_images (their number), broken_image_names, split_rule, software, counts and checksum.
+        broken_images (their number), broken_image_names, unread_files (number by suffix),
+        split_rule, software, counts and checksum.
 
     Raises:
         UserError: if the data set or an option is unknown; a source file is missing, unreadable or
@@ -86,7 +87,8 @@ def convert(
     remove_leftovers(output)
     with full_disk_explained(output), scratch_folder(output) as scratch, Writer(output) as writer:
         limits = {source.role: source.limit for source in entry.files}
-        pictures = reader.read(Raw(files, limits, options, scratch))
+        raw = Raw(files, limits, options, scratch)
+        pictures = reader.read(raw)
         transfer = _Transfer(dataset, files, writer, on_broken_image)
         with contextlib.closing(prepared(pictures, recipe, processes)) as blocks:
             transfer.run(blocks)
@@ -106,7 +108,8 @@ def convert(
                 "on_broken_image": on_broken_image,
                 "broken_images": len(transfer.broken),
                 "broken_image_names": transfer.broken,
-                "split_rule": reader.SPLIT_RULE,
+                "unread_files": dict(raw.findings.unread),
+                "split_rule": raw.findings.split_rule or reader.SPLIT_RULE,
                 "software": software("numpy", "h5py", "pillow"),
             }
         )

@@ -5,6 +5,7 @@ where the images come from; the attribute `checksum` identifies the images thems
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -75,6 +76,15 @@ class Store:
 
 
 _REMAKE = "delete it and run the pipeline again, which converts the data set again."
+
+
+def unread_in_words(unread: Mapping[str, int]) -> str:
+    """Numbers of files that were not read, by suffix: those of the most frequent suffixes first."""
+    ordered = sorted(unread.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{count:,} {suffix or 'without a usual suffix'}" for suffix, count in ordered[:8]]
+    if rest := sum(count for _, count in ordered[8:]):
+        shown.append(f"{rest:,} others")
+    return ", ".join(shown)
 
 
 def _image_shape(dataset: h5py.Dataset | h5py.Group) -> tuple[int, int, int]:

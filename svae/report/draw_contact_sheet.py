@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from svae.datasets.store import Store
+from svae.datasets.store import Store, unread_in_words
 from svae.figures.grids import contact_sheet
 from svae.report.png import save
 
@@ -31,7 +31,8 @@ def sheet_text(attributes: Mapping[str, Any], shape: tuple[int, int, int]) -> tu
     """Return title and caption of a contact sheet: which images, and how they were prepared.
 
     attributes: those of the store: title, crop, size and split_rule; if present, also options
-    (choice by name), broken_images (number skipped) and source_matches_official.
+    (choice by name), broken_images (number skipped), unread_files (number by suffix) and
+    source_matches_official.
     shape: (height, width, channel) of an image, in pixels.
     """
     choices = {key: attributes[key] for key in ("crop", "size")} | (attributes.get("options") or {})
@@ -45,6 +46,8 @@ def sheet_text(attributes: Mapping[str, Any], shape: tuple[int, int, int]) -> tu
     ]
     if broken := attributes.get("broken_images"):
         lines.append(f"Broken images skipped: {broken:,}")
+    if unread := attributes.get("unread_files"):
+        lines.append(f"Files of formats that are not read: {unread_in_words(unread)}")
     official = attributes.get("source_matches_official")
     if official is not None:
         lines.append(f"The source files are {'' if official else 'NOT '}the official ones.")

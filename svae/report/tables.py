@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
+from svae.datasets.store import unread_in_words
 from svae.report.numbers import Code, Pieces, joined, mean, over_seeds, table, value
 from svae.report.score_tables import cell, column_of, heading
 from svae.report.study import REAL, Study
@@ -152,6 +153,10 @@ def data(attributes: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [(f"Option {name}", str(v)) for name, v in (attributes.get("options") or {}).items()]
     if attributes.get("broken_images"):
         rows.append(("Broken images left out", f"{attributes['broken_images']:,}"))
+    if attributes.get("unread_files"):
+        rows.append(
+            ("Files of formats that are not read", unread_in_words(attributes["unread_files"]))
+        )
     versions = attributes.get("software") or {}
     rows.append(("Converted with", ", ".join(f"{name} {v}" for name, v in versions.items())))
     rows.append(("Checksum (SHA-256 of the pixels)", attributes["checksum"]))

@@ -1,18 +1,19 @@
 """Images of the user, prepared like those of the data set that a model was trained on."""
 
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from svae.datasets.catalogue import catalogue
+from svae.datasets.catalogue import IMAGE_SUFFIXES, catalogue
 from svae.datasets.formats.archives import members
 from svae.datasets.formats.decoding import Recipe, prepare
 from svae.datasets.readers import BrokenImage
-from svae.datasets.readers.images import SUFFIXES, label_of
+from svae.datasets.readers.images import label_of
 from svae.datasets.store import Store
 from svae.errors import UserError
+from svae.jobs.folders import suffix_of
 
 _BLOCK = 100  # images
 
@@ -39,7 +40,7 @@ def recipe_of(store: Store) -> Recipe:
 
 
 def own_images(source: Path | str, recipe: Recipe, shape: tuple[int, int, int]) -> Iterator[Block]:
-    """Yield the JPEG, PNG and WebP images of a folder, a zip or a tar archive.
+    """Yield the images of a folder, a zip or a tar archive.
 
     Names are paths inside it, and labels the folders that contain the images.
     `shape`: (height, width, channel) that each must have after its preparation. UserError if an
@@ -49,7 +50,7 @@ def own_images(source: Path | str, recipe: Recipe, shape: tuple[int, int, int]) 
         raise UserError(f"export.images is {source}, but there is no such folder or archive")
 
     def wanted(name: str) -> bool:
-        return PurePosixPath(name).suffix.lower() in SUFFIXES
+        return suffix_of(name) in IMAGE_SUFFIXES
 
     (known,) = catalogue()["images"].files
     images: list[np.ndarray] = []
@@ -67,7 +68,7 @@ def own_images(source: Path | str, recipe: Recipe, shape: tuple[int, int, int]) 
     if not found:
         raise UserError(
             f"{source} contains no image; give export.images a folder or an archive with files "
-            f"that end in {', '.join(SUFFIXES)}"
+            f"that end in {', '.join(IMAGE_SUFFIXES)}"
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from svae.datasets.readers import BrokenImage
 
@@ -18,7 +18,14 @@ from svae.datasets.readers import BrokenImage
 # size of a picture from a 40-megapixel camera.
 MOST_PIXELS = 89_478_485
 
-_FORMATS = ("JPEG", "PNG", "WEBP")
+# Those that Pillow itself decodes, without the help of another program.
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "AVIF")
+NAMES = "JPEG, PNG, WebP, TIFF, BMP, GIF, PNM or AVIF"
+HEIC_SUFFIXES = (".heic", ".heif")
+# How to make a file of another format readable.
+CONVERT_HEIC = "convert HEIC files with ImageMagick: mogrify -format jpg *.heic"
+_HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+_PNG = b"\x89PNG"
 # Where Pillow looks for an orientation. Most images have none of these and skip the search.
 _ORIENTED_BY = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}
 # The inverse of each orientation in EXIF 2.32, section 4.6.4 A; 1 is upright.
@@ -54,13 +61,13 @@ def prepare(content: np.ndarray | bytes, recipe: Recipe) -> np.ndarray:
     """Prepare one image for a store.
 
     A file is turned upright by its EXIF orientation (ignored if damaged), and transparent pixels
-    are composited on white; only the first frame of an animation is used; 16-bit samples are
+    are composited on white; only the first frame or page of a file is used; 16-bit samples are
     scaled to 8 bits; colour profiles are ignored. Colour becomes grey by the luminance of ITU-R
     BT.601, grey becomes colour by three equal channels. Resizing uses Pillow's antialiased Lanczos
     filter. The same content always gives the same pixels.
 
     Args:
-        content: uint8 (height, width, 1 or 3), or the bytes of a JPEG, PNG or WebP file.
+        content: uint8 (height, width, 1 or 3), or the bytes of a file of one of FORMATS.
         recipe: crop, size and channels of the result.
 
     Returns:
@@ -68,9 +75,9 @@ def prepare(content: np.ndarray | bytes, recipe: Recipe) -> np.ndarray:
         that needs no change.
 
     Raises:
-        BrokenImage: if the content is not a JPEG, PNG or WebP file, is damaged or declares more
-            than MOST_PIXELS, if the crop does not fit, or if a size is set for an image that is
-            not square.
+        BrokenImage: if the content is not a file of these formats, is damaged or declares more
+            than MOST_PIXELS, if its samples have no known scale (as floats of a TIFF file), if the
+            crop does not fit, or if a size is set for an image that is not square.
     """
     if isinstance(content, bytes):
         image = _decode(content, recipe)
@@ -88,7 +95,7 @@ def prepare(content: np.ndarray | bytes, recipe: Recipe) -> np.ndarray:
 
 
 def _decode(content: bytes, recipe: Recipe) -> Image.Image:
-    """A file's picture upright, cropped and opaque, in mode L, P, RGB or CMYK."""
+    """A file's picture upright, cropped and opaque, in mode L, P, RGB, YCbCr or CMYK."""
     try:
         with warnings.catch_warnings():
             # Pillow warns about what is refused below, and about metadata that is not read here.
@@ -97,7 +104,9 @@ def _decode(content: bytes, recipe: Recipe) -> Image.Image:
     except BrokenImage:
         raise
     except UnidentifiedImageError as error:
-        raise BrokenImage("not a JPEG, PNG or WebP file, or its header is damaged") from error
+        if content[4:8] == b"ftyp" and content[8:12] in _HEIC_BRANDS:
+            raise BrokenImage(f"a HEIC file, which is not read; {CONVERT_HEIC}") from error
+        raise BrokenImage(f"not a {NAMES} file, or its header is damaged") from error
     except Image.DecompressionBombError as error:
         raise BrokenImage(_TOO_LARGE) from error
     except Exception as error:  # hostile bytes reach nearly every `raise` of Pillow and of zlib
@@ -110,12 +119,14 @@ _TOO_LARGE = f"its header declares more than {MOST_PIXELS:,} pixels, the largest
 
 def _load(content: bytes, rawmode: str | None = None) -> Image.Image:
     """A file's picture, upright; `rawmode` is Pillow's name for another layout of the samples."""
-    image = Image.open(io.BytesIO(content), formats=_FORMATS)
+    image = Image.open(io.BytesIO(content), formats=FORMATS)
     if image.width * image.height > MOST_PIXELS:
         raise BrokenImage(_TOO_LARGE)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        _check_tiff(image)
     if image.format == "PNG":
         image.verify()  # `load` ignores a wrong checksum of the pixels, and a missing end
-        image = Image.open(io.BytesIO(content), formats=_FORMATS)
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
     if rawmode is not None:
         # Pillow takes a plain tuple, too.
         image.tile = [(*image.tile[0][:3], rawmode)]  # type: ignore[list-item]
@@ -127,6 +138,21 @@ def _load(content: bytes, rawmode: str | None = None) -> Image.Image:
     except Exception:  # the picture itself is fine, and the EXIF parser can raise anything
         return image
     return image if turn is None else image.transpose(turn)
+
+
+def _check_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
+    """BrokenImage for samples without a known scale, and for tiles that would take much memory."""
+    tags, names = image.tag_v2, TiffImagePlugin
+    bits = tags.get(names.BITSPERSAMPLE, (1,))
+    unsigned = set(tags.get(names.SAMPLEFORMAT, (1,))) == {1}
+    inverted = tags.get(names.PHOTOMETRIC_INTERPRETATION, 0) == 0 and bits[0] > 8
+    if not unsigned or inverted or max(bits) not in (1, 2, 4, 8, 16) or image.mode == "LAB":
+        raise BrokenImage(
+            f"a TIFF file of kind {image.mode} with {max(bits)} bits per sample, which is not "
+            "read; save it as grey or RGB with 8 or 16 bits"
+        )
+    if tags.get(names.TILEWIDTH, 1) * tags.get(names.TILELENGTH, 1) > MOST_PIXELS:
+        raise BrokenImage(_TOO_LARGE)
 
 
 def _crop(image: Image.Image, recipe: Recipe) -> Image.Image:
@@ -150,9 +176,13 @@ def _crop(image: Image.Image, recipe: Recipe) -> Image.Image:
 
 
 def _opaque(image: Image.Image, content: bytes, recipe: Recipe) -> Image.Image:
-    """The picture composited on white, in mode L, P, RGB or CMYK."""
+    """The picture composited on white, in mode L, P, RGB, YCbCr or CMYK."""
     key = image.info.get("transparency")
-    if image.mode in ("LA", "RGBA") or (image.mode == "P" and key is not None):
+    if image.mode == "La":
+        image = image.convert("LA")
+    # Without a palette, Pillow's own conversion compares the key of a PNG with scaled samples.
+    keyed = key is not None and (image.mode == "P" or not content.startswith(_PNG))
+    if image.mode in ("LA", "RGBA", "PA") or keyed:
         if image.mode != "RGBA":
             image = image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
