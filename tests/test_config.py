@@ -21,7 +21,7 @@ from svae.config.check import checked
 from svae.config.data import Conversion
 from svae.config.resolve import Configuration, resolve
 from svae.config.schema import SECTIONS, config_schema, editor_schema
-from svae.config.yaml_file import config_file
+from svae.config.yaml_file import config_file, replacement_note
 from svae.datasets.catalogue import catalogue
 from svae.errors import UserError
 from svae.jobs.neutral import without_neutral
@@ -897,6 +897,25 @@ def test_a_second_file_is_read_by_the_same_rules(name, content, expected, tmp_pa
     (tmp_path / name).write_text(content)
     code, text = snakemake(tmp_path, "--configfile", "fine.yaml", name)
     assert code and f"{tmp_path / name}, " in text and expected in text, text
+
+
+@pytest.mark.parametrize(
+    ("content", "noted"),
+    {
+        "only settings": ({"training": {"epochs": 2}}, True),
+        "no variants": ({"dataset": "mnist_5k"}, True),
+        "no data set": ({"variants": MINIMAL["variants"]}, True),
+        "an override of a variant": ({**MINIMAL, "variants": {"mvn": {"epochs": 3}}}, True),
+        "complete": ({**MINIMAL, "training": {"epochs": 0}}, False),
+        "a removed variant": ({**MINIMAL, "variants": {"mvn": False}}, False),
+    }.values(),
+)
+def test_a_file_that_lacks_keys_is_said_to_replace_the_clones(content, noted, tmp_path):
+    note = replacement_note(content, tmp_path / "config.yaml", CLONE)
+    assert (
+        "snakemake --configfile NAME.yaml" in note and f"{tmp_path}/config.yaml" in note
+    ) == noted
+    assert replacement_note(content, CLONE / "config.yaml", CLONE) == ""
 
 
 @pytest.mark.workflow

@@ -1,5 +1,6 @@
 """Finding the file config.yaml, and refusing files that contain no configuration."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,22 @@ def check_file(path: Path) -> None:
         raise UserError(
             f"{path} contains {kind}; write one KEY: VALUE per line, as in dataset: mnist_5k"
         )
+
+
+def replacement_note(config: Mapping[str, Any], path: Path, clone: Path) -> str:
+    """A line for the error of a configuration that lacks keys because `path`, in the working
+    directory, replaces the clone's config.yaml; "" for others."""
+    variants = config.get("variants", {})
+    given = variants.values() if isinstance(variants, dict) else ()
+    complete = {"dataset", "variants"} <= config.keys() and all(
+        "posterior" in own for own in given if isinstance(own, dict)
+    )
+    if complete or path.resolve() == (clone / "config.yaml").resolve():
+        return ""
+    return (
+        f"\n{path} replaces {clone / 'config.yaml'}; for a few settings only, give it another name "
+        "and lay it over that file: snakemake --configfile NAME.yaml"
+    )
 
 
 class _Loader(yaml.SafeLoader):
