@@ -11,7 +11,7 @@ from svae.config.resolve import resolve
 from svae.config.schema import posterior_classes
 from svae.config.sweeps import several_weights
 from svae.config.variants import options_without
-from svae.config.yaml_file import check_file, config_file
+from svae.config.yaml_file import check_file, config_file, replacement_note
 from svae.datasets.catalogue import IMAGE_SUFFIXES
 from svae.errors import UserError
 from svae.features.pretrained import is_own, missing
@@ -57,8 +57,17 @@ for path in map(Path, config_files()):
         or_stop(check_file, path)
 
 
-CONFIG = or_stop(resolve, config, Path.cwd())
-DATASET = CONFIG.dataset.name
+def resolved(config, working):
+    try:
+        return resolve(config, working)
+    except UserError as error:
+        raise UserError(f"{error}{replacement_note(config, CONFIG_FILE, CLONE)}") from None
+
+
+CONFIG = or_stop(resolved, config, Path.cwd())
+READER = CONFIG.dataset.name
+# In names of files and folders: that of the data set, or the user's.
+DATASET = CONFIG.name
 # Without the scores that their settings leave out.
 SCORES = {name: score for name, score in scores().items() if score.used(CONFIG.scores[name])}
 RUN = f"runs/{DATASET}/{{variant}}/seed-{{seed}}"
@@ -70,7 +79,7 @@ FILES = {"features": f"{BASELINES}/features.npz"}
 FETCHED = {source.name: source for source in CONFIG.sources.values() if source.path is None}
 # Where the files of the data set are, or will be after their download, by role.
 RAW = {
-    role: source.path or f"data/raw/{DATASET}/{source.name}"
+    role: source.path or f"data/raw/{READER}/{source.name}"
     for role, source in CONFIG.sources.items()
 }
 # A folder is not an input, because its time does not show changes inside; its listing does.

@@ -2,9 +2,9 @@
 # by hand or downloaded before is checked and kept.
 rule fetch:
     output:
-        update(f"data/raw/{DATASET}/{{file}}"),
+        update(f"data/raw/{READER}/{{file}}"),
     log:
-        f"logs/fetch_{DATASET}_{{file}}.log",
+        f"logs/fetch_{READER}_{{file}}.log",
     params:
         known_hash=lambda wildcards: FETCHED[wildcards.file].known_hash,
         addresses=addresses,
@@ -25,7 +25,7 @@ rule convert:
         f"benchmarks/out/convert_{DATASET}.tsv"
     threads: workflow.cores
     params:
-        dataset=DATASET,
+        dataset=READER,
         folders=FOLDERS,
         listings=listings_of_sources,
         sha256={role: source.sha256 for role, source in CONFIG.sources.items() if source.sha256},
@@ -43,8 +43,8 @@ rule convert:
         code=code(
             "svae.datasets.verify:verify",
             "svae.datasets.convert:convert",
-            f"svae.datasets.readers.{DATASET}:read",
-            f"svae.datasets.readers.{DATASET}:SPLIT_RULE",
+            f"svae.datasets.readers.{READER}:read",
+            f"svae.datasets.readers.{READER}:SPLIT_RULE",
         ),
     message:
         "Converting {params.dataset} into {output}"

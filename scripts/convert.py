@@ -29,6 +29,7 @@ with log_to(snakemake.log[0]):
             files,
             output,
             sha256=params.sha256,
+            title=params.published["title"],
             processes=snakemake.threads,
             **params.settings,
         )

@@ -8,6 +8,7 @@ from helpers import stores
 from helpers.pictures import decoded, enlarged, noise, places
 
 from svae.datasets import store
+from svae.report import draw_contact_sheet
 from svae.report.draw_contact_sheet import draw, evenly_spaced, sheet_columns, sheet_text
 
 
@@ -52,13 +53,17 @@ EVENLY = "\nShown are evenly spaced images from the first to the last of each sp
                 "crop": 148,
                 "size": 64,
                 "options": {"split": "paper", "category": None},
+                "max_images": 10_000,
+                "images_in_source": 3_033_042,
                 "broken_images": 1234,
                 "unread_files": {".txt": 2, ".heic": 1500, "": 1},
                 "source_matches_official": False,
             },
             "Faces: 8x6x3 (height x width x channels); crop: 148, size: 64, split: paper, "
             "category: none",
-            "Split rule: all by hash" + EVENLY + "\nBroken images skipped: 1,234"
+            "Split rule: all by hash" + EVENLY + "\nChosen by the hash of their names: 10,000 of "
+            "3,033,042 images."
+            "\nBroken images skipped: 1,234"
             "\nFiles of formats that are not read: 1,500 .heic, 2 .txt, 1 without a usual suffix"
             "\nThe source files are NOT the official ones.",
             id="everything",
@@ -102,3 +107,34 @@ def test_every_split_is_shown_from_end_to_end(tmp_path):
         blocks = (enlarged(image, 2) for image in splits[split])
         found = [index for index, block in enumerate(blocks) if places(picture, block)]
         assert found == evenly_spaced(counts[split], shown)
+
+
+def one_pixel(images):
+    images = images * 0
+    images[-1, -1, -1, -1] = 1
+    return images
+
+
+@pytest.mark.parametrize(
+    ("make", "equal"),
+    {
+        "black": (lambda images: images * 0, True),
+        "one colour": (lambda images: images * 0 + np.uint8([250, 3, 17]), True),
+        "one picture": (lambda images: np.repeat(images[:1], len(images), axis=0), True),
+        "one pixel differs": (one_pixel, False),
+        "noise": (lambda images: images, False),
+    }.values(),
+)
+def test_a_split_of_equal_images_is_a_warning(tmp_path, make, equal, caplog, monkeypatch):
+    splits = {split: noise(40, (8, 8, 3), seed) for seed, split in enumerate(store.SPLITS)}
+    splits["valid"] = make(splits["valid"])
+    stores.write(tmp_path / "a.h5", splits, {**REQUIRED, "crop": None, "size": None})
+    captions = []
+    monkeypatch.setattr(
+        draw_contact_sheet, "contact_sheet", lambda *arguments: captions.append(arguments[2])
+    )
+    monkeypatch.setattr(draw_contact_sheet, "save", lambda *arguments: None)
+    draw(tmp_path / "a.h5", tmp_path / "dataset.png")
+    warning = "all 40 images of valid are equal"
+    assert (f"WARNING: {warning}" in captions[0]) == equal
+    assert (warning in caplog.text) == equal

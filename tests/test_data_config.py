@@ -289,3 +289,41 @@ def test_counts_are_checked_only_where_they_are_known():
     with pytest.raises(UserError, match=r"parzen\.n_test is 19963, but celeba has 19962"):
         resolved(text % "")
     assert resolved(text % ", conversion: {split: paper}").parzen.n_test == 19963
+
+
+# A part of a data set, and its name --------------------------------------------------------------
+
+
+def test_lsun_without_val_images(tmp_path):
+    (tmp_path / "cat.zip").touch()
+    text = "{dataset: lsun, conversion: {category: own}, sources: {lsun: {train: cat.zip}}}"
+    assert list(resolved(text, tmp_path).sources) == ["train"]
+
+
+def test_a_part_of_a_data_set_has_unknown_counts():
+    assert resolved("{dataset: mnist_5k}").conversion.max_images is None
+    part = resolved("{dataset: mnist_5k, conversion: {max_images: 300}, parzen: {n_test: 9999}}")
+    assert part.conversion.max_images == 300 and part.dataset.counts is None
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "title"),
+    [
+        ("dataset: mnist", "mnist", "MNIST"),
+        ("{dataset: mnist, name: null}", "mnist", "MNIST"),
+        ("{dataset: mnist, name: digits-2}", "digits-2", "digits-2 (MNIST)"),
+        ("{dataset: mnist, name: mnist}", "mnist", "MNIST"),
+        ("{dataset: lsun, name: beds}", "beds", "beds (LSUN bedroom)"),
+    ],
+)
+def test_the_name_of_a_data_set(text, name, title):
+    config = resolved(text)
+    assert (config.name, config.dataset.title) == (name, title)
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "..", "-a", "a b", "Ä", "{x}", "a" * 61, "2", "svhn", "SVHN"]
+)
+def test_a_name_that_is_none(name):
+    text = f"{{dataset: mnist, name: {name if name == '2' else repr(name)}}}"
+    check_one_line(resolved, text, ["name is "])

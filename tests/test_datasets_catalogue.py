@@ -1,4 +1,5 @@
 import collections
+import datetime
 import gzip
 import importlib
 import itertools
@@ -10,10 +11,13 @@ import sys
 import numpy as np
 import pytest
 import scipy.io
+import yaml
 from helpers import archives
 
+from svae.datasets import catalogue as module
 from svae.datasets.catalogue import SourceFile, catalogue
 from svae.datasets.readers import Raw
+from svae.errors import UserError
 
 NAMES = list(catalogue())
 
@@ -156,3 +160,32 @@ def test_the_catalogue_imports_nothing_heavy():
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.strip() == "[]", result.stderr
+
+
+ENTRY = {
+    **{"title": "Quick", "channels": 1, "license": "CC0-1.0", "source": "a", "date": "2026-11-23"},
+    "files": [{"role": "archive", "name": "a.npy", "limit": 100}],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    {
+        "no date": ({"date": None}, "quick has no date"),
+        "no licence": ({"license": None}, "quick has no license"),
+        "a date without quotes": ({"date": datetime.date(2026, 11, 23)}, "quick.date is .* quotes"),
+        "unknown": ({"colour": "grey"}, "quick has an unknown key colour"),
+        "text as a number": ({"channels": "three"}, "quick.channels is 'three'; .* whole number"),
+        "file without limit": (
+            {"files": [{"role": "archive", "name": "a"}]},
+            "quick.files has no limit",
+        ),
+        "file as text": ({"files": ["a.npy"]}, "quick.files is 'a.npy', not a mapping"),
+    }.values(),
+)
+def test_a_wrong_entry_is_one_message(change, problem, tmp_path, monkeypatch):
+    entry = {key: value for key, value in (ENTRY | change).items() if value is not None}
+    (tmp_path / "sources.yaml").write_text(yaml.safe_dump({"quick": entry}))
+    monkeypatch.setattr(module, "TABLE", tmp_path / "sources.yaml")
+    with pytest.raises(UserError, match=rf"sources\.yaml: {problem}.*; the head of the file"):
+        module.catalogue.__wrapped__()

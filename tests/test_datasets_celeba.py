@@ -45,6 +45,43 @@ def test_the_faces_are_in_order_and_split_by_the_partition(tmp_path, deflated, f
     assert found == read(archive, tmp_path / "list_eval_partition.txt", split="official")
 
 
+def unpacked(tmp_path, members):
+    for name, content in members.items():
+        path = tmp_path / "unpacked" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return tmp_path / "unpacked"
+
+
+INNER = "img_align_celeba/img_align_celeba/"
+ALL = range(1, COUNT + 1)
+CSV = ["image_id,partition", *(line.replace(" ", ",") for line in LINES)]
+# As people have it: the members, and the lines of the partition.
+COPIES = {
+    "a folder in a folder": (faces(ALL, INNER), LINES),
+    "the folder twice": (faces(ALL) | faces(ALL, INNER), LINES),
+    "next to other files": (faces(ALL) | {"list_attr_celeba.csv": b"", "README": b""}, LINES),
+    "with Kaggle's partition": (faces(ALL), CSV),
+    "all of Kaggle's": (faces(ALL, INNER), [*CSV, ""]),
+}
+
+
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("copy", COPIES)
+def test_celeba_as_people_have_it(tmp_path, copy, folder):
+    members, lines = COPIES[copy]
+    pack = unpacked if folder else (lambda path, members: archives.write_zip(path / "a", members))
+    found = read(pack(tmp_path, members), write_partition(tmp_path, lines))
+    splits = ["train", "valid", "test"]
+    assert found == [Picture(splits[n % 3], f"{n:06d}.jpg", face(n)) for n in ALL]
+
+
+def test_two_different_files_of_one_number_in_a_folder(tmp_path):
+    path = unpacked(tmp_path, {"a/000001.jpg": b"1", "b/000001.jpg": b"2"})
+    with pytest.raises(UserError, match=r"contains 000001\.jpg twice, .* with other content"):
+        read(path, write_partition(tmp_path, LINES[:1]))
+
+
 @pytest.mark.slow
 def test_the_published_code_trains_on_the_first_160000_and_scores_on_what_follows(tmp_path):
     # The numbers begin at 1 and have gaps: the position counts, not the number.
@@ -96,6 +133,8 @@ def test_a_partition_of_other_images_is_refused_before_any_is_read(
         ([*LINES, "000013.png 0"], "line 13"),
         ([*LINES, "../../1.jpg 0"], "line 13"),
         ([*LINES, "13 0"], "line 13"),
+        ([*LINES, "000013.jpg;0"], "line 13"),
+        ([*LINES, "image_id,partition"], "line 13"),
         ([*LINES[:3], "000002.jpg 0"], r"line 4 repeats 000002\.jpg"),
         ([], "it is empty"),
         (["", " "], "it is empty"),

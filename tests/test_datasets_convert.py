@@ -22,7 +22,7 @@ from svae.datasets import convert
 from svae.datasets.catalogue import catalogue
 from svae.datasets.readers import Picture, Raw, cifar10, mnist_5k
 from svae.datasets.readers import images as images_reader
-from svae.datasets.store import Store
+from svae.datasets.store import Store, part_in_words
 from svae.errors import UserError
 
 TRAINING, TEST = archives.numbered_images(20), archives.numbered_images(4, first=100)
@@ -74,6 +74,8 @@ def test_the_store_records_where_the_images_come_from(archive, output):
         "options": {},
         "padding": 0,
         "on_broken_image": "stop",
+        "max_images": None,
+        "images_in_source": 24,
         "broken_images": 0,
         "broken_image_names": [],
         "unread_files": {},
@@ -266,7 +268,7 @@ def test_grey_images(output, monkeypatch, digits, crop, size, padding, channels)
 def test_a_crop_that_does_not_fit(archive, output, crop, processes):
     image = r"training batches, image [0-9]+"
     problem = rf"conversion\.crop {crop}.* 32x32 pixels; use 1 to 32"
-    message = rf"{archive}: image {image} .*{problem}"
+    message = rf"{archive}: .* cannot be used .*\n  {image}, .*{problem}"
     with pytest.raises(UserError, match=message):
         convert.convert("cifar10", {"archive": archive}, output, crop=crop, processes=processes)
     assert list(output.parent.iterdir()) == []
@@ -372,6 +374,28 @@ def test_a_folder_has_no_checksum(tmp_path, pictures, output):
     assert sum(attributes["counts"].values()) == 300
 
 
+def test_a_part_is_recorded_and_the_same_in_every_run(tmp_path, pictures, output, reference):
+    settings = {**SETTINGS, "max_images": 60}
+    first = convert.convert("images", {"archive": pictures}, output, **settings)
+    assert sum(first["counts"].values()) == 60
+    assert (first["max_images"], first["images_in_source"]) == (60, 300)
+    again = convert.convert(
+        *("images", {"archive": pictures}, tmp_path / "again.h5"), **settings, processes=2
+    )
+    assert again["checksum"] == first["checksum"]
+    whole = {split: {image.tobytes() for image in images} for split, images in reference.items()}
+    for split, images in read_all(output).items():
+        assert {image.tobytes() for image in images} <= whole[split]
+    assert part_in_words(first) == "60 of 300 images"
+
+
+def test_a_title_of_the_users(pictures, output):
+    made = convert.convert(
+        "images", {"archive": pictures}, output, **SETTINGS, title="faces (mine)"
+    )
+    assert made["title"] == "faces (mine)" and made["dataset"] == "images"
+
+
 # A text, a truncated image, and one too large to be decoded, in different blocks.
 BROKEN = {7: b"no image", 90: png(90)[:200], 250: png(250)[:16] + b"\xff" * 8 + png(250)[24:]}
 
@@ -382,11 +406,67 @@ def damaged(tmp_path_factory):
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_broken_image_stops_the_conversion(damaged, output, processes):
-    message = rf"{damaged}: image 00007\.png cannot be used: .*`on_broken_image: skip`"
-    with pytest.raises(UserError, match=message):
+def test_all_broken_images_are_listed_at_once(damaged, output, processes, caplog):
+    message = rf"{damaged}: 3 images that cannot be used are listed below\. .*on_broken_image: skip"
+    with pytest.raises(UserError, match=message) as caught:
         convert.convert("images", {"archive": damaged}, output, **SETTINGS, processes=processes)
+    listed = re.findall(r"[0-9]{5}\.png", str(caught.value))
+    assert sorted(listed) == [f"{number:05d}.png" for number in BROKEN]
+    assert "image 00007.png cannot be used" in caplog.records[0].getMessage()  # at once
     assert list(output.parent.iterdir()) == []
+
+
+def test_one_broken_image_and_very_many(tmp_path, output):
+    one = write_zip(tmp_path / "one.zip", 40, {7: b"no image"})
+    message = r"image 00007\.png cannot be used: not a .*on_broken_image: skip"
+    with pytest.raises(UserError, match=message):
+        convert.convert("images", {"archive": one}, output, **SETTINGS)
+    many = write_zip(tmp_path / "many.zip", 140, dict.fromkeys(range(130), b"no image"))
+    with pytest.raises(UserError, match=r"the first 100 images that cannot be used") as caught:
+        convert.convert("images", {"archive": many}, output, **SETTINGS)
+    _, line = str(caught.value).splitlines()  # one for each problem
+    assert line.startswith("  00000.png, 00001.png, ") and "00099.png: not a " in line
+
+
+def grey(**changes):
+    pixels = {"dtype": np.uint8, "shape": (32, 32, 3)} | changes
+    return np.zeros(**pixels)
+
+
+MISTAKES = {
+    "floats": (
+        Picture("train", "a", grey(dtype=float)),
+        r"'a'\) is float64 \(32, 32, 3\); use uint8",
+    ),
+    "16 bits": (Picture("train", "a", grey(dtype=np.uint16)), "is uint16"),
+    "no channel": (Picture("train", "a", grey(shape=(32, 32))), r"is uint8 \(32, 32\); use uint8"),
+    "channels first": (Picture("train", "a", grey(shape=(3, 32, 32))), r"is uint8 \(3, 32, 32\)"),
+    "empty": (Picture("train", "a", grey(shape=(0, 0, 3))), "is uint8"),
+    "split": (Picture("val", "a", grey()), "has the split 'val'; use one of train, valid, test"),
+    "number as name": (Picture("train", 5, grey()), "has the name 5 and the label ''; use text"),
+    "number as label": (Picture("train", "a", grey(), 5), "has the name 'a' and the label 5"),
+    "path": (Picture("train", "a", "a.png"), "has str as content"),
+    "tuple": (("train", "a", grey()), "is tuple; yield Picture"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_of_a_reader_names_reader_and_picture(case, output, monkeypatch):
+    picture, problem = MISTAKES[case]
+    good = Picture("train", "good", grey())
+    monkeypatch.setattr(mnist_5k, "read", lambda raw: iter([good, picture]))
+    with pytest.raises(UserError, match=rf"readers/mnist_5k\.py: picture 2 .*{problem}"):
+        convert.convert("mnist_5k", {}, output)
+    assert list(output.parent.iterdir()) == []
+
+
+def test_a_reader_that_yields_nothing(output, monkeypatch):
+    monkeypatch.setattr(mnist_5k, "read", lambda raw: None)
+    with pytest.raises(UserError, match=r"readers/mnist_5k\.py: `read` must yield pictures"):
+        convert.convert("mnist_5k", {}, output)
+    monkeypatch.setattr(mnist_5k, "read", lambda raw: iter([]))
+    with pytest.raises(UserError, match=r"0 images .* are too few"):
+        convert.convert("mnist_5k", {}, output)
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -96,6 +96,16 @@ def test_every_image_is_yielded_once_in_its_split(tmp_path, make_raw):
     assert list(raw.scratch.iterdir()) == []
 
 
+def test_a_category_without_val_images(tmp_path, make_raw):
+    train = entries(400, (20,))
+    raw = make_raw(database(tmp_path / "train", train))
+    del raw.files["val"]
+    assert list(lsun.read(raw)) == [
+        (expected_split(key), key.decode(), train[key], "") for key in sorted(train)
+    ]
+    assert raw.findings.split_rule.endswith("90 % train, 5 % valid, 5 % test")
+
+
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_the_files_are_unchanged_images(tmp_path, make_raw, compression):
     images = {}

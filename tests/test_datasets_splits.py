@@ -1,10 +1,12 @@
+import hashlib
 import unicodedata
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from svae.datasets.splits import by_name, shuffled
+from svae.datasets.readers import Picture
+from svae.datasets.splits import by_name, chosen_by_hash, shuffled
 
 GOLDEN_10 = [3, 1, 0, 7, 8, 5, 2, 4, 6, 9]
 GOLDEN_50000 = [22809, 16625, 45491, 23380, 34471]
@@ -67,3 +69,43 @@ def test_accents_count_as_one_letter_however_they_are_written():
         composed, split_up = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
         assert composed != split_up
         assert by_name(composed, SHARES) == by_name(split_up, SHARES)
+
+
+def pictures_named(names, split="train"):
+    return [Picture(split, name, name.encode()) for name in names]
+
+
+def smallest_hashes(pictures, most):
+    """The same choice by a sort of all."""
+
+    def key(picture):
+        text = f"max_images {picture.split}/{picture.name}".encode()
+        return hashlib.sha256(text).digest()[:16]
+
+    chosen = {picture.name for picture in sorted(pictures, key=key)[:most]}
+    return [picture for picture in pictures if picture.name in chosen]
+
+
+@pytest.mark.parametrize("most", [1, 20, 300, 1000])
+def test_a_part_is_that_with_the_smallest_hashes_in_its_order(tmp_path, most):
+    pictures = pictures_named(f"{number}.jpg" for number in range(300))
+    found = list(chosen_by_hash(iter(pictures), most, tmp_path))
+    assert found == smallest_hashes(pictures, most) and len(found) == min(most, 300)
+
+
+def test_a_part_does_not_depend_on_the_order_and_contains_smaller_ones(tmp_path):
+    pictures = pictures_named(f"{number}.jpg" for number in range(300))
+    large, small = (
+        {picture.name for picture in chosen_by_hash(order, most, tmp_path)}
+        for order, most in ((pictures, 100), (pictures[::-1], 30))
+    )
+    assert small < large
+
+
+def test_a_part_has_every_split(tmp_path):
+    pictures = [
+        Picture(by_name(f"{n}", {"train": 0.8, "valid": 0.1, "test": 0.1}), f"{n}", b"")
+        for n in range(3000)
+    ]
+    counts = Counter(picture.split for picture in chosen_by_hash(pictures, 500, tmp_path))
+    assert abs(counts["train"] - 400) < 40 and min(counts["valid"], counts["test"]) > 25

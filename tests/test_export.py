@@ -14,6 +14,7 @@ from test_training import SHAPE, train
 from svae.config.resolve import resolve
 from svae.datasets.store import Store
 from svae.datasets.store_writer import Writer
+from svae.errors import UserError
 from svae.sampling.prior import sample
 from svae.scores.scored_images import scored_images
 from svae.settings.export import ExportSettings
@@ -133,7 +134,7 @@ def test_the_users_images_are_prepared_like_the_data_set(made, tmp_path):
     np.testing.assert_array_equal(block.images[0, ..., 0], expected)
     refused(
         lambda: list(own_images(tmp_path, replace(recipe, crop=None, size=None), store.shape)),
-        "image 3.png has 64x80 pixels after its preparation, but the model takes 32x32",
+        "image 3.png cannot be used: 64x80 pixels after its preparation, but the model takes 32x32",
     )
 
 
@@ -147,6 +148,9 @@ def test_unusable_images_of_the_user_are_refused(made, tmp_path):
     refused(attempt, "contains no image", ".png")
     (tmp_path / "own/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     refused(attempt, "image broken.png cannot be used")
+    (tmp_path / "own/worse.jpg").write_bytes(b"\xff\xd8")
+    with pytest.raises(UserError, match=r"2 images .* below.*\n  broken\.png, worse\.jpg: not"):
+        attempt()
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
 
 

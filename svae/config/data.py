@@ -40,7 +40,7 @@ class Conversion:
 
     crop: side of the centre crop in pixels, or "square" for the largest one; size: side to which
     the crop is then resized; channels: 1 grey, 3 red, green, blue; options: those of the data set;
-    on_broken_image: stop or skip.
+    on_broken_image: stop or skip; max_images: of all splits together, None for all.
     """
 
     crop: int | Literal["square"] | None
@@ -48,6 +48,7 @@ class Conversion:
     channels: int
     options: dict[str, str]
     on_broken_image: str
+    max_images: int | None = None
 
 
 def resolve_conversion(section: dict[str, Any], dataset: Dataset) -> Conversion:
@@ -70,6 +71,7 @@ def resolve_conversion(section: dict[str, Any], dataset: Dataset) -> Conversion:
         channels={"auto": dataset.channels, "grey": 1, "rgb": 3}[section["color"]],
         options={option: section[option] for option in dataset.options},
         on_broken_image=section["on_broken_image"],
+        max_images=section["max_images"],
     )
 
 

@@ -3,7 +3,7 @@
 Imported by the Snakefile: no TensorFlow, h5py or NumPy.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +46,8 @@ class Configuration:
     """All settings, by stage."""
 
     dataset: Dataset
+    name: str
+    """The data set's in names of files and folders."""
     sources: dict[str, Source]
     fetch: FetchSettings
     conversion: Conversion
@@ -81,6 +83,11 @@ def resolve(raw: dict[str, Any], working: Path) -> Configuration:
     published = catalogue()[config["dataset"]]
     conversion = resolve_conversion(config["conversion"], published)
     dataset = published.chosen(conversion.options)
+    if conversion.max_images is not None:
+        dataset = replace(dataset, counts=None)
+    name = _checked_name(config["name"], dataset)
+    if name != dataset.name:
+        dataset = replace(dataset, title=f"{name} ({dataset.title})")
     own = config["sources"].get(dataset.name, {})
     sources = resolve_sources(dataset, own, working)
     height, width = image_size(dataset, conversion)
@@ -92,6 +99,7 @@ def resolve(raw: dict[str, Any], working: Path) -> Configuration:
     sampling, prior = _resolved_sampling(SamplingSection(**config["sampling"]))
     return Configuration(
         dataset=dataset,
+        name=name,
         sources=sources,
         fetch=FetchSettings(**config["fetch"]),
         conversion=conversion,
@@ -112,6 +120,16 @@ def resolve(raw: dict[str, Any], working: Path) -> Configuration:
         figure=FigureSettings(**config["figure"]),
         export=resolve_export(config["export"], working),
     )
+
+
+def _checked_name(name: str | None, dataset: Dataset) -> str:
+    """The name of the data set's files: the user's, or that of the data set."""
+    others = catalogue().keys() - {dataset.name}
+    if name is not None and name.lower() in {other.lower() for other in others}:
+        raise UserError(
+            f"name is {name}, which is another data set than {dataset.name}; use another name"
+        )
+    return dataset.name if name is None else name
 
 
 def _resolved_sampling(section: SamplingSection) -> tuple[SamplingSettings, PriorSettings]:

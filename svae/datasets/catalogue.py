@@ -5,11 +5,13 @@ The Snakefile imports this module, so it imports nothing heavier than yaml.
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+
+from svae.errors import UserError
 
 TABLE = Path(__file__).with_name("sources.yaml")
 
@@ -82,18 +84,58 @@ class Dataset:
 @functools.cache
 def catalogue() -> dict[str, Dataset]:
     """Return every data set by name, in the order of sources.yaml."""
-    table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    try:
+        table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{TABLE} is not YAML: {' '.join(str(error).split())}") from None
     return {name: _dataset(name, entry) for name, entry in table.items()}
 
 
 def _dataset(name: str, entry: dict[str, Any]) -> Dataset:
-    files = tuple(map(_file, entry.get("files", ())))
+    _check(Dataset, {**_mapping(entry, name), "name": name}, name)
+    files = tuple(_file(file, f"{name}.files") for file in entry.get("files", ()))
     options = {option: tuple(choices) for option, choices in entry.get("options", {}).items()}
     return Dataset(**{**entry, "name": name, "files": files, "options": options})
 
 
-def _file(entry: dict[str, Any]) -> SourceFile:
-    alternatives = tuple(map(_file, entry.get("alternatives", ())))
+def _file(entry: dict[str, Any], place: str) -> SourceFile:
+    _check(SourceFile, _mapping(entry, place), place)
+    alternatives = tuple(_file(file, place) for file in entry.get("alternatives", ()))
     return SourceFile(
         **{**entry, "urls": tuple(entry.get("urls", ())), "alternatives": alternatives}
     )
+
+
+def _mapping(entry: Any, place: str) -> dict[str, Any]:
+    if isinstance(entry, dict):
+        return entry
+    raise UserError(f"{TABLE}: {place} is {entry!r}, not a mapping; {_HEAD}")
+
+
+def _check(cls: type, entry: dict[str, Any], place: str) -> None:
+    """UserError if an entry lacks a key, has an unknown one, or one of the wrong type."""
+    known = {each.name: each for each in fields(cls)}
+    required = [
+        name
+        for name, each in known.items()
+        if each.default is MISSING and each.default_factory is MISSING
+    ]
+    for key in required:
+        if key not in entry:
+            raise UserError(f"{TABLE}: {place} has no {key}; {_HEAD}")
+    for key, value in entry.items():
+        if key not in known:
+            raise UserError(f"{TABLE}: {place} has an unknown key {key}; {_HEAD}")
+        kind = known[key].type
+        if kind in _KINDS and not isinstance(value, kind):
+            raise UserError(
+                f"{TABLE}: {place}.{key} is {value!r}; it must be {_KINDS[kind]}; {_HEAD}"
+            )
+
+
+_KINDS: dict[Any, str] = {
+    str: "text (dates in quotes)",
+    int: "a whole number",
+    bool: "true or false",
+}
+_HEAD = "the head of the file explains each key"

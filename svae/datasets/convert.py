@@ -13,7 +13,8 @@ import numpy as np
 from svae.datasets.catalogue import Dataset, SourceFile, catalogue
 from svae.datasets.checksums import checksums
 from svae.datasets.formats.decoding import Recipe
-from svae.datasets.readers import BrokenImage, Raw
+from svae.datasets.readers import MOST_LISTED, BrokenImage, Raw, all_broken, checked
+from svae.datasets.splits import chosen_by_hash
 from svae.datasets.store_writer import Writer
 from svae.datasets.workers import Prepared, prepared
 from svae.errors import UserError
@@ -28,6 +29,7 @@ _LEAST_IN_SPLIT = 2
 
 _SECONDS_BETWEEN_LINES = 10
 _MOST_BROKEN_LINES = 10
+_FIX = "Fix this, or set `conversion: {on_broken_image: skip}` in config.yaml to skip such images."
 
 
 def convert(
@@ -41,6 +43,8 @@ def convert(
     channels: int | None = None,
     options: Mapping[str, str] | None = None,
     on_broken_image: str = "stop",
+    max_images: int | None = None,
+    title: str | None = None,
     processes: int = 1,
 ) -> dict[str, Any]:
     """Read a data set from its source files and write its store to `output`.
@@ -57,12 +61,15 @@ def convert(
         crop, size, channels: see `formats.decoding.Recipe`; channels None: as published.
         options: choice for each of the data set's options; default: the first choice.
         on_broken_image: "stop" with a UserError, or "skip" the image.
+        max_images: see `splits.chosen_by_hash`; None: all.
+        title: for figures and tables, instead of the data set's.
         processes: number of worker processes that decode, crop and resize.
 
     Returns:
         The attributes of the store: dataset, title, source_files and source_sha256 (by role; null
         for a folder), source_matches_official (null if no checksum was published), source_note,
-        crop, size, channels, options, padding (0 after a crop or a resize), on_broken_image,
+        crop, size, channels, options, padding (0 after a crop or a resize), max_images (null for
+        all), images_in_source (their number, including broken ones), on_broken_image,
         broken_images (their number), broken_image_names, unread_files (number by suffix),
         split_rule, software, counts and checksum.
 
@@ -88,14 +95,16 @@ def convert(
     with full_disk_explained(output), scratch_folder(output) as scratch, Writer(output) as writer:
         limits = {source.role: source.limit for source in entry.files}
         raw = Raw(files, limits, options, scratch)
-        pictures = reader.read(raw)
+        pictures = checked(reader.read(raw), dataset, raw.findings)
+        if max_images is not None:
+            pictures = chosen_by_hash(pictures, max_images, scratch)
         transfer = _Transfer(dataset, files, writer, on_broken_image)
         with contextlib.closing(prepared(pictures, recipe, processes)) as blocks:
             transfer.run(blocks)
         return writer.finish(
             {
                 "dataset": dataset,
-                "title": entry.title,
+                "title": title or entry.title,
                 "source_files": {role: path.name for role, path in files.items()},
                 "source_sha256": hashes,
                 "source_matches_official": None if files and not published else not notes,
@@ -105,9 +114,11 @@ def convert(
                 "channels": recipe.channels,
                 "options": options,
                 "padding": entry.padding if crop is None and size is None else 0,
+                "max_images": max_images,
+                "images_in_source": raw.findings.pictures,
                 "on_broken_image": on_broken_image,
                 "broken_images": len(transfer.broken),
-                "broken_image_names": transfer.broken,
+                "broken_image_names": [name for name, _ in transfer.broken],
                 "unread_files": dict(raw.findings.unread),
                 "split_rule": raw.findings.split_rule or reader.SPLIT_RULE,
                 "software": software("numpy", "h5py", "pillow"),
@@ -181,11 +192,12 @@ def _differences(
     """Log and return a note for each file that matches none of its published checksums."""
     notes = []
     for source in published:
-        path = files[source.role]
+        path, sha256 = files[source.role], hashes[source.role]
         official = (source, *source.alternatives)
-        if not any(_matches(known, path, hashes[source.role]) for known in official):
+        if sha256 is None or not any(_matches(known, path, sha256) for known in official):
+            problem = "differs from" if sha256 else "is unknown, as it is a folder, unlike"
             notes.append(
-                f"the checksum of {path.name} differs from that of the published "
+                f"the checksum of {path.name} {problem} that of the published "
                 f"{' and '.join(known.name for known in official)}: scores may not be comparable "
                 "with other work"
             )
@@ -193,7 +205,7 @@ def _differences(
     return notes
 
 
-def _matches(known: SourceFile, path: Path, sha256: str | None) -> bool:
+def _matches(known: SourceFile, path: Path, sha256: str) -> bool:
     if known.sha256:
         return known.sha256 == sha256
     return known.md5 == checksums(path, "md5")["md5"]
@@ -203,13 +215,13 @@ class _Transfer:
     """The transfer of all images into the store.
 
     Attributes:
-        broken: names of the skipped images.
+        broken: name and problem of each image that cannot be used.
     """
 
     def __init__(
         self, dataset: str, files: Mapping[str, Path], writer: Writer, on_broken_image: str
     ) -> None:
-        self.broken: list[str] = []
+        self.broken: list[tuple[str, str]] = []
         self._dataset = dataset
         self._source = " and ".join(map(str, files.values())) or dataset
         self._writer = writer
@@ -223,6 +235,8 @@ class _Transfer:
             if time.monotonic() - logged > _SECONDS_BETWEEN_LINES:
                 logged = time.monotonic()
                 self._log("%d images so far", started)
+        if self.broken and not self._skip:
+            raise self._all_broken()
         self._check_counts()
         self._log(f"%d images ({self._counts()})", started)
         if self.broken:
@@ -233,7 +247,7 @@ class _Transfer:
         shape = self._writer.shape
         for split, name, image, label in block:
             if isinstance(image, BrokenImage):
-                self._skip_broken(name, image)
+                self._note_broken(name, image)
                 continue
             shape = shape or image.shape
             if image.shape != shape:
@@ -247,15 +261,21 @@ class _Transfer:
             images, names, labels = zip(*group, strict=True)
             self._writer.append(split, np.stack(images), names, labels)
 
-    def _skip_broken(self, name: str, problem: BrokenImage) -> None:
-        if not self._skip:
-            raise UserError(
-                f"{self._source}: image {name} cannot be used: {problem}. Fix this, or set "
-                "`on_broken_image: skip` under `conversion` in config.yaml to skip such images."
-            ) from problem
-        self.broken.append(name)
-        if len(self.broken) <= _MOST_BROKEN_LINES:
+    def _note_broken(self, name: str, problem: BrokenImage) -> None:
+        """Skip a broken image; if that is an error, the others are read, to list all of them."""
+        self.broken.append((name, str(problem)))
+        if self._skip and len(self.broken) <= _MOST_BROKEN_LINES:
             log.warning("%s: skipped image %s: %s", self._dataset, name, problem)
+        elif not self._skip and len(self.broken) == 1:
+            log.warning(
+                "%s: image %s cannot be used: %s. The others are read to list all such images.",
+                *(self._source, name, problem),
+            )
+        elif not self._skip and len(self.broken) == MOST_LISTED:
+            raise self._all_broken()
+
+    def _all_broken(self) -> UserError:
+        return all_broken(self._source, self.broken, _FIX)
 
     def _check_counts(self) -> None:
         counts = self._writer.counts.values()
@@ -265,7 +285,7 @@ class _Transfer:
         raise UserError(
             f"{self._source}: {sum(counts)} images ({self._counts()}{broken}) are too few: at "
             f"least {_LEAST_IMAGES} are needed, with {_LEAST_IN_SPLIT} in each split. Give more in "
-            f"config.yaml under `sources.{self._dataset}`."
+            f"config.yaml under `sources.{self._dataset}`, or raise `conversion.max_images`."
         )
 
     def _counts(self) -> str:

@@ -1,10 +1,15 @@
-"""Fixed rules that split a data set published without a split."""
+"""Fixed rules that split a data set published without a split, or take a part of one."""
 
 import hashlib
+import heapq
+import pickle
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
+
+from svae.datasets.readers import Picture
 
 SEED = 170506821
 
@@ -35,3 +40,29 @@ def by_name(name: str, fractions: Mapping[str, float]) -> str:
         if uniform < bound:
             return split
     return last
+
+
+def chosen_by_hash(pictures: Iterable[Picture], most: int, scratch: Path) -> Iterator[Picture]:
+    """Yield the `most` pictures with the smallest hashes of split and name, in their order.
+
+    The same pictures are chosen in every run, and a smaller part is contained in a larger one. All
+    are read once. Those with the smallest hashes so far, about most (1 + ln(n / most)) of n, are
+    kept in a file in the folder `scratch`.
+    """
+    kept: list[tuple[int, int]] = []  # a heap of (minus the hash, place in the file)
+    with (scratch / "chosen").open("w+b") as file:
+        for picture in pictures:
+            # With a prefix, as the hash of the name itself may decide the split.
+            text = f"max_images {picture.split}/{picture.name}"
+            digest = hashlib.sha256(text.encode("utf-8", "backslashreplace")).digest()
+            entry = -int.from_bytes(digest[:16], "big"), file.tell()
+            if len(kept) < most:
+                heapq.heappush(kept, entry)
+            elif entry > kept[0]:
+                heapq.heapreplace(kept, entry)
+            else:
+                continue
+            pickle.dump(picture, file, protocol=5)
+        for place in sorted(place for _, place in kept):
+            file.seek(place)
+            yield pickle.load(file)

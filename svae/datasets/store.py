@@ -78,6 +78,12 @@ class Store:
 _REMAKE = "delete it and run the pipeline again, which converts the data set again."
 
 
+def part_in_words(attributes: Mapping[str, Any]) -> str:
+    """How many images of a data set were taken, if `max_images` limited their number."""
+    most, found = attributes["max_images"], attributes["images_in_source"]
+    return f"{min(most, found):,} of {found:,} images"
+
+
 def unread_in_words(unread: Mapping[str, int]) -> str:
     """Numbers of files that were not read, by suffix: those of the most frequent suffixes first."""
     ordered = sorted(unread.items(), key=lambda item: (-item[1], item[0]))

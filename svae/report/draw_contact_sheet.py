@@ -1,14 +1,18 @@
 """The contact sheet of a store: images of every split, and how they were prepared."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
-from svae.datasets.store import Store, unread_in_words
+from svae.datasets.store import Store, part_in_words, unread_in_words
 from svae.figures.grids import contact_sheet
 from svae.report.png import save
+
+log = logging.getLogger(__name__)
 
 SHEET_PIXELS = 2400  # approximate width of a contact sheet of large images
 ROWS = {"train": 3, "valid": 2, "test": 2}
@@ -22,17 +26,29 @@ def draw(store_path: Path | str, target: Path | str) -> None:
         columns = sheet_columns(store.shape[1])
         for split, rows in ROWS.items():
             images = store.split(split)
+            if all_equal(images):
+                warning = f"all {len(images):,} images of {split} are equal"
+                log.warning("%s: %s; check the source and its reader", store_path, warning)
+                caption += f"\nWARNING: {warning}."
             chosen = evenly_spaced(len(images), rows * columns)
             splits[split] = np.stack([images[index] for index in chosen]), len(images)
     save(contact_sheet(splits, title, caption, columns), target)
+
+
+def all_equal(images: h5py.Dataset) -> bool:
+    """Whether all images of a split are the same, such as black ones by a mistake in a reader."""
+    block = images.chunks[0] if images.chunks else 1
+    first = images[:1]
+    starts = range(0, len(images), block)
+    return all((images[start : start + block] == first).all() for start in starts)
 
 
 def sheet_text(attributes: Mapping[str, Any], shape: tuple[int, int, int]) -> tuple[str, str]:
     """Return title and caption of a contact sheet: which images, and how they were prepared.
 
     attributes: those of the store: title, crop, size and split_rule; if present, also options
-    (choice by name), broken_images (number skipped), unread_files (number by suffix) and
-    source_matches_official.
+    (choice by name), broken_images (number skipped), unread_files (number by suffix),
+    max_images with images_in_source, and source_matches_official.
     shape: (height, width, channel) of an image, in pixels.
     """
     choices = {key: attributes[key] for key in ("crop", "size")} | (attributes.get("options") or {})
@@ -44,6 +60,8 @@ def sheet_text(attributes: Mapping[str, Any], shape: tuple[int, int, int]) -> tu
         f"Split rule: {attributes['split_rule']}",
         "Shown are evenly spaced images from the first to the last of each split.",
     ]
+    if attributes.get("max_images"):
+        lines.append(f"Chosen by the hash of their names: {part_in_words(attributes)}.")
     if broken := attributes.get("broken_images"):
         lines.append(f"Broken images skipped: {broken:,}")
     if unread := attributes.get("unread_files"):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-from svae.datasets.store import unread_in_words
+from svae.datasets.store import part_in_words, unread_in_words
 from svae.report.numbers import Code, Pieces, joined, mean, over_seeds, table, value
 from svae.report.score_tables import cell, column_of, heading
 from svae.report.study import REAL, Study
@@ -151,6 +151,8 @@ def data(attributes: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows.append(("Colour channels", str(attributes["channels"])))
     rows.append(("Black added on each side, for the networks", _pixels(attributes["padding"])))
     rows += [(f"Option {name}", str(v)) for name, v in (attributes.get("options") or {}).items()]
+    if attributes.get("max_images"):
+        rows.append(("Chosen by the hash of their names", part_in_words(attributes)))
     if attributes.get("broken_images"):
         rows.append(("Broken images left out", f"{attributes['broken_images']:,}"))
     if attributes.get("unread_files"):

@@ -20,6 +20,9 @@ class ConversionSection:
         "auto", "side in pixels to which images are then resized", minimum=1, maximum=4096
     )
     color: Literal["auto", "grey", "rgb"] = setting("auto", "colour of the stored images")
+    max_images: int | None = setting(
+        None, "most images of the data set, chosen by the hash of their names", minimum=20
+    )
     on_broken_image: Literal["stop", "skip"] = setting(
         "stop", "what to do about an image that cannot be read"
     )

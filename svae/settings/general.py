@@ -12,6 +12,13 @@ class GeneralSettings:
 
     # Any name in svae/datasets/sources.yaml; svae.config.schema adds them.
     dataset: str = setting(REQUIRED, "the data set to train and score on")
+    name: (
+        Annotated[str, "letters, digits, - and _, at most 60, the first a letter or digit"] | None
+    ) = setting(
+        None,
+        "the name of the data set's files, runs and titles; null: that of the data set",
+        also={"pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,59}$"},
+    )
     seeds: tuple[Annotated[int, "a seed"], ...] = setting(
         (0,),
         "one or more different seeds, such as [0, 1, 2]",

@@ -9,7 +9,7 @@ import numpy as np
 from svae.datasets.catalogue import IMAGE_SUFFIXES, catalogue
 from svae.datasets.formats.archives import members
 from svae.datasets.formats.decoding import Recipe, prepare
-from svae.datasets.readers import BrokenImage
+from svae.datasets.readers import MOST_LISTED, BrokenImage, all_broken
 from svae.datasets.readers.images import label_of
 from svae.datasets.store import Store
 from svae.errors import UserError
@@ -43,8 +43,8 @@ def own_images(source: Path | str, recipe: Recipe, shape: tuple[int, int, int]) 
     """Yield the images of a folder, a zip or a tar archive.
 
     Names are paths inside it, and labels the folders that contain the images.
-    `shape`: (height, width, channel) that each must have after its preparation. UserError if an
-    image is broken or of another shape, or if there is none.
+    `shape`: (height, width, channel) that each must have after its preparation. UserError if
+    images are broken or of another shape, with all of them, or if there is none.
     """
     if not Path(source).exists():
         raise UserError(f"export.images is {source}, but there is no such folder or archive")
@@ -55,16 +55,25 @@ def own_images(source: Path | str, recipe: Recipe, shape: tuple[int, int, int]) 
     (known,) = catalogue()["images"].files
     images: list[np.ndarray] = []
     names: list[str] = []
+    broken: list[tuple[str, str]] = []
     found = False
     for name, content in members(source, wanted, known.limit):
         found = True
-        images.append(_prepared(content, recipe, shape, f"{source}: image {name}"))
+        try:
+            images.append(_prepared(content, recipe, shape))
+        except BrokenImage as problem:
+            broken.append((name, str(problem)))
+            if len(broken) == MOST_LISTED:
+                break
+            continue
         names.append(name)
         if len(images) == _BLOCK:
             yield _block(images, names)
             images, names = [], []
     if images:
         yield _block(images, names)
+    if broken:
+        raise all_broken(str(source), broken, "Correct or remove what is listed.")
     if not found:
         raise UserError(
             f"{source} contains no image; give export.images a folder or an archive with files "
@@ -77,17 +86,15 @@ def _block(images: list[np.ndarray], names: list[str]) -> Block:
 
 
 def _prepared(
-    content: bytes | BrokenImage, recipe: Recipe, shape: tuple[int, int, int], name: str
+    content: bytes | BrokenImage, recipe: Recipe, shape: tuple[int, int, int]
 ) -> np.ndarray:
-    try:
-        if isinstance(content, BrokenImage):
-            raise content
-        image = prepare(content, recipe)
-    except BrokenImage as problem:
-        raise UserError(f"{name} cannot be used: {problem}; correct or remove it") from problem
+    """The image; BrokenImage if it cannot be used."""
+    if isinstance(content, BrokenImage):
+        raise content
+    image = prepare(content, recipe)
     if image.shape != shape:
-        raise UserError(
-            f"{name} has {image.shape[0]}x{image.shape[1]} pixels after its preparation, but the "
-            f"model takes {shape[0]}x{shape[1]}; crop or resize it, or remove it"
+        raise BrokenImage(
+            f"{image.shape[0]}x{image.shape[1]} pixels after its preparation, but the model takes "
+            f"{shape[0]}x{shape[1]}; crop or resize it"
         )
     return image

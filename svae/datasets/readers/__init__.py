@@ -4,12 +4,14 @@ A reader is a module here, named after its data set, with `read` and `SPLIT_RULE
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+
+from svae.errors import UserError
 
 
 @dataclass
@@ -19,10 +21,12 @@ class Findings:
     Attributes:
         unread: the number of files that are left out, because their format is not read, by suffix.
         split_rule: the rule that these files ask for, instead of the reader's SPLIT_RULE.
+        pictures: the number of pictures so far; the reader need not count them.
     """
 
     unread: Counter[str] = field(default_factory=Counter)
     split_rule: str | None = None
+    pictures: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,63 @@ class Picture(NamedTuple):
     name: str
     content: np.ndarray | bytes | BrokenImage
     label: str = ""
+
+
+def checked(pictures: Iterable[Picture], reader: str, findings: Findings) -> Iterator[Picture]:
+    """Yield and count the pictures of a reader; UserError for one with a mistake of the reader."""
+    if not isinstance(pictures, Iterable):
+        raise UserError(
+            f"{_FILE.format(reader)}: `read` must yield pictures, not return {pictures}"
+        )
+    for number, picture in enumerate(pictures, 1):
+        if problem := _mistake(picture):
+            name = getattr(picture, "name", None)
+            raise UserError(f"{_FILE.format(reader)}: picture {number} ({name!r}) {problem}")
+        findings.pictures = number
+        yield picture
+
+
+_FILE = "svae/datasets/readers/{}.py"
+_SPLITS = ("train", "valid", "test")
+
+
+def _mistake(picture: Any) -> str | None:
+    """What is wrong with what a reader yields, and what to yield instead; None if it is right."""
+    if not isinstance(picture, Picture):
+        return f"is {type(picture).__name__}; yield Picture(split, name, content, label)"
+    split, name, content, label = picture
+    if split not in _SPLITS:
+        return f"has the split {split!r}; use one of {', '.join(_SPLITS)}"
+    if not isinstance(name, str) or not name or not isinstance(label, str):
+        return f"has the name {name!r} and the label {label!r}; use text, and a name for each"
+    if isinstance(content, bytes | BrokenImage):
+        return None
+    if not isinstance(content, np.ndarray):
+        return f"has {type(content).__name__} as content; use an array, or the bytes of a file"
+    shaped = content.ndim == 3 and content.shape[2] in (1, 3) and content.size > 0
+    if content.dtype != np.uint8 or not shaped:
+        shape = ", ".join(map(str, content.shape))
+        return (
+            f"is {content.dtype} ({shape}); use uint8 (height, width, channel), of values from 0 "
+            "to 255 and with 1 or 3 channels"
+        )
+    return None
+
+
+MOST_LISTED = 100  # broken images, after which reading stops
+
+
+def all_broken(source: str, broken: Sequence[tuple[str, str]], way_out: str) -> UserError:
+    """The error for all images of a source that cannot be used: (name, problem) of each."""
+    if len(broken) == 1:
+        ((name, problem),) = broken
+        return UserError(f"{source}: image {name} cannot be used: {problem}. {way_out}")
+    names: dict[str, list[str]] = {}
+    for name, problem in broken:
+        names.setdefault(problem, []).append(name)
+    count = f"{'the first ' if len(broken) == MOST_LISTED else ''}{len(broken)} images"
+    lines = [f"{source}: {count} that cannot be used are listed below. {way_out}"]
+    return UserError("\n  ".join([*lines, *(f"{', '.join(names[key])}: {key}" for key in names)]))
 
 
 class Reader(Protocol):

@@ -1,18 +1,24 @@
-"""CelebA: aligned and cropped faces, read from the zip archive without unpacking it to disk.
+"""CelebA: aligned and cropped faces, from the zip archive without unpacking it, or a folder.
 
 Source: Z. Liu, P. Luo, X. Wang, X. Tang, "Deep Learning Face Attributes in the Wild", 2015;
 https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 from zipfile import ZipFile, ZipInfo
 
+from svae.datasets.formats.archives import file_content
 from svae.datasets.formats.untrusted import damaged
 from svae.datasets.formats.zip_file import checked_zip, zip_content
-from svae.datasets.readers import Picture, Raw
+from svae.datasets.readers import BrokenImage, Picture, Raw
 from svae.errors import UserError
+from svae.jobs.files import file_hash
+from svae.jobs.folders import files_in
 
 SPLIT_RULE = (
     "split official: as list_eval_partition.txt says; split paper, as the published code: of the "
@@ -23,7 +29,8 @@ SPLIT_RULE = (
 _PAPER_TRAINING = 160_000
 _MEMBER_LIMIT = 4 << 20  # bytes; the official JPEGs have about 7,000
 _IMAGE = re.compile(r"(?:.*/)?([0-9]{6})\.jpg")
-_LINE = re.compile(r"([0-9]{6})\.jpg\s+([012])\s*")
+_LINE = re.compile(r"([0-9]{6})\.jpg(?:\s+|\s*,\s*)([012])\s*")
+_HEAD = "image_id,partition"  # the first line of Kaggle's list_eval_partition.csv
 _SPLITS = ("train", "valid", "test")  # as the partition file numbers them
 
 
@@ -31,44 +38,75 @@ def read(raw: Raw) -> Iterator[Picture]:
     """Yield every face as the bytes of its JPEG file, in the order of the file numbers.
 
     Args:
-        raw: `archive`, img_align_celeba.zip, with its images in a folder of any name. With the
-            option split "official" also `partition`, list_eval_partition.txt; "paper" needs none.
+        raw: `archive`, img_align_celeba.zip with its images in folders of any name, or the folder
+            that it unpacks to. With the option split "official" also `partition`,
+            list_eval_partition.txt or Kaggle's list_eval_partition.csv; "paper" needs none.
 
     Raises:
         UserError: if a file is not the expected one, is damaged, or the partition does not match
             the images.
     """
     archive = raw.files["archive"]
-    with checked_zip(archive, raw.limits["archive"]) as opened:
-        images = _images(opened, archive)
+    with _faces(archive, raw.limits["archive"]) as faces:
         if raw.options.get("split", "official") == "paper":
-            splits = dict(zip(images, _paper_splits(len(images), archive), strict=True))
+            splits = dict(zip(faces, _paper_splits(len(faces), archive), strict=True))
         else:
             splits = _partition(raw.files["partition"], raw.limits["partition"])
-            _check_complete(images, splits, archive, raw.files["partition"])
-        for number, info in images.items():
-            content = zip_content(opened, info, _MEMBER_LIMIT)
-            yield Picture(splits[number], _file_name(number), content)
+            _check_complete(faces, splits, archive, raw.files["partition"])
+        for number, face in faces.items():
+            yield Picture(splits[number], _file_name(number), face.read())
 
 
-def _images(opened: ZipFile, archive: Path) -> dict[int, ZipInfo]:
-    """The members NNNNNN.jpg, by and in the order of their number."""
-    images = {}
-    for info in opened.infolist():
-        if match := _IMAGE.fullmatch(info.filename):
+class _Face(NamedTuple):
+    read: Callable[[], bytes | BrokenImage]
+    identity: Callable[[], Hashable]  # of its content
+
+
+@contextmanager
+def _faces(archive: Path, limit: int) -> Iterator[dict[int, _Face]]:
+    """The files NNNNNN.jpg of a zip archive or a folder, by and in the order of their number."""
+    if archive.is_dir():
+        yield _numbered(
+            archive,
+            ((name, _face_in_folder(Path(entry.path))) for name, entry in files_in(archive)),
+        )
+    else:
+        with checked_zip(archive, limit) as opened:
+            yield _numbered(
+                archive, ((info.filename, _face_in_zip(opened, info)) for info in opened.infolist())
+            )
+
+
+def _face_in_folder(path: Path) -> _Face:
+    return _Face(partial(file_content, path, _MEMBER_LIMIT), partial(file_hash, path))
+
+
+def _face_in_zip(opened: ZipFile, info: ZipInfo) -> _Face:
+    return _Face(
+        partial(zip_content, opened, info, _MEMBER_LIMIT), lambda: (info.CRC, info.file_size)
+    )
+
+
+def _numbered(archive: Path, files: Iterable[tuple[str, _Face]]) -> dict[int, _Face]:
+    """Those named NNNNNN.jpg. The same file in two folders, as some copies have it, counts once."""
+    faces: dict[int, _Face] = {}
+    for name, face in files:
+        if match := _IMAGE.fullmatch(name):
             number = int(match[1])
-            if number in images:
+            first = faces.setdefault(number, face)
+            if first is not face and first.identity() != face.identity():
                 raise UserError(
-                    f"{archive} contains {_file_name(number)} twice, in two folders: give the "
-                    "official img_align_celeba.zip in config.yaml under `sources.celeba.archive`."
+                    f"{archive} contains {_file_name(number)} twice, in two folders and with other "
+                    "content: give the official img_align_celeba.zip in config.yaml under "
+                    "`sources.celeba.archive`."
                 )
-            images[number] = info
-    if not images:
+    if not faces:
         raise UserError(
             f"{archive} contains no image with a name such as 000001.jpg: give the official "
-            "img_align_celeba.zip in config.yaml under `sources.celeba.archive`."
+            "img_align_celeba.zip, or the folder that it unpacks to, in config.yaml under "
+            "`sources.celeba.archive`."
         )
-    return dict(sorted(images.items()))
+    return dict(sorted(faces.items()))
 
 
 def _paper_splits(count: int, archive: Path) -> list[str]:
@@ -89,12 +127,12 @@ def _partition(path: Path, limit: int) -> dict[int, str]:
     if path.stat().st_size > limit:
         raise _no_partition(path, f"it is larger than {limit} bytes")
     with damaged(path, "text file"):
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     splits = {}
     for place, line in enumerate(lines, 1):
         match = _LINE.fullmatch(line)
         if not match:
-            if not line.strip():
+            if not line.strip() or (place == 1 and line.strip() == _HEAD):
                 continue
             raise _no_partition(path, f"line {place} is {line[:80]!r}, not like '000001.jpg 0'")
         number = int(match[1])
@@ -114,7 +152,7 @@ def _no_partition(path: Path, problem: str) -> UserError:
 
 
 def _check_complete(
-    images: Mapping[int, ZipInfo], splits: Mapping[int, str], archive: Path, partition: Path
+    images: Mapping[int, _Face], splits: Mapping[int, str], archive: Path, partition: Path
 ) -> None:
     for there, lacking, problem in (
         (splits, images, f"{archive} lacks {{}} of the images that {partition} lists"),

@@ -22,6 +22,7 @@ SPLIT_RULE = (
     "valid, 90 % train, by the SHA-256 of an image's key"
 )
 
+_WITHOUT_VAL = "by the SHA-256 of an image's key: 90 % train, 5 % valid, 5 % test"
 _FRACTIONS = {"train": 0.9, "valid": 0.05, "test": 0.05}
 _DATABASE = "data.mdb"
 _SPACE_LEFT = 256 << 20  # bytes that stay free on the disk of the scratch folder
@@ -34,15 +35,19 @@ def read(raw: Raw) -> Iterator[Picture]:
     The databases are unpacked to `raw.scratch`, one at a time.
 
     Args:
-        raw: files `val` and `train`: zip archives with one `data.mdb` each.
+        raw: files `val` and `train`: zip archives with one `data.mdb` each. `val` may be missing:
+            the objects of LSUN have no such archive.
 
     Raises:
         UserError: if a file is not such an archive, is damaged, or unpacks to more than its limit
             or the free disk space.
     """
     # The small file first, so that little time is lost if it is wrong.
-    for key, image in _images(raw, "val"):
-        yield Picture("test", f"val/{key}", image)
+    if "val" in raw.files:
+        for key, image in _images(raw, "val"):
+            yield Picture("test", f"val/{key}", image)
+    else:
+        raw.findings.split_rule = _WITHOUT_VAL
     for key, image in _images(raw, "train"):
         yield Picture(by_name(key, _FRACTIONS), key, image)
 
