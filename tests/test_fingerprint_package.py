@@ -37,7 +37,7 @@ def entries_of(text):
     """The entries of the fingerprint in a rule's text, those of a variant with its posterior."""
     end = r"(?:\bwithout=|\bsettings=|\),\n)"
     (call,) = re.findall(rf"\bcode=code\w*\((.*?){end}", text, re.S)
-    found = re.findall(r'"(svae\.[^"]+)"', call.replace("svae.datasets.readers.{DATASET}", READER))
+    found = re.findall(r'"(svae\.[^"]+)"', call.replace("svae.datasets.readers.{READER}", READER))
     return (*found, POSTERIOR) if "code=code_of_variant" in text else tuple(found)
 
 
@@ -177,8 +177,8 @@ def lines(pattern):
         ("stopping.py", "raise Stopped(", 'raise Stopped("In other words: " '),
         (
             "decoding.py",
-            'raise BrokenImage("',
-            'raise BrokenImage("in other words: ',
+            'raise BrokenImage(f"',
+            'raise BrokenImage(f"in other words: ',
         ),
         (
             "archives.py",
@@ -304,7 +304,7 @@ def test_edits_of_the_package_that_rerun_nothing(copy, file, old, new):
         ),
         ("draw_charts.py", 'score.get("sigma")', 'score.get("grid_sigma")', {"charts"}),
         ("draw_contact_sheet.py", '"train": 3', '"train": 4', {"contact_sheet"}),
-        ("celeba.py", r"\.jpg\s+", r"\.png\s+", {"convert"}),
+        ("celeba.py", r"\.jpg(?:", r"\.png(?:", {"convert"}),
         # Arguments and decorators.
         ("parzen_window.py", "count: int = 10\n", "count: int = 11\n", PARZEN),
         ("sampling.py", "(frozen=True", "(frozen=False", {"sample", "score_parzen"}),

@@ -89,17 +89,31 @@ def test_the_number_of_cores_changes_no_pixel(workflow, tmp_path):
     assert len(checksums) == 1
 
 
-def test_images_added_to_a_folder_are_noticed_and_change_no_other_split(workflow, tmp_path):
-    folder = sources.images(tmp_path)["archive"]
-    configure(workflow, "images", {"archive": folder})
+def test_images_added_to_a_folder_are_noticed_and_change_no_other_split(workflow):
+    """A folder that contains the working directory, with a name for the data set."""
+    folder = sources.images(workflow.folder)["archive"]
+    configure(workflow, "images", {"archive": "."})
+    workflow.configure({"name": "cats"})
+    workflow.edit(
+        "svae/jobs/folders.py",
+        "    digest = hashlib.sha256()",
+        "    digest = hashlib.sha256()\n    Path('listed').open('a').write('x')",
+    )
     workflow.run(*TARGETS)
-    before, _ = stored(workflow, "images")
+    # A job on another machine reads the Snakefile again, and lists nothing if it reads no images.
+    workflow.planned("--allowed-rules", "contact_sheet", "--force", *TARGETS)
+    assert (workflow.folder / "listed").read_text() == "x"
+    before, attributes = stored(workflow, "cats")
+    assert attributes["title"] == "cats (your images)" and attributes["unread_files"][".csv"] == 1
+    assert workflow.planned(*TARGETS) == {}  # although there is a new results/dataset.png
+    (folder / "Thumbs.db").touch()
+    assert workflow.planned(*TARGETS) == {}
     for number in range(1000, 1030):
         content = sources.encoded(sources.picture(number, 80, 80), "PNG")
         (folder / "class 1" / f"{number}.png").write_bytes(content)
     assert workflow.planned(*TARGETS) == {"convert": 1, "contact_sheet": 1}
     workflow.run(*TARGETS)
-    after, _ = stored(workflow, "images")
+    after, _ = stored(workflow, "cats")
     assert sum(map(len, after.values())) == 180
     for split, images in before.items():
         kept = {image.tobytes() for image in after[split]}

@@ -126,7 +126,7 @@ def _check(cls: type, entry: dict[str, Any], place: str) -> None:
     for key, value in entry.items():
         if key not in known:
             raise UserError(f"{TABLE}: {place} has an unknown key {key}; {_HEAD}")
-        kind = known[key].type
+        kind: Any = known[key].type
         if kind in _KINDS and not isinstance(value, kind):
             raise UserError(
                 f"{TABLE}: {place}.{key} is {value!r}; it must be {_KINDS[kind]}; {_HEAD}"
