@@ -263,7 +263,8 @@ def test_crop_size_and_colour(name, changes, crop, size, pixels):
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_data_set_has_only_its_own_options(name):
-    own = "sources: {images: {archive: docs}}, "
+    files = ", ".join(f"{file.role}: README.md" for file in KNOWN[name].files if not file.urls)
+    own = f"sources: {{{name}: {{{files}}}}}, " if name != "lsun" and files else ""
     others = "{category: church_outdoor, split: paper}"  # do not matter where they do not apply
     options = resolved(f"{{dataset: {name}, {own}conversion: {others}}}")
     assert set(options.conversion.options) == set(KNOWN[name].options)

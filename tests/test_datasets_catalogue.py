@@ -27,7 +27,7 @@ def all_files(entry):
 
 
 def test_the_data_sets():
-    assert NAMES == ["mnist_5k", "mnist", "cifar10", "svhn", "celeba", "lsun", "images"]
+    assert NAMES[:7] == ["mnist_5k", "mnist", "cifar10", "svhn", "celeba", "lsun", "images"]
 
 
 @pytest.mark.parametrize("name", NAMES)
