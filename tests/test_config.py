@@ -900,6 +900,34 @@ def test_a_second_file_is_read_by_the_same_rules(name, content, expected, tmp_pa
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "variants: {mvn: {posterior: mvn}, MVN: {posterior: naive}}",  # differ in case only
+        "{model: {latent_size: 1}, variants: {a: {posterior: vanilla}, b: {posterior: low_rank}}}",
+        "model: {latent_size: 1, latent_maps: 1}",
+        "{sampling: {n_samples: 2}, parzen: {fresh_draws: 0, n_test: 2}}",
+        "seeds: [2147483647]",
+        "training: {batch_size: 4000, epochs: 1}",  # all training images
+    ],
+)
+def test_numbers_at_the_edge_are_allowed(text):
+    resolved(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sampling: {n_samples: 1}", ["sampling.n_samples is 1", "from 2"]),
+        ("parzen: {n_test: 501}", ["parzen.n_test is 501", "500 test images"]),
+        ("training: {batch_size: 4001}", ["training.batch_size is 4001", "4000 training images"]),
+        ("conversion: {max_images: 19}", ["conversion.max_images is 19", "at least 20"]),
+    ],
+)
+def test_numbers_beyond_the_edge_are_one_line(text, expected):
+    check_one_line(resolved, text, expected)
+
+
+@pytest.mark.parametrize(
     ("content", "noted"),
     {
         "only settings": ({"training": {"epochs": 2}}, True),

@@ -52,6 +52,17 @@ def test_fit_against_the_covariance_matrix(tmp_path, monkeypatch, exact, train, 
             assert abs(spectrum.components[i] @ vectors[i]) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.parametrize("value", [0, 7, 255])
+@pytest.mark.parametrize("exact", [100, 30, 10])
+def test_images_that_are_all_equal(tmp_path, monkeypatch, exact, value):
+    monkeypatch.setattr(principal_components, "EXACT", exact)
+    images = np.full_like(make_splits(train=60)["train"], value)
+    make_store(tmp_path / "data.h5", train=images)
+    spectrum = fit(tmp_path / "data.h5", 7)
+    np.testing.assert_allclose(spectrum.eigenvalues, 0, atol=1e-12)
+    assert spectrum.total_variance == 0 and np.isfinite(spectrum.components).all()
+
+
 def test_only_training_images_are_fitted(tmp_path):
     other = make_splits(seed=1)
     make_store(tmp_path / "data.h5")

@@ -67,4 +67,6 @@ def _fitted(config: Configuration) -> float:
 
 def _training_images(config: Configuration) -> float:
     counts = config.dataset.counts
-    return float("inf") if counts is None else counts["train"]
+    if counts is None:
+        return float(config.conversion.max_images or "inf")
+    return counts["train"]
