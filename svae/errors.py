@@ -8,8 +8,15 @@ class UserError(Exception):
     """
 
 
-class Stopped(Exception):
-    """A signal asked the program to stop, and it did."""
+class Damaged(UserError, ValueError):
+    """A file that this program wrote is empty, cut or changed, so that its content is unknown."""
+
+
+class Stopped(BaseException):
+    """A signal asked the program to stop, and it did.
+
+    Like KeyboardInterrupt it is no Exception: libraries convert these into others.
+    """
 
     def __init__(self, message: str, number: int):
         super().__init__(message)

@@ -94,9 +94,10 @@ def test_a_damaged_checkpoint_is_skipped_with_a_log_line(tmp_path, caplog, damag
     assert checkpoints.restore(found) == state(3)
     for a, b in zip(first, found, strict=True):
         np.testing.assert_array_equal(a, b)
+    assert checkpoints.newest().name == "step-000000003.npz"
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "step-000000006.npz, which is damaged" in record.getMessage()
+    assert "step-000000006.npz is damaged" in record.getMessage()
 
 
 def test_without_an_intact_one_nothing_is_restored(tmp_path):

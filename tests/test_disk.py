@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from svae.errors import UserError
-from svae.jobs.disk import LateErrors, full_disk_explained, remove_leftovers, scratch_folder
+from svae.jobs.disk import disk_explained, remove_leftovers, scratch_folder
+from svae.jobs.files import replacing
+from svae.jobs.hdf5 import LateErrors
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -43,21 +45,59 @@ with scratch_folder({str(tmp_path / "a.h5")!r}) as folder, replacing({str(tmp_pa
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     assert len(list(tmp_path.iterdir())) == len(kept) + 2
     remove_leftovers(tmp_path / "a.h5")
+    with scratch_folder(tmp_path / "a.h5") as folder:
+        assert list(folder.iterdir()) == []
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
 
 
-@pytest.mark.parametrize(
-    ("number", "problem"), [(errno.ENOSPC, "no space left"), (errno.EDQUOT, "quota is exceeded")]
-)
-def test_a_full_disk_is_a_user_error(tmp_path, number, problem):
-    message = rf"a\.h5 cannot be written: .*{problem} on the disk of {tmp_path}: [0-9,]+ bytes free"
-    with pytest.raises(UserError, match=message), full_disk_explained(tmp_path / "a.h5"):
+PROBLEMS = {
+    errno.ENOSPC: "cannot be written: no space left on",
+    errno.EDQUOT: "cannot be written: your quota is exceeded on",
+    errno.EIO: r"cannot be read or written \(Input/output error;",
+    errno.EROFS: r"cannot be read or written \(Read-only file system;",
+    errno.EPERM: r"cannot be read or written \(Operation not permitted;",
+    errno.ESTALE: r"cannot be read or written \(Stale file handle;",
+}
+
+
+@pytest.mark.parametrize("number", PROBLEMS)
+def test_errors_of_the_disk_are_user_errors(tmp_path, number):
+    message = rf"a\.h5 {PROBLEMS[number]}.*bytes free.*on another disk\.$"
+    with pytest.raises(UserError, match=message), disk_explained(tmp_path / "a.h5"):
         raise OSError(number, os.strerror(number))
 
 
 def test_other_errors_of_the_disk_are_not_converted(tmp_path):
-    with pytest.raises(PermissionError), full_disk_explained(tmp_path / "a.h5"):
-        raise PermissionError(errno.EACCES, "denied")
+    with pytest.raises(FileExistsError), disk_explained(tmp_path / "a.h5"):
+        raise FileExistsError(errno.EEXIST, "exists")
+
+
+def test_the_error_names_the_file_that_is_refused(tmp_path):
+    source = tmp_path / "elsewhere" / "source"
+    with (
+        pytest.raises(UserError, match=rf"^{source} cannot be read"),
+        disk_explained(tmp_path / "a"),
+    ):
+        raise PermissionError(errno.EACCES, "denied", str(source))
+
+
+def test_the_temporary_file_of_a_living_writer_stays(tmp_path):
+    """Threads and processes that write one file do not disturb each other."""
+    target = tmp_path / "a.json"
+    with replacing(target) as first:
+        first.write_text("first")
+        with replacing(target) as second:
+            second.write_text("second")
+            assert first.exists()
+    assert target.read_text() == "first" and list(tmp_path.iterdir()) == [target]
+
+
+def test_the_next_writer_removes_what_a_dead_one_left(tmp_path):
+    for name in (".abcdefgh-a.json", ".a_c1e2gh-a.json", ".abcdefgh-b.json"):
+        (tmp_path / name).write_text("half")
+    with replacing(tmp_path / "a.json") as temporary:
+        temporary.write_text("{}")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", ".abcdefgh-b.json"}
 
 
 def test_late_errors_behaves_like_a_file(tmp_path):
@@ -93,7 +133,7 @@ def test_late_errors_are_raised_later(tmp_path, checked):
     """A limit of 1,000 bytes per file (RLIMIT_FSIZE) simulates a full disk."""
     code = f"""
 import resource, signal
-from svae.jobs.disk import LateErrors
+from svae.jobs.hdf5 import LateErrors
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 with LateErrors({str(tmp_path / "a")!r}) as file:
@@ -117,7 +157,8 @@ def test_a_new_hdf5_file_on_a_full_disk(tmp_path, fits):
     code = f"""
 import resource, signal
 import numpy as np
-from svae.jobs.disk import new_hdf5
+from svae.errors import UserError
+from svae.jobs.hdf5 import new_hdf5
 from svae.jobs.files import replacing
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -125,11 +166,13 @@ try:
     with replacing({str(tmp_path / "a.h5")!r}) as temporary, new_hdf5(temporary) as file:
         file["a"] = np.arange(float({5_000 if fits else 50_000}))
         print("written")
-except OSError as error:
+except UserError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "written\n" + ("" if fits else "[Errno 27] File too large\n")
+    first, *rest = done.stdout.splitlines()
+    assert first == "written" and all("(File too large; " in line for line in rest)
+    assert len(rest) == (0 if fits else 1)
     assert [path.name for path in tmp_path.iterdir()] == (["a.h5"] if fits else [])
     if fits:
         with h5py.File(tmp_path / "a.h5") as file:

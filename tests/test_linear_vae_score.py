@@ -1,7 +1,5 @@
 """The score of a linear VAE: its log density against scipy, and its file next to a run."""
 
-import json
-
 import numpy as np
 import pytest
 from helpers.noise import make_store
@@ -12,7 +10,7 @@ from test_linear_vae import EIGENVALUES, covariance, make_spectrum
 
 from svae.datasets.store import Store
 from svae.errors import UserError
-from svae.jobs.files import write_json
+from svae.jobs.files import read_json, write_json
 from svae.pixels import scale
 from svae.scores import principal_components
 from svae.scores.linear_vae_density import log_density, optimal_variance
@@ -113,7 +111,7 @@ def files(tmp_path):
 def measured(folder, **changes):
     """The JSON file and the values of single images."""
     if changes:
-        run = json.loads((folder / "run.json").read_text()) | changes
+        run = read_json(folder / "run.json") | changes
         write_json(folder / "run.json", run)
     reads = {"sampling.n_samples": 50}
     return score_of("linear_vae", folder, folder, reads, **vars(SETTINGS))

@@ -15,6 +15,7 @@ from helpers.pages import parse
 from helpers.reports import ATTRIBUTES, CONFIG, LICENSE, NO_VARIANCE, VARIANTS, make_arguments
 
 from svae.errors import UserError
+from svae.jobs.files import read_json, write_json
 from svae.report.intervals import compare
 from svae.report.page import commit_of, write
 
@@ -135,7 +136,7 @@ def test_a_mean_dominated_by_few_images_is_shown_with_the_median(tmp_path, seeds
     path = arguments["files"].scores["reconstruction"][-1]
     terms = {"kl_nats_per_image": 800_000.0 * times, "kl_nats_median": 800_000.0}
     terms |= {"sse_per_image": 400.0 * times, "sse_median": 400.0, "kl_nats_largest": 6e8}
-    path.write_text(json.dumps(json.loads(path.read_text()) | terms))
+    write_json(path, read_json(path) | terms)
     arguments |= {"attributes": ATTRIBUTES, "config": CONFIG, "license": LICENSE}
     write(tmp_path / "report.html", **arguments)
     page = parse((tmp_path / "report.html").read_text(encoding="utf-8"))
@@ -272,7 +273,7 @@ def set_values(arguments, name, offset, noise, n=400):
 
 
 def change(path, **entries):
-    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+    write_json(path, read_json(path) | entries)
 
 
 def answered(folder, means, noise=1.0, seeds=(0,), weights=None, arranged=None, **changes):

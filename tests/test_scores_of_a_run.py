@@ -163,6 +163,7 @@ def test_pictures(folder, tmp_path, parts):
 def test_samples_of_another_run_are_refused(folder, tmp_path):
     content = (folder / "samples.h5").read_bytes()
     with h5py.File(folder / "samples.h5", "a") as file:
+        del file.attrs["attributes_sha256"]
         file.attrs["weights_sha256"] = "another"
     arguments = (folder / "waves.h5", folder / "run", folder / "samples.h5")
     for work in (

@@ -9,6 +9,7 @@ import scipy.stats
 from helpers.reports import ATTRIBUTES, LICENSE, NO_VARIANCE, make_arguments
 
 from svae.errors import UserError
+from svae.jobs.files import read_json, write_json
 from svae.report.intervals import compare
 from svae.report.summary import summarise
 
@@ -173,8 +174,8 @@ def test_spikes_are_counted(tmp_path):
 def test_warnings_of_variants_other_than_the_best_are_referenced(tmp_path):
     *_, text, files = write(tmp_path, ["vanilla", "own", "mvn"])
     assert "There are warnings" not in text
-    record = json.loads(files.records[0].read_text()) | {"warnings": ["not converged: it falls"]}
-    files.records[0].write_text(json.dumps(record))
+    record = read_json(files.records[0]) | {"warnings": ["not converged: it falls"]}
+    write_json(files.records[0], record)
     targets = {name: tmp_path / name for name in ("csv", "markdown", "pairs")}
     summarise(files, ATTRIBUTES, LICENSE, **targets)
     text = targets["markdown"].read_text()

@@ -318,7 +318,7 @@ def test_folders_without_a_usable_run_are_refused(run, data, tmp_path):
         write_json(other / "run.json", record)
         refused(lambda: load(other), *parts)
     (other / "run.json").write_text("{")
-    refused(lambda: load(other), "cannot be loaded by svae", "JSONDecodeError")
+    refused(lambda: load(other), "run.json is damaged", "delete it and run snakemake again")
     inverted = make_store(tmp_path / "inverted.h5", changes=["train"])
     refused(lambda: load(run, inverted), "has other images than the run was trained on (waves)")
     refused(lambda: load(run, tmp_path / "none.h5"), "none.h5 does not exist")

@@ -17,6 +17,7 @@ from svae.datasets import store
 from svae.datasets.feed import Feed
 from svae.errors import UserError
 from svae.jobs import set_aside
+from svae.jobs.disk import only_writer
 from svae.jobs.files import read_json
 from svae.jobs.set_aside import SetAside
 from svae.model import batch_norm
@@ -128,6 +129,7 @@ def test_more_epochs_continue_like_an_uninterrupted_training(data, tmp_path, arr
     assert not asides(tmp_path / "parts")
     for folder, record in (("parts", parts), ("whole", whole)):
         assert record.pop("training_seconds") > 0
+        assert len(record.pop("history_sha256")) == 64
         assert len(read_history(tmp_path / folder)) == 3
     assert parts.pop("device") == f"{CPU}, then running on GPU 0"
     assert whole.pop("device") == CPU
@@ -169,8 +171,8 @@ def test_a_training_interrupted_before_its_record_ends_like_an_uninterrupted_one
 
 HOLDER = """
 import sys
-from svae.training.run_folder import RunFolder
-with RunFolder(sys.argv[1]).only_writer():
+from svae.jobs.disk import only_writer
+with only_writer(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -181,11 +183,11 @@ def test_a_run_folder_has_one_writer(data, tmp_path):
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "run")]
     with subprocess.Popen(command, stdin=-1, stdout=-1, text=True) as other:
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match=r"another process is still training in .*run"):
+        with pytest.raises(UserError, match=r"another process is still writing .*run"):
             train(data, tmp_path / "run")
         assert not (tmp_path / "run").exists()
         other.kill()
-    with RunFolder(tmp_path / "run").only_writer():  # the lock was released when its process exited
+    with only_writer(tmp_path / "run"):  # the lock was released when its process exited
         pass
 
 

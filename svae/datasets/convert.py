@@ -18,7 +18,7 @@ from svae.datasets.splits import chosen_by_hash
 from svae.datasets.store_writer import Writer
 from svae.datasets.workers import Prepared, prepared
 from svae.errors import UserError
-from svae.jobs.disk import full_disk_explained, remove_leftovers, scratch_folder
+from svae.jobs.disk import disk_explained, only_writer, scratch_folder
 from svae.jobs.provenance import software
 
 log = logging.getLogger(__name__)
@@ -91,8 +91,12 @@ def convert(
     reader = importlib.import_module(f"svae.datasets.readers.{dataset}")
     recipe = Recipe(crop, size, channels or entry.channels)
     output = Path(output)
-    remove_leftovers(output)
-    with full_disk_explained(output), scratch_folder(output) as scratch, Writer(output) as writer:
+    with (
+        disk_explained(output),
+        only_writer(output),
+        scratch_folder(output) as scratch,
+        Writer(output) as writer,
+    ):
         limits = {source.role: source.limit for source in entry.files}
         raw = Raw(files, limits, options, scratch)
         pictures = checked(reader.read(raw), dataset, raw.findings)

@@ -15,17 +15,9 @@ NAMES, LABELS = "names", "labels"  # groups of the file
 def names(store: Store, split: str, rows: Sequence[int] | None = None) -> list[str] | None:
     """The names of images in the source, of these rows of a split or of all; None if the store has
     none."""
-    return _texts(store, NAMES, split, rows)
+    return store.texts(f"{NAMES}/{split}", rows)
 
 
 def labels(store: Store, split: str, rows: Sequence[int] | None = None) -> list[str] | None:
     """The labels of images, as text; "" for an image without one. None if the store has none."""
-    return _texts(store, LABELS, split, rows)
-
-
-def _texts(store: Store, kind: str, split: str, rows: Sequence[int] | None) -> list[str] | None:
-    found = store.split(split).file.get(f"{kind}/{split}")
-    if found is None:
-        return None
-    found = found.asstr()
-    return list(found[:]) if rows is None else [found[row] for row in rows]
+    return store.texts(f"{LABELS}/{split}", rows)

@@ -5,7 +5,7 @@ where the images come from; the attribute `checksum` identifies the images thems
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +13,8 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from svae.errors import UserError
+from svae.errors import Damaged, UserError
+from svae.jobs.hdf5 import File
 
 SPLITS = ("train", "valid", "test")
 _JSON_STARTS = ("{", "[", '"')
@@ -29,27 +30,27 @@ class Store:
         checksum: SHA256 of the images.
 
     Raises:
-        UserError: if the file does not exist or is not a store.
+        UserError: if the file does not exist, cannot be read, is damaged or is not a store. Images
+            are checked when they are read.
     """
 
     def __init__(self, path: Path | str) -> None:
+        self._file = File(path, _REMAKE)
         try:
-            self._file = h5py.File(path, "r")
-        except FileNotFoundError as error:
-            raise UserError(f"{path} does not exist: {_REMAKE}") from error
-        except OSError as error:
-            raise UserError(f"{path} cannot be read as HDF5 ({error}): {_REMAKE}") from error
-        try:
-            self.attributes = {name: _decode(value) for name, value in self._file.attrs.items()}
+            self.attributes = {
+                name: _decode(value) for name, value in self._file.attributes().items()
+            }
             self.padding: int = self.attributes["padding"]
             self.checksum: str = self.attributes["checksum"]
             shapes = {_image_shape(self._file[split]) for split in SPLITS}
             if len(shapes) > 1:
                 raise ValueError(f"its splits differ in shape: {shapes}")
             (self.shape,) = shapes
-        except (KeyError, ValueError) as error:
+        except (LookupError, ValueError) as error:
             self._file.close()
-            raise UserError(f"{path} is not a store of images ({error}): {_REMAKE}") from error
+            if isinstance(error, Damaged):
+                raise
+            raise UserError(f"{path} is not a store of images ({error}); {_REMAKE}") from error
 
     def count(self, split: str) -> int:
         """Return the number of images in `split`."""
@@ -63,6 +64,11 @@ class Store:
         """Read the first `stop` images of `split`, or all: uint8 (n, height, width, channel)."""
         return self._file[split][:stop]
 
+    def texts(self, name: str, rows: Sequence[int] | None = None) -> list[str] | None:
+        """Texts of these rows, or all, such as `names/test` (svae.datasets.origins); None if the
+        store has none."""
+        return self._file.texts(name, rows) if name in self._file else None
+
     def __enter__(self) -> Self:
         return self
 
@@ -75,7 +81,7 @@ class Store:
         self._file.close()
 
 
-_REMAKE = "delete it and run the pipeline again, which converts the data set again."
+_REMAKE = "delete it and run the pipeline again, which converts the data set again"
 
 
 def part_in_words(attributes: Mapping[str, Any]) -> str:

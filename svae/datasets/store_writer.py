@@ -13,13 +13,9 @@ import numpy as np
 from svae.datasets.formats.untrusted import readable
 from svae.datasets.origins import LABELS, NAMES
 from svae.datasets.store import SPLITS, encode
-from svae.jobs.disk import LateErrors
 from svae.jobs.files import replacing
+from svae.jobs.hdf5 import CHUNK_BYTES, new_hdf5
 
-# A chunk is what one random access reads: at most this many bytes, which is 16 images of 64x64x3.
-# Uncompressed, because photographs shrink little, and reading is then as fast as the disk.
-_CHUNK_BYTES = 256 << 10
-_TEXTS = 1024  # names or labels per chunk
 _LONGEST = 4096  # characters of a name or label, as of a path
 
 
@@ -43,13 +39,12 @@ class Writer:
         self._path = path
         self._datasets: dict[str, h5py.Dataset] = {}
         self._digests: dict[str, Any] = {split: hashlib.sha256() for split in SPLITS}
-        self._texts: dict[tuple[str, str], h5py.Dataset] = {}
+        self._texts: set[tuple[str, str]] = set()
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             temporary = stack.enter_context(replacing(self._path))
-            self._disk = stack.enter_context(LateErrors(temporary))
-            self._file = stack.enter_context(h5py.File(self._disk, "w"))
+            self._file = stack.enter_context(new_hdf5(temporary))
             self._stack = stack.pop_all()
         return self
 
@@ -77,7 +72,7 @@ class Writer:
         for kind, texts in ((NAMES, names), (LABELS, labels)):
             if any(texts):
                 self._write_texts(kind, split, start, texts)
-        self._disk.check()
+        self._file.check()
         self._digests[split].update(np.ascontiguousarray(images))
 
     def finish(self, attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,7 +89,7 @@ class Writer:
         """
         for kind in {kind for kind, _ in self._texts}:
             for split in SPLITS:  # the same length as the images, whichever lack a text
-                self._texts_of(kind, split).resize(self.counts[split], axis=0)
+                self._write_texts(kind, split, self.counts[split], ())
         digest = hashlib.sha256()
         for split in SPLITS:
             digest.update(f"{split} {(self.counts[split], *self.shape)} ".encode())
@@ -107,7 +102,7 @@ class Writer:
     def _create(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
         for split in SPLITS:
-            self._datasets[split] = self._file.create_dataset(
+            self._datasets[split] = self._file.add(
                 split,
                 shape=(0, *shape),
                 maxshape=(None, *shape),
@@ -116,21 +111,11 @@ class Writer:
             )
 
     def _write_texts(self, kind: str, split: str, start: int, texts: Sequence[str]) -> None:
-        stored = self._texts_of(kind, split)
-        stored.resize(start + len(texts), axis=0)
-        stored[start:] = [_storable(text) for text in texts]
-
-    def _texts_of(self, kind: str, split: str) -> h5py.Dataset:
-        """The texts of a split, which are empty until they are written."""
+        """From row `start` on; earlier rows that were never written are empty."""
         if (kind, split) not in self._texts:
-            self._texts[kind, split] = self._file.create_dataset(
-                f"{kind}/{split}",
-                shape=(0,),
-                maxshape=(None,),
-                chunks=(_TEXTS,),
-                dtype=h5py.string_dtype(),
-            )
-        return self._texts[kind, split]
+            self._texts.add((kind, split))
+            self._file.add_texts(f"{kind}/{split}")
+        self._file.write_texts(f"{kind}/{split}", start, [_storable(text) for text in texts])
 
     def __exit__(self, *exception: Any) -> None:
         self._stack.__exit__(*exception)
@@ -144,5 +129,6 @@ def _storable(text: str) -> str:
 
 
 def _chunk(image_bytes: int) -> int:
-    """Images per chunk: a power of two, so that blocks of images end where chunks do."""
-    return 1 << max(0, (_CHUNK_BYTES // image_bytes).bit_length() - 1)
+    """Images per chunk: a power of two, so that blocks of images end where chunks do. Uncompressed,
+    because photographs shrink little, and reading is then as fast as the disk."""
+    return 1 << max(0, (CHUNK_BYTES // image_bytes).bit_length() - 1)

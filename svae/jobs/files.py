@@ -1,16 +1,26 @@
-"""Atomic writing of files, and checksums."""
+"""Files that are written whole and checked when they are read; checksums."""
 
 import contextlib
 import errno
+import fcntl
 import hashlib
+import io
 import json
+import lzma
 import os
+import struct
 import tempfile
-from collections.abc import Iterator
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from svae.jobs.disk import full_disk_explained
+from svae.errors import Damaged
+from svae.jobs.disk import disk_error, disk_explained, remove_leftovers
+
+if TYPE_CHECKING:  # the Snakefile imports this module, and no NumPy
+    import numpy as np
 
 
 @contextlib.contextmanager
@@ -19,15 +29,14 @@ def replacing(target: Path | str) -> Iterator[Path]:
 
     After an error, the temporary file is deleted and an existing target stays unchanged. The new
     content is on the disk before it gets the name, so that a power cut leaves the old file or the
-    new one. UserError for a full disk.
+    new one. What killed processes left of this target is removed. UserError for a full or failing
+    disk.
     """
     target = Path(target)
-    with full_disk_explained(target):
+    with disk_explained(target), contextlib.ExitStack() as stack:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Writers such as Keras depend on the suffix, so it is kept.
-        handle, name = tempfile.mkstemp(prefix=".", suffix=f"-{target.name}", dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
+        remove_leftovers(target)
+        temporary = stack.enter_context(_temporary(target))
         try:
             yield temporary
             _permit_as_any_new_file(temporary)
@@ -36,6 +45,22 @@ def replacing(target: Path | str) -> Iterator[Path]:
             flush(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _temporary(target: Path) -> Iterator[Path]:
+    """A new file next to `target`, locked, by which `remove_leftovers` sees that it is in use."""
+    while True:
+        # Writers such as Keras depend on the suffix, so it is kept.
+        handle, name = tempfile.mkstemp(prefix=".", suffix=f"-{target.name}", dir=target.parent)
+        try:
+            with contextlib.suppress(OSError):  # not all file systems have locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.fstat(handle).st_nlink:  # else another process has just removed it
+                yield Path(name)
+                return
+        finally:
+            os.close(handle)
 
 
 def _permit_as_any_new_file(path: Path) -> None:
@@ -59,15 +84,86 @@ def flush(path: Path | str) -> None:
         os.close(handle)
 
 
-def write_json(target: Path | str, content: Any) -> None:
-    """Write `content` as indented JSON, atomically; ValueError for NaN and infinity."""
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+def flush_tree(folder: Path) -> None:
+    """`flush` for all files and folders in a folder, and for itself."""
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            flush(Path(parent, name))
+        flush(parent)
+
+
+def write_json(target: Path | str, content: Mapping[str, Any]) -> None:
+    """Write `content` as indented JSON, atomically, with a digest as its last entry; ValueError for
+    NaN and infinity."""
+    text = json.dumps({**content, _DIGEST: _digest(content)}, indent=2, allow_nan=False) + "\n"
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_json(path: Path | str) -> Any:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+def read_json(path: Path | str) -> dict[str, Any]:
+    """The content that `write_json` wrote; errors as in `checked`.
+
+    A file without a digest, of an earlier version or by another program, is read unchecked.
+    """
+    with checked(path):
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("its content is not that of such a file")
+        name, digest = content.popitem() if content else (_DIGEST, _digest({}))
+        # By its value, too, lest damage to its name leave it out.
+        if digest == _digest(content):
+            return content
+        if name == _DIGEST:
+            raise ValueError("its content was changed")
+        return {**content, name: digest}
+
+
+def read_zip(path: Path | str, *names: str) -> dict[str, bytes]:
+    """Members of a zip archive, these or all, whose checksums were verified; errors as in
+    `checked`."""
+    with checked(path), zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in names or archive.namelist()}
+
+
+def read_npz(path: Path | str) -> "dict[str, np.ndarray]":
+    """The arrays of an npz file, whose checksums were verified; errors as in `checked`."""
+    import numpy as np
+
+    with checked(path):
+        return {
+            name.removesuffix(".npy"): np.load(io.BytesIO(content), allow_pickle=False)
+            for name, content in read_zip(path).items()
+        }
+
+
+@contextlib.contextmanager
+def checked(path: Path | str) -> Iterator[None]:
+    """Convert what damaged content raises, while `path` is read, into Damaged.
+
+    FileNotFoundError stays; UserError for a failing disk, or where access is refused: to delete the
+    file would be too soon.
+    """
+    try:
+        yield
+    except (FileNotFoundError, Damaged):
+        raise
+    except (*_CONTENT, OSError) as error:
+        disk = disk_error(path, error) if isinstance(error, OSError) else None
+        remedy = "delete it and run snakemake again"
+        raise disk or Damaged(f"{path} is damaged ({error}); {remedy}") from error
+
+
+# What readers of JSON and zip raise for damaged content.
+_CONTENT = (
+    *(ValueError, LookupError, TypeError, EOFError, OverflowError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+)
+
+_DIGEST = "sha256_of_the_rest"
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def file_hash(path: Path | str, algorithm: str = "sha256") -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from svae.errors import Stopped, UserError
+from svae.jobs.disk import disk_error
 
 
 @contextlib.contextmanager
@@ -17,13 +18,17 @@ def log_to(path: Path | str) -> Iterator[None]:
     and its last line to standard error.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = logging.FileHandler(path, mode="w", encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(path, mode="w", encoding="utf-8")
+    except OSError as error:
+        sys.exit(f"Error: {disk_error(path, error) or error}")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     terminal = logging.StreamHandler(sys.stderr)
     terminal.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[file, terminal], force=True)
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a log line that cannot be written is no traceback
     try:
         yield
     except Stopped as stopped:
@@ -33,6 +38,9 @@ def log_to(path: Path | str) -> Iterator[None]:
         logging.error("Error: %s", error)
         sys.exit(1)
     except Exception as error:
+        if isinstance(error, OSError) and (disk := disk_error(error.filename or path, error)):
+            logging.error("Error: %s", disk)
+            sys.exit(1)
         logging.getLogger().removeHandler(terminal)
         logging.exception("unexpected error")
         sys.exit(f"Error: {type(error).__name__}: {error} (traceback in {path})")

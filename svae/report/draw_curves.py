@@ -36,7 +36,8 @@ def draw(variants: Sequence[str], records: Sequence[Path | str], target: Path | 
     for variant, path in zip(variants, records, strict=True):
         run = read_json(path)
         label = _label(variant, run)
-        for axis, curves in _curves(run, read_history(Path(path).parent)).items():
+        history = read_history(Path(path).parent, run.get("history_sha256"))
+        for axis, curves in _curves(run, history).items():
             panels[axis].curves[label] = curves
         if run["weights_of_epoch"] < run["epochs_trained"]:
             chosen[label] = run["weights_of_epoch"]

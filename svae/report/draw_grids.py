@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from svae.figures.grids import APART, GAP, Row, labelled_rows, sheet
+from svae.jobs.hdf5 import File
 from svae.report.png import save
 
 
@@ -35,7 +35,7 @@ def draw(
 
 
 def _read(path: Path | str) -> dict[str, Any]:
-    with h5py.File(path) as file:
+    with File(path, "delete it and run snakemake again") as file:
         return {name: file[name][:] for name in file} | {"title": file.attrs["title"]}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from svae.errors import UserError
+from svae.jobs.files import read_npz
 from svae.report.intervals import Comparison, compare
 from svae.report.numbers import Document, Source
 from svae.report.seeds import by_variant
@@ -41,10 +42,10 @@ class Run:
             path = per_image.get(measure.score)
             if path is None:
                 continue
-            with np.load(path, allow_pickle=False) as file:
-                if measure.array in file:  # a score that was refused has none
-                    origin = Path(path).as_posix()
-                    values[measure.name] = Source(origin, measure.array, file[measure.array])
+            arrays = read_npz(path)
+            if measure.array in arrays:  # a score that was refused has none
+                origin = Path(path).as_posix()
+                values[measure.name] = Source(origin, measure.array, arrays[measure.array])
         documents = {name: Document.read(path) for name, path in scores.items()}
         return cls(Document.read(record), documents, values)
 

@@ -23,8 +23,8 @@ import tensorflow as tf
 
 from svae.datasets.store import Store
 from svae.datasets.subset import subset
-from svae.jobs.disk import new_hdf5
 from svae.jobs.files import replacing
+from svae.jobs.hdf5 import new_hdf5
 from svae.model import batch_norm
 from svae.model.saved import load_model
 from svae.model.vae import SpatialVAE
@@ -99,5 +99,5 @@ def make(
     }
     with replacing(target) as temporary, new_hdf5(temporary) as file:
         for name, values in content.items():
-            file[name] = values
+            file.add(name, values)
         file.attrs["title"] = store.attributes["title"]

@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 
 from svae.errors import UserError
+from svae.jobs.hdf5 import File
 
 NAME = "samples"
 STANDARD = "z ~ N(0, I)"
@@ -18,15 +19,9 @@ STANDARD = "z ~ N(0, I)"
 def open_samples(path: Path | str) -> Iterator[h5py.Dataset]:
     """The samples, float32 (n, height, width, channel) in [-1, 1]; provenance in `.file.attrs`.
 
-    UserError if the file contains none.
+    UserError if the file contains none. They are checked when they are read.
     """
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error}); delete it and run snakemake") from None
-    with file:
-        if NAME not in file:
-            raise UserError(f"{path} has no data set {NAME!r}; delete it and run snakemake")
+    with File(path, "delete it and run snakemake again") as file:
         yield file[NAME]
 
 

@@ -1,6 +1,7 @@
 """Prior samples of a finished run."""
 
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import h5py
 import numpy as np
 import tensorflow as tf
 
-from svae.jobs.disk import new_hdf5
 from svae.jobs.files import replacing
+from svae.jobs.hdf5 import CHUNK_BYTES, new_hdf5
 from svae.jobs.provenance import software
 from svae.model.saved import load_model
 from svae.model.vae import SpatialVAE
@@ -36,7 +37,10 @@ def sample(folder: Path | str, target: Path | str, settings: SamplingSettings) -
         prior_file.use(folder, model, record, 0, latents, statistics)
     with replacing(target) as temporary, new_hdf5(temporary) as file:
         shape = (settings.n_samples, *model.image_shape)
-        samples = file.create_dataset(NAME, shape, np.float32)
+        image_bytes = 4 * math.prod(model.image_shape)
+        images = max(1, min(settings.n_samples, CHUNK_BYTES // image_bytes))
+        chunks = (images, *model.image_shape)
+        samples = file.add(NAME, shape=shape, dtype=np.float32, chunks=chunks)
         fill(samples, model, settings, generator(record["seed"], Stream.PRIOR_LATENTS))
         file.attrs.update(
             {

@@ -18,8 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from svae.errors import UserError
-from svae.jobs.disk import new_hdf5
 from svae.jobs.files import replacing
+from svae.jobs.hdf5 import File, new_hdf5
 from svae.model.vae import SpatialVAE
 from svae.streams import Stream, generator
 
@@ -84,11 +84,11 @@ def write(
     with replacing(target) as temporary, new_hdf5(temporary) as file:
         if mixture is not None:
             for name in ("mean", "axes", "weights", "locations", "scales"):
-                file[name] = getattr(mixture, name)
+                file.add(name, getattr(mixture, name))
             file.attrs["description"] = mixture.description
         for number, (mean, variance) in enumerate(statistics or []):
-            file[f"moving_means_{number}"] = mean
-            file[f"moving_variances_{number}"] = variance
+            file.add(f"moving_means_{number}", mean)
+            file.add(f"moving_variances_{number}", variance)
         for key in ("variant", "dataset", "dataset_checksum", "weights_sha256", "seed"):
             file.attrs[key] = record[key]
 
@@ -114,11 +114,7 @@ def use(
     the file is not of this run, or lacks what is asked for.
     """
     path = Path(folder, NAME)
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error}); delete it and run snakemake") from None
-    with file:
+    with File(path, "delete it and run snakemake again") as file:
         for key in ("weights_sha256", "dataset_checksum"):
             if file.attrs[key] != record[key]:
                 raise UserError(

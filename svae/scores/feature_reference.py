@@ -21,7 +21,7 @@ from svae.datasets.subset import subset
 from svae.errors import UserError
 from svae.features.network import Network, open_network
 from svae.features.pretrained import missing
-from svae.jobs.files import replacing
+from svae.jobs.files import checked, read_npz, replacing
 from svae.scores import frechet, kernel_distance, neighbourhoods
 from svae.scores.principal_components import most_images
 from svae.scores.sanity_rows import ROWS, real
@@ -134,8 +134,9 @@ def save(fitted: Fitted, target: Path | str) -> None:
 
 
 def load(path: Path | str) -> Fitted:
-    """What `save` wrote."""
-    with np.load(path, allow_pickle=False) as file:
+    """What `save` wrote; Damaged if the file has it no more."""
+    with checked(path):
+        file = read_npz(path)
         return Fitted(json.loads(file["content"].item()), file["features"])
 
 

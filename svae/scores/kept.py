@@ -17,11 +17,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from svae.jobs.files import file_hash, read_json, replacing
+from svae.errors import Damaged
+from svae.jobs.files import checked, file_hash, read_json, read_zip, replacing
 
 FOLDER = "measured"
 # Of a run's record, what is another with each training, or by where it ran.
-INCIDENTAL = ("training_seconds", "device")
+INCIDENTAL = ("training_seconds", "history_sha256", "device")
 
 
 def recipe(*decisive: Any) -> str:
@@ -64,11 +65,10 @@ def restore(
     if _read(path) != {"recipe": recipe, "inputs": dict(inputs)}:
         return False
     try:
-        with zipfile.ZipFile(path) as archive:
-            contents = [archive.read(name) for name in ("score.json", "per_image.npz")]
-    except (OSError, KeyError, zipfile.BadZipFile):  # also a wrong checksum
+        contents = read_zip(path, "score.json", "per_image.npz")
+    except (OSError, Damaged):
         return False
-    for target, content in zip((score, per_image), contents, strict=True):
+    for target, content in zip((score, per_image), contents.values(), strict=True):
         with replacing(target) as temporary:
             temporary.write_bytes(content)
     return True
@@ -76,8 +76,8 @@ def restore(
 
 def _read(path: Path | str) -> dict[str, Any]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            found = json.loads(archive.read("recipe.json"))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        with checked(path):
+            found = json.loads(read_zip(path, "recipe.json")["recipe.json"])
+    except (OSError, Damaged):
         return {}
     return found if isinstance(found, dict) else {}

@@ -32,7 +32,6 @@ Along all other directions the SSE is the variance of the images itself.
 """
 
 import math
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,13 +39,10 @@ from typing import Any
 import numpy as np
 
 from svae.errors import UserError
-from svae.jobs.files import replacing
+from svae.jobs.files import checked, read_npz, replacing
 
 # As measured ones count, svae.training.terms; that module is TensorFlow's.
 ACTIVE_VARIANCE = 0.01
-
-# What numpy raises for a file that is empty, cut, of other content, or no zip at all.
-_UNREADABLE = (OSError, EOFError, KeyError, ValueError, TypeError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,18 +69,16 @@ class Spectrum:
 
 def load(path: Path | str) -> Spectrum:
     """The spectrum that `Spectrum.save` wrote; UserError if the file holds none."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return Spectrum(
-                mean=file["mean"],
-                eigenvalues=file["eigenvalues"],
-                components=file["components"],
-                total_variance=file["total_variance"].item(),
-                n_fitted=file["n_fitted"].item(),
-                dataset_checksum=file["dataset_checksum"].item(),
-            )
-    except _UNREADABLE as error:
-        raise UserError(f"{path} holds no spectrum ({error}); delete it, run snakemake") from error
+    with checked(path):
+        file = read_npz(path)
+        return Spectrum(
+            mean=file["mean"],
+            eigenvalues=file["eigenvalues"],
+            components=file["components"],
+            total_variance=file["total_variance"].item(),
+            n_fitted=file["n_fitted"].item(),
+            dataset_checksum=file["dataset_checksum"].item(),
+        )
 
 
 def linear_vae(spectrum: Spectrum, w: float, latent_entries: int) -> dict[str, Any]:

@@ -1,24 +1,26 @@
 """Checkpoints: everything that a stopped training needs to resume with a bit-identical result.
 
 Each is one file, such as checkpoints/step-000000120.npz: every variable of the training step and,
-as JSON, the step, the history and the sums of the current epoch. No other state lasts from step to
-step: the order of the images and all random numbers are functions of seed, epoch and step.
+as JSON, the step, the history, the sums of the current epoch, and the digest of the best weights so
+far. No other state lasts from step to step: the order of the images and all random numbers are
+functions of seed, epoch and step.
 """
 
+import contextlib
+import io
 import json
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import keras
 import numpy as np
 
-from svae.errors import UserError
-from svae.jobs.files import replacing
+from svae.errors import Damaged, UserError
+from svae.jobs.files import checked, read_npz, read_zip, replacing
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +44,12 @@ class State:
     worst_loss: float = 0.0
     spikes: list[dict[str, Any]] = field(default_factory=list)  # that were rolled back
     devices: list[str] = field(default_factory=list)  # on which it trained, in this order
+    best_sha256: str | None = None  # of the file with the weights of the best epoch in `records`
+    identity: dict[str, Any] | None = None  # of the run, see svae.training.run_folder
 
 
 class Checkpoints:
-    """The last two checkpoints of a run, in `folder`, and that of the last complete epoch."""
+    """The last two good checkpoints of a run, in `folder`, and that of the last complete epoch."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -77,18 +81,37 @@ class Checkpoints:
             if _step(path) > step:
                 path.unlink()
 
-    def restore(self, variables: Iterable[keras.Variable]) -> State | None:
-        """Set the variables from the newest intact checkpoint; return its state, or None."""
+    def restore(
+        self,
+        variables: Iterable[keras.Variable],
+        lacks: Callable[[State], str | None] = lambda state: None,
+    ) -> State | None:
+        """Set the variables from the newest good checkpoint; return its state, or None.
+
+        lacks: what a state cannot be resumed without, if that is missing, in words. Checkpoints
+        that are damaged or lack something are deleted, lest they count among the two that are kept.
+        """
         variables = list(variables)
         for path in self._newest_first():
             try:
                 state, values = _read(path, [variable.shape for variable in variables])
-            except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile) as error:
-                log.warning("skipping %s, which is damaged: %s", path, error)
+                if reason := lacks(state):
+                    raise Damaged(f"{path} cannot be resumed: {reason}")
+            except Damaged as error:
+                log.warning("skipping, and deleting, a checkpoint: %s", error)
+                path.unlink()
                 continue
             for variable, value in zip(variables, values, strict=True):
                 variable.assign(value)
             return state
+        return None
+
+    def identity(self) -> dict[str, Any] | None:
+        """The identity of the run, from the newest checkpoint that has it."""
+        for path in self._newest_first():
+            with contextlib.suppress(Damaged), checked(path):
+                content = io.BytesIO(read_zip(path, "state.npy")["state.npy"])
+                return _state(np.load(content, allow_pickle=False)).identity
         return None
 
     def newest(self) -> Path | None:
@@ -111,10 +134,15 @@ def _step(path: Path) -> int:
 
 
 def _read(path: Path, shapes: list[tuple[int, ...]]) -> tuple[State, list[np.ndarray]]:
-    """The content of a checkpoint; np.load verifies the checksum of every member."""
-    with np.load(path, allow_pickle=False) as file:
-        state = State(**json.loads(file["state"].tobytes()))
-        values = [file[f"{i:04}"] for i in range(len(file.files) - 1)]
-    if [value.shape for value in values] != shapes:
-        raise ValueError("its arrays belong to another model")
+    """The content of a checkpoint. Damaged if it is not that of this model."""
+    with checked(path):
+        arrays = read_npz(path)
+        state = _state(arrays.pop("state"))
+        values = [arrays[f"{i:04}"] for i in range(len(arrays))]
+        if [value.shape for value in values] != shapes:
+            raise ValueError("its arrays belong to another model")
     return state, values
+
+
+def _state(text: np.ndarray) -> State:
+    return State(**json.loads(text.tobytes()))

@@ -3,6 +3,7 @@
 Imports no TensorFlow, because the report reads histories, too.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -14,15 +15,23 @@ from svae.errors import UserError
 NAME = "history.jsonl"
 
 
-def read_history(folder: Path | str) -> list[dict[str, Any]]:
-    """Return the history of the run in `folder`, one record per epoch; UserError if unreadable."""
+def read_history(folder: Path | str, sha256: str | None = None) -> list[dict[str, Any]]:
+    """Return the history of the run in `folder`, one record per epoch.
+
+    sha256: of the file, as the run.json of a finished run has it. UserError if the file is missing,
+    unreadable or another one.
+    """
     path = Path(folder, NAME)
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        content = path.read_bytes()
+        if sha256 in (None, hashlib.sha256(content).hexdigest()):
+            return [json.loads(line) for line in content.decode("utf-8").splitlines()]
+        reason = "it was changed"
     except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}); delete run.json next to it and run snakemake again"
-        ) from None
+        reason = str(error)
+    raise UserError(
+        f"{path} cannot be read ({reason}); delete run.json next to it and run snakemake again"
+    )
 
 
 def objectives(record: dict[str, Any], dimension: int) -> dict[str, float]:

@@ -17,7 +17,7 @@ from svae.settings.services import Services
 from svae.training.checkpoints import State
 from svae.training.diagnosis import LEAST_EPOCHS, warnings_of
 from svae.training.history import best_epoch
-from svae.training.run_folder import RunFolder, save_weights
+from svae.training.run_folder import RunFolder
 from svae.training.spikes import LOWER, MOST, described, spike_of
 from svae.training.step import TrainingStep
 from svae.training.stopping import StopRequest
@@ -154,7 +154,7 @@ class Loop:
         self.callbacks.on_epoch_end(epoch)
         self._warn()
         if best_epoch(state.records, model.dimension) == epoch + 1:
-            save_weights(model, self.run_folder.best_weights)
+            state.best_sha256 = self.run_folder.save_best(model, epoch + 1)
         self._save()
         self.request.check()
 
@@ -230,6 +230,7 @@ class Loop:
         # The lists stay the same objects: callbacks hold them.
         del state.records[len(restored.records) :]
         state.step, state.sums, state.seconds = restored.step, restored.sums, restored.seconds
+        state.best_sha256 = restored.best_sha256
         state.worst_step, state.worst_loss = restored.worst_step, restored.worst_loss
         state.spikes.append({**spike.facts, "rolled_back": True, "rate_factor": factor})
         self._save()

@@ -1,26 +1,24 @@
 """The run folder: what a training writes; svae.model.saved reads the model from it.
 
 identity.json            settings, seed, data checksum and code that determine the weights
-checkpoints/             from which a stopped training resumes, see svae.training.checkpoints
+checkpoints/             from which a stopped training resumes, see svae.training.checkpoints;
+                         best-EPOCH.weights.h5: the epochs with the best validation objective
 history.jsonl            one line per epoch
-best.weights.h5          weights of the epoch with the best validation objective
 tensorboard/             the history for TensorBoard
 final.weights.h5         final weights with re-estimated batch-norm statistics
 finished.json            copy of run.json, which Snakemake deletes before it reruns the job
 run.json                 the record of the finished run; exists only when all else is complete
 """
 
-import contextlib
-import fcntl
 import io
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from svae.errors import UserError
+from svae.errors import Damaged, UserError
 from svae.jobs.files import file_hash, read_json, replacing, write_json
 from svae.jobs.neutral import with_neutral, without_neutral
 from svae.jobs.provenance import software
@@ -28,9 +26,14 @@ from svae.model import saved
 from svae.model.vae import SpatialVAE
 from svae.settings.training import TrainingSettings
 from svae.training import history
-from svae.training.checkpoints import Checkpoints
+from svae.training.checkpoints import Checkpoints, State
+from svae.training.history import best_epoch
 
 log = logging.getLogger(__name__)
+
+# The last two checkpoints and that of the last epoch have at most two different best epochs; one
+# more may come from a process that was killed before its checkpoint.
+BEST_KEPT = 3
 
 
 class Entry(Protocol):
@@ -58,31 +61,10 @@ class RunFolder:
         self.identity = self.path / "identity.json"
         self.checkpoints = Checkpoints(self.path / "checkpoints")
         self.history = self.path / history.NAME
-        self.best_weights = self.path / "best.weights.h5"
         self.tensorboard = self.path / "tensorboard"
         self.weights = self.path / saved.WEIGHTS
         self.finished = self.path / "finished.json"
         self.record = self.path / saved.RECORD
-
-    @contextlib.contextmanager
-    def only_writer(self) -> Iterator[None]:
-        """Lock the folder for this process: an orphan of a killed workflow may still write to it.
-
-        UserError if another process holds the lock. It is an operating-system lock on a file next
-        to the folder, because the folder may be moved, and is released when the process exits.
-        """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_name(f".{self.path.name}.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"another process is still training in {self.path}; wait for it or end it, "
-                    f"then run snakemake again"
-                ) from None
-            except OSError as error:
-                log.warning("%s cannot be locked on this file system: %s", self.path, error)
-            yield
 
     def write_history(self, records: list[dict[str, Any]]) -> None:
         with replacing(self.history) as temporary:
@@ -97,7 +79,7 @@ class RunFolder:
         Each of these two moves is one rename; a process that is killed between them leaves both
         runs set aside, where the next process finds them. Must be called inside `only_writer`.
         """
-        before = read_json(self.identity) if self.identity.exists() else None
+        before = self._identity()
         here = _progress(self.path, before, identity)
         if before and not here and _without_epochs(before) == _without_epochs(identity):
             log.info("%s was trained for more epochs than now requested", self.path)
@@ -109,18 +91,66 @@ class RunFolder:
         best: Any  # an Entry, or None
         progress, best = max(found, key=lambda pair: pair[0], default=(None, None))
         takes_best = progress is not None and (here is None or progress > here)
-        if (here is None or takes_best) and self.path.exists() and any(self.path.iterdir()):
+        if (here is None or takes_best) and self._has_content():
             place = aside.put(before)
             log.info("set aside the run of another configuration in %s: %s", self.path, place)
         if takes_best:
             if not aside.bring_back(best):  # deleted just now by another process
                 return self.prepare(identity, aside)
             log.info("brought back %s, which was set aside", best.content)
-        resumes = self.identity.exists()
-        if resumes:
-            self._remove_leftovers()
+        self._remove_leftovers()
         write_json(self.identity, identity)
-        return resumes
+        return takes_best or here is not None
+
+    def _identity(self) -> dict[str, Any] | None:
+        """The identity of the run in the folder or, if the file is damaged or lost, as a checkpoint
+        has it; None if it is unknown."""
+        try:
+            return read_json(self.identity)
+        except (FileNotFoundError, Damaged) as error:
+            found = self.checkpoints.identity()
+            if found is not None or isinstance(error, Damaged):
+                origin = "is unknown" if found is None else "is taken from a checkpoint"
+                log.warning("%s is damaged or lost: what was trained %s", self.identity, origin)
+            return found
+
+    def _has_content(self) -> bool:
+        """Whether there is more than what a process leaves that is killed at its start."""
+        return self.path.exists() and any(
+            not path.name.startswith(".") for path in self.path.iterdir()
+        )
+
+    def best_weights(self, epoch: int) -> Path:
+        return self.checkpoints.folder / f"best-{epoch:09}.weights.h5"
+
+    def save_best(self, model: SpatialVAE, epoch: int) -> str:
+        """Write the weights of the best epoch so far; return the digest of the file.
+
+        Those before it are kept as long as a checkpoint may refer to them.
+        """
+        target = self.best_weights(epoch)
+        save_weights(model, target)
+        for path in self._best()[:-BEST_KEPT]:
+            path.unlink()
+        return file_hash(target)
+
+    def drop_best_after(self, epoch: int) -> None:
+        """Delete those of epochs that a killed process did not finish."""
+        for path in self._best():
+            if path > self.best_weights(epoch):
+                path.unlink()
+
+    def _best(self) -> list[Path]:
+        return sorted(self.checkpoints.folder.glob("best-*.weights.h5"))
+
+    def lacks_best(self, state: State, dimension: int) -> str | None:
+        """In words, whether the weights that belong to this state are missing or others; None if
+        they are there."""
+        best = best_epoch(state.records, dimension)
+        path = self.best_weights(best)
+        if not best or (path.exists() and file_hash(path) == state.best_sha256):
+            return None
+        return f"{path}, the best weights that belong to it, is missing or damaged"
 
     def finish(self, record: dict[str, Any]) -> None:
         """Write the record of the finished run, as the last of all files."""
@@ -140,15 +170,17 @@ class RunFolder:
             if file_hash(self.weights) != record["weights_sha256"]:
                 log.warning("%s is damaged and will be made again", self.weights)
                 return False
-            if len(history.read_history(self.path)) != record["epochs_trained"]:
-                return False
-        except (OSError, ValueError, KeyError, TypeError, UserError):
+            history.read_history(self.path, record.get("history_sha256"))
+        except FileNotFoundError:
+            return False
+        except (LookupError, TypeError, UserError) as error:
+            log.warning("the finished run is not used: %s", error)
             return False
         write_json(self.record, record)
         return True
 
     def _remove_leftovers(self) -> None:
-        """Remove temporary files of a killed process, see svae.jobs.files."""
+        """Remove temporary files of a killed process, whatever they were to become."""
         for folder in (self.path, self.checkpoints.folder):
             for path in folder.glob(".????????-*"):
                 path.unlink()

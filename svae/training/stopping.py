@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
-from svae.errors import Stopped
+from svae.errors import Stopped, UserError
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -50,6 +50,10 @@ def stop_request() -> Iterator[StopRequest]:
     before = {number: signal.signal(number, request._handle) for number in ours}
     try:
         yield request
+    except Exception as error:
+        if not isinstance(error, UserError):
+            request.check()  # a library converted what the signal raised
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from svae.jobs.disk import remove_leftovers
 from svae.jobs.files import replacing
 from svae.model.vae import scaled
 from svae.pixels import to_bytes
@@ -200,7 +199,6 @@ def _last_step(folder: Path, last_tag: str) -> int:
 
 def _drop_after(folder: Path, last: int) -> None:
     """Keep only the events up to step `last`, each once, in one file."""
-    remove_leftovers(folder / _KEPT)
     paths = list(folder.glob("events.out.tfevents.*"))
     seen = set()
     with (

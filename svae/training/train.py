@@ -12,7 +12,7 @@ import numpy as np
 from svae.datasets.feed import Feed
 from svae.datasets.store import Store
 from svae.errors import UserError
-from svae.jobs.disk import full_disk_explained
+from svae.jobs.disk import disk_explained, only_writer
 from svae.jobs.files import file_hash
 from svae.jobs.provenance import software
 from svae.jobs.set_aside import SetAside
@@ -72,8 +72,8 @@ def train(
     run, aside = RunFolder(folder), SetAside(folder, aside_folder)
     with (
         stop_request() as request,
-        run.only_writer(),
-        full_disk_explained(run.record),
+        only_writer(run.path),
+        disk_explained(run.record),
         Store(store_path) as store,
     ):
         count = store.count("train")
@@ -118,7 +118,8 @@ def _train(
     spectrum_hash: str | None,
     request: StopRequest,
 ) -> None:
-    resumes = run.prepare(identity(settings, seed, store.checksum, code), aside)
+    own = identity(settings, seed, store.checksum, code)
+    resumes = run.prepare(own, aside)
     known = {
         "variant": variant,
         "dataset": store.attributes["dataset"],
@@ -140,7 +141,13 @@ def _train(
     # Only a learned variance needs this pass over the images.
     learned = settings.decoder_variance == "learned"
     take_step = TrainingStep(model, feed.steps, _data_variance(images) if learned else math.nan)
-    state = run.checkpoints.restore(take_step.variables) if resumes else None
+    state = None
+    if resumes:
+
+        def lacks(state: State) -> str | None:
+            return run.lacks_best(state, model.dimension) if settings.takes_best else None
+
+        state = run.checkpoints.restore(take_step.variables, lacks)
     if state is None:
         state = State()
         if settings.initialization == "data":
@@ -150,6 +157,8 @@ def _train(
         begun = state.step - done * feed.steps
         where = f"step {begun} of epoch {done + 1}" if begun else f"epoch {done}"
         log.info("%s: resuming after %s", variant, where)
+    state.identity = own
+    run.drop_best_after(len(state.records))
     run.write_history(state.records)
 
     evaluator = Evaluator(model, check=request.check)
@@ -166,7 +175,9 @@ def _train(
     records = state.records
     best = best_epoch(records, model.dimension)
     if settings.takes_best:
-        model.load_weights(run.best_weights)
+        if reason := run.lacks_best(state, model.dimension):
+            raise UserError(f"{reason}; run snakemake again, which trains what is lost")
+        model.load_weights(run.best_weights(best))
     # The record describes the model as `svae.model.saved` loads it.
     model = model.in_float32()
     final = _finish(model, Evaluator(model, check=request.check), store, feed)
@@ -198,6 +209,7 @@ def _train(
         **final,
         "linear_vae": None,
         "weights_sha256": file_hash(run.weights),
+        "history_sha256": file_hash(run.history),
         "spectrum_sha256": spectrum_hash,
         "code": code,
         "software": software("tensorflow", "keras", "numpy", "h5py"),

@@ -23,8 +23,9 @@ from svae.datasets.origins import labels, names
 from svae.datasets.store import SPLITS, Store
 from svae.datasets.subset import subset
 from svae.errors import UserError
-from svae.jobs.disk import LateErrors, full_disk_explained, remove_leftovers, scratch_folder
-from svae.jobs.files import write_json
+from svae.jobs.disk import disk_explained, only_writer, scratch_folder
+from svae.jobs.files import flush, flush_tree, write_json
+from svae.jobs.hdf5 import new_hdf5
 from svae.jobs.provenance import software
 from svae.pixels import to_bytes
 from svae.sampling.file import samples_of
@@ -55,9 +56,9 @@ def export(
     target = Path(target)
     model = load(folder, data)
     record = model.record
-    remove_leftovers(target)
     with (
-        full_disk_explained(target),
+        disk_explained(target),
+        only_writer(target),
         scratch_folder(target) as scratch,
         Store(data) as store,
         samples_of(samples, record, store.checksum) as drawn,
@@ -73,7 +74,9 @@ def export(
         counts = _write_latents(whole / "latents.h5", model, groups, numbers)
         model.save_tensorflow(whole / "saved_model" / "1")
         write_json(whole / "export.json", _provenance(record, drawn, counts, settings))
+        flush_tree(whole)
         whole.rename(target)
+        flush(target.parent)
     log.info("%s: exported %d samples and as many test images", record["variant"], count)
 
 
@@ -133,7 +136,7 @@ def _write_latents(
     numbers: of the test images in the store.
     """
     counts = {}
-    with LateErrors(path) as disk, h5py.File(disk, "w") as file:
+    with new_hdf5(path) as file:
         for name, blocks in groups.items():
             group, counts[name] = file.create_group(name), 0
             for block in blocks:
@@ -145,7 +148,7 @@ def _write_latents(
                     if texts is not None:
                         _append(group, key, np.array(texts, h5py.string_dtype()))
                 counts[name] += len(block.images)
-                disk.check()
+                file.check()
         file["test/numbers"] = numbers
     return counts
 

@@ -11,13 +11,15 @@ Its signatures take and return named tensors; n is any number:
 TensorFlow's; the same seed always gives the same ones.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
 from svae.errors import UserError
-from svae.jobs.disk import full_disk_explained, remove_leftovers, scratch_folder
+from svae.jobs.disk import disk_explained, number_of, scratch_folder
+from svae.jobs.files import flush, flush_tree
 from svae.model import keyed_random
 from svae.model.vae import SpatialVAE, scaled
 from svae.pixels import HALF_RANGE
@@ -33,14 +35,21 @@ def write(model: SpatialVAE, of_means: SpatialVAE, target: Path | str) -> None:
     target = Path(target)
     if target.exists():
         raise UserError(f"{target} exists; delete it, or give another folder")
-    remove_leftovers(target)
-    with full_disk_explained(target), scratch_folder(target) as scratch:
+    with disk_explained(target), scratch_folder(target) as scratch:
         module = tf.Module()
         # A SavedModel contains the variables that its module has as attributes.
         module.weights_of_model = [weight.value for weight in model.weights]
         module.weights_of_means = [weight.value for weight in of_means.weights]
-        tf.saved_model.save(module, str(scratch / "whole"), _signatures(model, of_means))
+        try:
+            tf.saved_model.save(module, str(scratch / "whole"), _signatures(model, of_means))
+        except tf.errors.OpError as error:
+            number = number_of(str(error))
+            if number is None:
+                raise
+            raise OSError(number, os.strerror(number)) from error
+        flush_tree(scratch / "whole")
         (scratch / "whole").rename(target)
+        flush(target.parent)
 
 
 def _signatures(model: SpatialVAE, of_means: SpatialVAE) -> dict[str, Any]:

@@ -161,6 +161,8 @@ def load(folder: Path | str, data: Path | str | None = None) -> TrainedModel:
         try:
             model, record = load_model(folder)
             of_means = model if data is None else _with_statistics_of_means(model, record, data)
+        except UserError:
+            raise
         except (KeyError, TypeError, ValueError, OSError) as error:
             raise UserError(
                 f"the run in {folder} cannot be loaded by svae {svae.__version__} "
