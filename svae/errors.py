@@ -1,4 +1,6 @@
-"""Errors that the user can fix, and a requested stop."""
+"""Errors that the user can fix, a requested stop, and text that is safe to show."""
+
+import unicodedata
 
 
 class UserError(Exception):
@@ -21,3 +23,22 @@ class Stopped(BaseException):
     def __init__(self, message: str, number: int):
         super().__init__(message)
         self.exit_code = 128 + number  # the convention of shells
+
+
+def readable(text: str) -> str:
+    """The text on one line, as it may be shown or stored wherever it comes from: what a terminal, a
+    log or a page obeys (controls, line separators, marks of direction) and what is no UTF-8 is
+    escaped. It stays the same if it is given again."""
+    if text.isprintable():
+        return text
+    text = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(map(_shown, text))
+
+
+def _shown(char: str) -> str:
+    if char.isprintable() or unicodedata.category(char) == "Zs":  # spaces of other scripts
+        return char
+    code = ord(char)
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

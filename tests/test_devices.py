@@ -412,3 +412,46 @@ def test_set_up_on_a_gpu(tmp_path, gpu, line):
     )
     output, errors = process.communicate()
     assert output.splitlines() == [f"visible {gpu}", "growth first GPU True", line], errors
+
+
+# Who owns the folder of claims ---
+
+
+def as_link(folder):
+    (folder.parent / "elsewhere").mkdir()
+    folder.symlink_to("elsewhere")
+
+
+PLACES = {
+    "a link": as_link,
+    "a link to nothing": lambda folder: folder.symlink_to("nothing"),
+    "a file": lambda folder: folder.touch(),
+}
+
+
+@pytest.mark.parametrize("make", PLACES.values(), ids=PLACES)
+def test_claims_are_not_made_in_what_somebody_else_prepared(tmp_path, make):
+    make(tmp_path / "locks")
+    before = sorted(tmp_path.rglob("*"))
+    refusal = pytest.raises(UserError, match=r"locks, where GPUs are claimed.*set TMPDIR")
+    with refusal, claim_gpu(tmp_path / "locks", ["0"]):
+        pass
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_another_users_folder_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "locks").mkdir(mode=0o777)
+    user = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: user + 1)
+    refusal = pytest.raises(UserError, match="another user's folder")
+    with refusal, claim_gpu(tmp_path / "locks", ["0"]):
+        pass
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o750, 0o700])
+def test_the_folder_of_claims_is_private(tmp_path, mode):
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks").chmod(mode)
+    with claim_gpu(tmp_path / "locks", ["0"]) as gpu:
+        assert gpu == "0"
+    assert (tmp_path / "locks").stat().st_mode & 0o777 == 0o700

@@ -18,6 +18,7 @@ from svae.scores.registry import scores
 from svae.settings.conversion import ConversionSection
 from svae.settings.export import ExportSettings
 from svae.settings.fetch import FetchSettings
+from svae.settings.fields import END
 from svae.settings.figure import FigureSettings
 from svae.settings.general import GeneralSettings
 from svae.settings.model import ModelSection, VariantSection
@@ -26,6 +27,9 @@ from svae.settings.services import CheckpointSettings, TensorBoardSettings
 from svae.settings.training import TrainingSection
 
 POSTERIORS = Path(__file__).parents[1] / "model/posteriors.py"
+# Of variants: of folders and values that they would be confused with, and of devices of Windows.
+RESERVED = ("published", "baselines", "aux", "con", "nul", "prn")
+MOST_CHARACTERS = 64  # of a variant's name, which is part of names of files
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -90,9 +94,10 @@ def _variants_schema(*overridden: dict[str, Any]) -> dict[str, Any]:
         "type": "object",
         "minProperties": 1,
         "propertyNames": {
-            "description": "a letter, then letters, digits and underscores, but not published",
-            "pattern": "^[A-Za-z][A-Za-z0-9_]*$",
-            "not": {"const": "published"},
+            "description": f"a letter, then letters, digits and underscores, {MOST_CHARACTERS} at "
+            f"most, but not {', '.join(RESERVED[:-1])} or {RESERVED[-1]}",
+            "pattern": f"^[A-Za-z][A-Za-z0-9_]{{0,{MOST_CHARACTERS - 1}}}{END}",
+            "not": {"enum": list(RESERVED)},
         },
         "additionalProperties": {**variant, "properties": {**inherited, **own}},
     }
@@ -151,7 +156,7 @@ def _source_schema(dataset: Dataset) -> dict[str, Any]:
     digest: dict[str, Any] = {
         "description": "the file's SHA-256, 64 hexadecimal digits in quotes",
         "type": "string",
-        "pattern": "^[0-9a-fA-F]{64}$",
+        "pattern": "^[0-9a-fA-F]{64}" + END,
     }
     checksum: dict[str, Any] = digest
     if roles != ["archive"]:

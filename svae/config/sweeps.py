@@ -74,6 +74,13 @@ def expanded(config: dict[str, Any]) -> dict[str, Any]:
                     f"one of this name; rename one of the two"
                 )
             variants[member] = {**own, family.key: value}
+    by_case: dict[str, str] = {}
+    for name in variants:
+        if (other := by_case.setdefault(name.lower(), name)) != name:
+            raise UserError(
+                f"variants {other} and {name} differ only in case, which not all file systems "
+                f"distinguish; rename one of the two"
+            )
     for key in MARKS:
         unused = all(family.key != key for family in families.values())
         if isinstance(config["training"][key], list) and unused:

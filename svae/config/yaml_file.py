@@ -25,7 +25,7 @@ def check_file(path: Path) -> None:
     Holds for files given with `--configfile` too, which Snakemake reads by itself.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        content = _content(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; restore it with: git checkout config.yaml") from None
     except OSError as error:
@@ -43,6 +43,9 @@ def check_file(path: Path) -> None:
         raise UserError(f"{path}, {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except (LookupError, AttributeError, TypeError) as error:  # PyYAML's, for `!!bool x`
+        reason = f"a value is not what its tag, such as !!bool, says ({error})"
+        raise UserError(f"{path}: {reason}; remove the tag") from None
     check_writable(content)
     if content is None:
         raise UserError(f"{path} is empty; give it at least dataset and variants, or delete it")
@@ -67,6 +70,35 @@ def replacement_note(config: Mapping[str, Any], path: Path, clone: Path) -> str:
         f"\n{path} replaces {clone / 'config.yaml'}; for a few settings only, give it another name "
         "and lay it over that file: snakemake --configfile NAME.yaml"
     )
+
+
+_MOST_VALUES = 100_000  # far more than a configuration has
+
+
+def _content(text: str) -> Any:
+    """What the text contains. UserError if aliases make much of little."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _values(node, {}) > _MOST_VALUES:
+            raise UserError(f"aliases (*NAME) stand for over {_MOST_VALUES} values; remove them")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _values(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+    """The number of values in a node once all aliases are replaced by what they stand for."""
+    if node not in known:
+        known[node] = 1  # for an alias within its own value, which is refused later
+        if isinstance(node, yaml.CollectionNode):
+            parts = node.value
+            if isinstance(node, yaml.MappingNode):
+                parts = [part for pair in parts for part in pair]
+            known[node] = 1 + sum(_values(part, known) for part in parts)
+    return known[node]
 
 
 class _Loader(yaml.SafeLoader):

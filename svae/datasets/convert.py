@@ -17,7 +17,7 @@ from svae.datasets.readers import MOST_LISTED, BrokenImage, Raw, all_broken, che
 from svae.datasets.splits import chosen_by_hash
 from svae.datasets.store_writer import Writer
 from svae.datasets.workers import Prepared, prepared
-from svae.errors import UserError
+from svae.errors import UserError, readable
 from svae.jobs.disk import disk_explained, only_writer, scratch_folder
 from svae.jobs.provenance import software
 
@@ -109,7 +109,7 @@ def convert(
             {
                 "dataset": dataset,
                 "title": title or entry.title,
-                "source_files": {role: path.name for role, path in files.items()},
+                "source_files": {role: readable(path.name) for role, path in files.items()},
                 "source_sha256": hashes,
                 "source_matches_official": None if files and not published else not notes,
                 "source_note": "; ".join(notes),
@@ -249,7 +249,8 @@ class _Transfer:
     def _write(self, block: list[Prepared]) -> None:
         groups: dict[str, list[tuple[np.ndarray, str, str]]] = {}
         shape = self._writer.shape
-        for split, name, image, label in block:
+        for split, unsafe, image, label in block:
+            name = readable(unsafe)
             if isinstance(image, BrokenImage):
                 self._note_broken(name, image)
                 continue

@@ -17,6 +17,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -154,7 +155,7 @@ def claim_gpu(lock_folder: Path, gpus: list[str]) -> Iterator[str | None]:
     if not gpus:
         yield None
         return
-    lock_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_private(lock_folder)
     claim = _try_claim(lock_folder, gpus)
     if claim is None:
         log.info("waiting for a GPU: other jobs hold %s", ", ".join(gpus))
@@ -166,10 +167,26 @@ def claim_gpu(lock_folder: Path, gpus: list[str]) -> Iterator[str | None]:
         yield gpu
 
 
+def _make_private(folder: Path) -> None:
+    """Make a folder that only this user can use. UserError if it is a link or another user's: who
+    made it could keep jobs waiting, or have them make files elsewhere."""
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700, parents=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise UserError(
+            f"{folder}, where GPUs are claimed, is a link, a file or another user's folder; set "
+            f"TMPDIR to a folder of your own"
+        )
+    if status.st_mode & 0o077:
+        folder.chmod(0o700)
+
+
 def _try_claim(lock_folder: Path, gpus: list[str]) -> tuple[str, IO[str]] | None:
     for gpu in gpus:
         # The file stays: a removed one could still be locked by one job and recreated by the next.
-        file = (lock_folder / f"{gpu.replace('/', '_')}.lock").open("a")
+        place = lock_folder / f"{gpu.replace('/', '_')}.lock"
+        file = os.fdopen(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600), "a")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

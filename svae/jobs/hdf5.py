@@ -121,7 +121,7 @@ class NewFile(h5py.File):
 
     def add_texts(self, name: str) -> None:
         """Create texts, one per row, with the checksum of each; see `write_texts`."""
-        size = {"shape": (0,), "maxshape": (None,), "chunks": (_TEXTS,)}
+        size: dict[str, Any] = {"shape": (0,), "maxshape": (None,), "chunks": (_TEXTS,)}
         self.create_dataset(name, dtype=h5py.string_dtype(), **size)
         self.add(name + _SUMS, dtype=np.uint32, **size)
 

@@ -6,8 +6,16 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from svae.errors import Stopped, UserError
+from svae.errors import Stopped, UserError, readable
 from svae.jobs.disk import disk_error
+
+
+class _Readable(logging.Formatter):
+    """Escapes what messages of libraries may quote of a stranger's file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = super().format(record).split("\n")
+        return "\n".join(readable(line.replace("\t", "    ")) for line in lines)
 
 
 @contextlib.contextmanager
@@ -23,9 +31,9 @@ def log_to(path: Path | str) -> Iterator[None]:
         file = logging.FileHandler(path, mode="w", encoding="utf-8")
     except OSError as error:
         sys.exit(f"Error: {disk_error(path, error) or error}")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    file.setFormatter(_Readable("%(asctime)s %(levelname)s %(message)s"))
     terminal = logging.StreamHandler(sys.stderr)
-    terminal.setFormatter(logging.Formatter("%(message)s"))
+    terminal.setFormatter(_Readable("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[file, terminal], force=True)
     logging.captureWarnings(True)
     logging.raiseExceptions = False  # a log line that cannot be written is no traceback
@@ -43,4 +51,4 @@ def log_to(path: Path | str) -> Iterator[None]:
             sys.exit(1)
         logging.getLogger().removeHandler(terminal)
         logging.exception("unexpected error")
-        sys.exit(f"Error: {type(error).__name__}: {error} (traceback in {path})")
+        sys.exit(f"Error: {type(error).__name__}: {readable(str(error))} (traceback in {path})")

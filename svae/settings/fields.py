@@ -17,6 +17,9 @@ from typing import Any
 
 REQUIRED = dataclasses.MISSING  # instead of a default: the user must give a value
 
+END = r"$(?!\n)"
+"""The end of a text, in a pattern: Python's `$` also matches before a newline at the end."""
+
 
 def setting(
     default: Any,

@@ -8,11 +8,11 @@ from svae.datasets.formats.tar_file import tar_members
 from svae.datasets.formats.untrusted import (
     MEMBER_LIMIT,
     nature_of,
-    readable,
     without_files,
 )
 from svae.datasets.formats.zip_file import zip_members
 from svae.datasets.readers import BrokenImage
+from svae.errors import readable
 from svae.jobs.folders import files_in
 
 

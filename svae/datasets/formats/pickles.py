@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from svae.errors import UserError
+from svae.errors import UserError, readable
 
 
 def unpickle_arrays(content: bytes, origin: str) -> dict[Any, Any]:
@@ -37,8 +37,9 @@ def unpickle_arrays(content: bytes, origin: str) -> dict[Any, Any]:
     except UserError:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
+        reason = readable(str(error))
         raise UserError(
-            f"{origin} cannot be read as pickled arrays ({error}): replace it with a complete "
+            f"{origin} cannot be read as pickled arrays ({reason}): replace it with a complete "
             "copy, or give another in config.yaml under `sources`."
         ) from error
 
@@ -108,8 +109,9 @@ class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         wanted = f"{module}.{name}"
         if wanted not in _GLOBALS:
+            shown = readable(wanted)
             raise UserError(
-                f"{self.origin} is a pickle that asks for {wanted}. Images need only NumPy arrays, "
+                f"{self.origin} is a pickle that asks for {shown}. Images need only NumPy arrays, "
                 "and a pickle can run any code: it was refused and nothing was run. Do not trust "
                 "this file; download the official one."
             )

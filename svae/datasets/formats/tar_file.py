@@ -29,7 +29,7 @@ from svae.datasets.formats.untrusted import (
     without_files,
 )
 
-_HEADER_LIMIT = 1 << 20  # bytes of a tar member's extended header, mostly its name
+_HEADER_LIMIT = 1 << 20  # bytes of all headers of a tar member, mostly its name
 _XZ_MEMORY = 256 << 20  # bytes; `xz -9` needs 65 MiB
 
 
@@ -46,13 +46,14 @@ def tar_members(
     member: tarfile.TarInfo | None
     with damaged(path, "tar archive"), open_file(path) as file:
         stream = _TarStream(path, file, limit)
-        with tarfile.TarFile(
+        with _Tar(
             fileobj=stream,  # type: ignore[arg-type]  # without `write`, as it is only read
             encoding="utf-8",
             errors="surrogateescape",
         ) as tar:
             while (member := tar.next()) is not None:
                 tar.members.clear()  # tarfile would keep every member it has met
+                stream.headers = 0
                 if member.size < 0:  # older versions of Python do not check this
                     raise tarfile.ReadError("a member has a negative size")
                 name = safe_name(member.name, path)
@@ -68,6 +69,14 @@ def tar_members(
         raise without_files(path)
 
 
+class _Tar(tarfile.TarFile):
+    def next(self) -> tarfile.TarInfo | None:
+        try:
+            return super().next()
+        except (LookupError, TypeError, AttributeError) as error:  # a cut map of a sparse file
+            raise tarfile.ReadError(str(error)) from error
+
+
 class _TarStream:
     """The unpacked bytes of a tar archive, read forwards once, as a file object for tarfile.
 
@@ -80,6 +89,7 @@ class _TarStream:
         self.file = _decompressed(file, nature_of(path))
         self.position = 0
         self.header = b""
+        self.headers = 0  # bytes of headers since the last member
 
     def tell(self) -> int:
         return self.position
@@ -92,8 +102,9 @@ class _TarStream:
 
     def read(self, size: int) -> bytes:
         """Called by tarfile, for headers only."""
-        if not 0 <= size <= _HEADER_LIMIT:
-            raise tarfile.ReadError(f"a header of {size} bytes")
+        self.headers += max(0, size)
+        if size < 0 or self.headers > _HEADER_LIMIT:
+            raise tarfile.ReadError(f"a header of {self.headers} bytes")
         self.header = self._take(size)
         return self.header
 
@@ -122,22 +133,36 @@ class _TarStream:
 
 
 class _Xz(io.RawIOBase):
-    """An xz stream unpacked in bounded memory; lzma's file object has no memory limit."""
+    """xz streams unpacked in bounded memory; lzma's file object has no memory limit."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file
-        self.stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+        self.stream = self._new()
+        self.rest = b""  # what was read after the end of a stream
+
+    def _new(self) -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         content = b""
-        while not content and not self.stream.eof:
-            packed = self.file.read(CHUNK) if self.stream.needs_input else b""
-            if not packed and self.stream.needs_input:
-                raise EOFError("the compressed data are truncated")
+        while not content:
+            if self.stream.eof:
+                packed = self.rest or self.file.read(CHUNK)
+                if not packed:
+                    break
+                self.rest, packed = b"", packed.lstrip(b"\0")  # zeros may stand between streams
+                if not packed:
+                    continue
+                self.stream = self._new()
+            else:
+                packed = self.file.read(CHUNK) if self.stream.needs_input else b""
+                if not packed and self.stream.needs_input:
+                    raise EOFError("the compressed data are truncated")
             content = self.stream.decompress(packed, len(buffer))
+            self.rest = self.stream.unused_data
         buffer[: len(content)] = content
         return len(content)
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from svae.errors import UserError
+from svae.errors import UserError, readable
 
 MEMBER_LIMIT = 64 << 20  # bytes; far more than any reasonable image file
 
@@ -73,14 +73,6 @@ def safe_name(raw: str, path: Path | str) -> str:
             "config.yaml under `sources`."
         )
     return readable("/".join(part for part in parts if part not in ("", ".")))
-
-
-def readable(name: str) -> str:
-    """Return the name for messages, in which control characters and invalid UTF-8 are escaped."""
-    if name.isprintable():
-        return name
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def is_hidden(name: str) -> bool:
@@ -144,8 +136,9 @@ def not_opened(path: Path | str, error: OSError) -> UserError:
 
 
 def unreadable(path: Path | str, kind: str, error: Exception) -> UserError:
+    reason = readable(str(error))
     return UserError(
-        f"{path} cannot be read as a {kind} ({error}); it may be truncated, or a web page saved "
+        f"{path} cannot be read as a {kind} ({reason}); it may be truncated, or a web page saved "
         f"instead of the file: {WAY_OUT}"
     )
 

@@ -100,7 +100,10 @@ def zip_content(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) -> 
 def _check_zip(archive: zipfile.ZipFile, path: Path | str, limit: int) -> None:
     seen: set[str]
     seen, total, extents = set(), 0, []
+    size = Path(path).stat().st_size
     for info in archive.infolist():
+        if not info.filename:
+            raise UserError(f"{path} has a member without a name: {WAY_OUT}")
         name = safe_name(info.orig_filename, path)
         if info.flag_bits & _ENCRYPTED:
             raise UserError(f"{path}: {name!r} is encrypted: give an archive without a password.")
@@ -113,6 +116,9 @@ def _check_zip(archive: zipfile.ZipFile, path: Path | str, limit: int) -> None:
             )
         if not info.is_dir():
             check_new(name, seen, path)
+        if info.header_offset + info.compress_size > size:
+            beyond = zipfile.BadZipFile(f"{name!r} lies beyond its end")
+            raise unreadable(path, "zip archive", beyond)
         total += info.file_size
         extents.append((info.header_offset, info.compress_size))
     if not seen:
@@ -120,7 +126,7 @@ def _check_zip(archive: zipfile.ZipFile, path: Path | str, limit: int) -> None:
     if total > limit:
         raise too_large(path, limit)
     end = 0
-    for start, size in sorted(extents):
+    for start, packed in sorted(extents):
         if start < end:
             raise UserError(f"{path} has overlapping members, a sign of an attack: {WAY_OUT}")
-        end = start + _LOCAL_HEADER + size
+        end = start + _LOCAL_HEADER + packed

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from svae.scores.score import Column, Run, Score
-from svae.settings.fields import setting
+from svae.settings.fields import END, setting
 
 FILE = "file.features"  # the reference of the data set, made once for all runs
 
@@ -27,7 +27,7 @@ class Settings:
                 {
                     "description": "the path of a Keras model, NAME.keras",
                     "type": "string",
-                    "pattern": r"\.keras$",
+                    "pattern": r"\.keras" + END,
                 },
                 {"type": "null"},
             ]
