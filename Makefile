@@ -3,6 +3,7 @@
 # make test  formatting, lint, all unit tests and real small workflows
 # make study  all tables of docs/study.md; make study-t2 one of them; ARCHIVES=FOLDER instead of fetching
 # make test-browser  the report in Debian's chromium (apt-get install chromium)
+# make test-faults  damaged files, failing disks and kills, in 30 minutes; needs strace
 # make test-gpu  what only a machine with a GPU can check
 # make schema  write config.schema.json again, from which editors complete and check config.yaml
 # make lock  write requirements.lock again from pyproject.toml (needs uv)
@@ -21,7 +22,7 @@ export PYTHONNOUSERSITE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_USER := 0
 
-.PHONY: run test test-fast env format lint unit workflow study test-browser test-gpu schema lock clean
+.PHONY: run test test-fast env format lint unit workflow study test-browser test-faults test-gpu schema lock clean
 
 run: env
 	@$(BIN)/python -m svae.jobs.environment '$(VENV)'
@@ -29,10 +30,10 @@ run: env
 
 # Unit tests and workflows in one go, so that no worker idles between them.
 test: env lint
-	$(PYTEST) -m "not browser and not gpu"
+	$(PYTEST) -m "not browser and not gpu and not faults"
 
 test-fast: env lint
-	$(PYTEST) -m "not slow and not workflow and not browser and not gpu"
+	$(PYTEST) -m "not slow and not workflow and not browser and not gpu and not faults"
 
 env: $(VENV)/.complete
 
@@ -65,10 +66,10 @@ lint: env
 	$(BIN)/python tests/helpers/lint_numbers.py
 
 unit: env
-	$(PYTEST) -m "not workflow and not browser and not gpu"
+	$(PYTEST) -m "not workflow and not browser and not gpu and not faults"
 
 workflow: env
-	$(PYTEST) -m "workflow and not browser and not gpu"
+	$(PYTEST) -m "workflow and not browser and not gpu and not faults"
 
 # ARCHIVES: a folder with the archives of CIFAR-10 and CelebA; without it, they are fetched.
 study: env
@@ -80,6 +81,10 @@ study-%: env
 test-browser: env
 	@command -v chromium > /dev/null || { echo "make test-browser needs chromium: apt-get install chromium" >&2; exit 1; }
 	$(BIN)/python -m pytest -m browser
+
+test-faults: env
+	@command -v strace > /dev/null || { echo "make test-faults needs strace: apt-get install strace" >&2; exit 1; }
+	$(PYTEST) -m faults --dist load tests/test_faults.py
 
 test-gpu: env
 	$(BIN)/python -m pytest -m gpu

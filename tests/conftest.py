@@ -26,3 +26,20 @@ LONGEST = (
 def pytest_collection_modifyitems(items):
     order = {f"test_{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The counts of tests/test_faults.py, as last lines."""
+    lines, total = [], {}
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", ()):
+                if name == "faults" and report.when == "call" and "faults" in report.keywords:
+                    title, counts = value
+                    lines.append(f"{title}: {counts}")
+                    for key, count in counts.items():
+                        total[key] = total.get(key, 0) + count
+    if lines:
+        terminalreporter.section("faults")
+        for line in [*sorted(lines), f"points in all: {total}"]:
+            terminalreporter.write_line(line.replace("{", "").replace("}", "").replace("'", ""))

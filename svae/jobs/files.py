@@ -119,9 +119,12 @@ def read_json(path: Path | str) -> dict[str, Any]:
 
 
 def read_zip(path: Path | str, *names: str) -> dict[str, bytes]:
-    """Members of a zip archive, these or all, whose checksums were verified; errors as in
-    `checked`."""
-    with checked(path), zipfile.ZipFile(path) as archive:
+    """Members of a zip archive without a comment, these or all, whose checksums were verified;
+    errors as in `checked`."""
+    with checked(path), Path(path).open("rb") as file, zipfile.ZipFile(file) as archive:
+        file.seek(-_COUNT_FROM_END, os.SEEK_END)
+        if struct.unpack("<H", file.read(2)) != (len(archive.infolist()),):
+            raise ValueError("its list of members is incomplete")
         return {name: archive.read(name) for name in names or archive.namelist()}
 
 
@@ -152,6 +155,9 @@ def checked(path: Path | str) -> Iterator[None]:
         remedy = "delete it and run snakemake again"
         raise disk or Damaged(f"{path} is damaged ({error}); {remedy}") from error
 
+
+# Of the number of members. Damage to one may hide the next ones, which zipfile does not notice.
+_COUNT_FROM_END = 12
 
 # What readers of JSON and zip raise for damaged content.
 _CONTENT = (
