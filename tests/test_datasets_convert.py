@@ -24,6 +24,7 @@ from svae.datasets.readers import Picture, Raw, cifar10, mnist_5k
 from svae.datasets.readers import images as images_reader
 from svae.datasets.store import Store, part_in_words
 from svae.errors import UserError
+from svae.jobs.disk import only_writer
 
 TRAINING, TEST = archives.numbered_images(20), archives.numbered_images(4, first=100)
 
@@ -623,6 +624,17 @@ def test_memory_does_not_grow_with_the_number_of_images(many, tmp_path, output):
     large = peak_memory(command(many, output, tmp_path / "log"))
     assert large - small < 16e6
     assert large < 600e6
+
+
+def test_a_data_set_has_one_writer(archive, output):
+    with (
+        only_writer(output),
+        pytest.raises(UserError, match=r"another process is still writing .*cifar10\.h5; wait"),
+    ):
+        convert.convert("cifar10", {"archive": archive}, output)
+    assert list(output.parent.iterdir()) == []
+    convert.convert("cifar10", {"archive": archive}, output)
+    assert list(output.parent.iterdir()) == [output]
 
 
 # Full disks ---------------------------------------------------------------------------------------

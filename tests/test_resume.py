@@ -193,3 +193,69 @@ print(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "stopped by SIGTERM; run snakemake again to resume 143\nTrue\n"
+
+
+# The signal comes while a library runs, which converts what it raises.
+WITHIN = """
+import os, signal
+from svae.errors import Stopped, UserError
+from svae.training.stopping import stop_request
+
+def stop():
+    os.kill(os.getpid(), signal.SIGTERM)
+
+def converted(errors):
+    try:
+        stop()
+    except errors as error:
+        raise RuntimeError("converted") from error
+
+def swallowed():
+    try:
+        stop()
+    except BaseException:
+        pass
+
+def in_keras(method):
+    import keras
+    layer = keras.layers.Dense(2)
+    setattr(layer, method, lambda *arguments: stop())
+    layer(keras.ops.ones((1, 2)))
+
+def in_tensorflow():
+    import tensorflow as tf
+    tf.numpy_function(stop, [], [])
+
+def other_error():
+    swallowed()
+    raise UserError("the disk is full")
+
+for name, call in CASES.items():
+    try:
+        with stop_request() as request:
+            call()
+            request.check()
+    except BaseException as error:
+        print(name, type(error).__name__)
+"""
+CASES = {
+    "an Exception": "lambda: converted(Exception)",
+    "anything": "lambda: converted(BaseException)",
+    "nothing": "swallowed",
+}
+IN_LIBRARIES = {
+    "building": "lambda: in_keras('build')",
+    "calling": "lambda: in_keras('call')",
+    "a function of TensorFlow": "in_tensorflow",
+}
+
+
+@pytest.mark.parametrize("cases", [CASES, pytest.param(IN_LIBRARIES, marks=pytest.mark.slow)])
+def test_a_signal_within_a_library_stops(cases):
+    table = ", ".join(
+        f"{name!r}: {call}" for name, call in {**cases, "an error": "other_error"}.items()
+    )
+    code = WITHIN.replace("CASES.items()", f"{{{table}}}.items()")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    expected = [f"{name} Stopped" for name in cases] + ["an error UserError"]
+    assert done.stdout.splitlines() == expected, done.stderr[-2000:]

@@ -169,6 +169,25 @@ def test_a_training_interrupted_before_its_record_ends_like_an_uninterrupted_one
     assert [line["step"] for line in read_history(run.path)] == [3, 6]
 
 
+STARTS = {
+    "an empty folder": (),
+    "half an identity": (".abcdefgh-identity.json",),
+    "two of them": (".abcdefgh-identity.json", ".a_cdefg1-identity.json"),
+}
+
+
+@pytest.mark.parametrize("names", STARTS.values(), ids=STARTS)
+def test_what_is_killed_at_its_start_is_not_set_aside(tmp_path, names):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("{")
+    assert not RunFolder(folder).prepare({"settings": {"epochs": 1}}, aside_of(folder))
+    assert not asides(folder)
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["identity.json"]
+
+
 HOLDER = """
 import sys
 from svae.jobs.disk import only_writer
