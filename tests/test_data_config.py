@@ -1,5 +1,7 @@
 """Sources and conversion in the configuration, for every data set."""
 
+import json
+
 import pytest
 import yaml
 from helpers.refusals import check_one_line
@@ -323,8 +325,8 @@ def test_the_name_of_a_data_set(text, name, title):
 
 
 @pytest.mark.parametrize(
-    "name", ["a/b", "..", "-a", "a b", "Ä", "{x}", "a" * 61, "2", "svhn", "SVHN"]
+    "name", ["a/b", "..", "-a", "a b", "Ä", "{x}", "a" * 61, "2", "svhn", "SVHN", "a\n"]
 )
 def test_a_name_that_is_none(name):
-    text = f"{{dataset: mnist, name: {name if name == '2' else repr(name)}}}"
+    text = f"{{dataset: mnist, name: {name if name == '2' else json.dumps(name)}}}"
     check_one_line(resolved, text, ["name is "])

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from svae.errors import UserError
 from svae.jobs.disk import disk_explained, remove_leftovers, scratch_folder
 from svae.jobs.files import replacing
-from svae.jobs.hdf5 import LateErrors
+from svae.jobs.hdf5 import File, LateErrors, new_hdf5
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -133,7 +134,7 @@ def test_late_errors_are_raised_later(tmp_path, checked):
     """A limit of 1,000 bytes per file (RLIMIT_FSIZE) simulates a full disk."""
     code = f"""
 import resource, signal
-from svae.jobs.hdf5 import LateErrors
+from svae.jobs.hdf5 import File, LateErrors, new_hdf5
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 with LateErrors({str(tmp_path / "a")!r}) as file:
@@ -177,3 +178,15 @@ except UserError as error:
     if fits:
         with h5py.File(tmp_path / "a.h5") as file:
             assert (file["a"][:] == np.arange(5000)).all()
+
+
+def test_a_file_that_another_program_locks_can_be_read(tmp_path):
+    path = tmp_path / "a.h5"
+    with new_hdf5(path) as file:
+        file.add("a", np.arange(3))
+    with path.open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError):
+            h5py.File(path, "r")
+        with File(path, "remedy") as file:
+            assert list(file["a"][:]) == [0, 1, 2]

@@ -34,10 +34,14 @@ class File(h5py.File):
     """An open file whose arrays raise Damaged, with the remedy, if their content is."""
 
     def __init__(self, path: Path | str, remedy: str) -> None:
-        """Damaged, or UserError if it cannot be read; `remedy` ends the message of the former."""
+        """Damaged, or UserError if it cannot be read; `remedy` ends the message of the former.
+
+        Nothing is locked: a notebook may hold the file, and some file systems have no locks. Files
+        get their final names when they are whole, so no writer is at work on this one.
+        """
         self.path, self.remedy = path, remedy
         with self._explained(*_UNREADABLE):
-            super().__init__(path, "r")
+            super().__init__(path, "r", locking=False)
         try:
             with self._explained(*_UNREADABLE):
                 digest = self.attrs.get(_DIGEST)

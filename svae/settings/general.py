@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from svae.settings.fields import REQUIRED, setting
+from svae.settings.fields import END, REQUIRED, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class GeneralSettings:
     ) = setting(
         None,
         "the name of the data set's files, runs and titles; null: that of the data set",
-        also={"pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,59}$"},
+        also={"pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{0,59}" + END},
     )
     seeds: tuple[Annotated[int, "a seed"], ...] = setting(
         (0,),
