@@ -170,7 +170,9 @@ def forest(table: str, pairs: list[Row], runs: list[Row], endpoint: str) -> None
                 row["established"] == "True",
             )
         )
-    figure = paired_differences(differences, f"{label} of test images", table.upper())
+    name, _, unit = label.partition(", ")
+    measured = f"{name} of test images" + (f", {unit}" if unit else "")
+    figure = paired_differences(differences, measured, table.upper())
     least = smallest(statistics.mean(of_runs(runs, chosen[0]["less"], column)))
     figure.axes[0].axvspan(-least, least, color="#4477aa", alpha=0.15, linewidth=0, zorder=0.5)
     figure.savefig(STUDY / table / "forest.png")
@@ -183,7 +185,8 @@ def points(
     variants = list(dict.fromkeys(row["variant"] for row in runs))
     styles = {name: {**sign(variants, name), "linestyle": "none"} for name in variants}
     keys = [Line2D([], [], label=name, **style) for name, style in styles.items()]
-    figure, axes = framed(keys, f"{labels[1]} against {labels[0]}")
+    across_name, up_name = (label.partition(", nats")[0] for label in labels)
+    figure, axes = framed(keys, f"{up_name} against {across_name}")
     for row, across, up in zip(runs, x, y, strict=True):
         axes.plot([across], [up], **styles[row["variant"]])
     axes.set_xlabel(labels[0], fontsize=9)
@@ -201,7 +204,9 @@ def point_figures(table: str, runs: list[Row], endpoint: str) -> None:
     """The gap against the size of the encoder, and the Parzen score against the bound."""
     label = ENDPOINTS[endpoint][2]
     sizes = [float(row["encoder_parameters"]) for row in runs]
-    names = ("encoder parameters", f"{label}, training images less test images")
+    name, _, unit = label.partition(", ")
+    gap = f"{name} of training images less that of test images" + (f", {unit}" if unit else "")
+    names = ("encoder parameters", gap)
     points(runs, sizes, gaps(runs, endpoint), names, STUDY / table / "gap.png")
     keys = "importance_weighted_bound_nats", "log_likelihood_nats"
     if all(row.get(key) for row in runs for key in keys):
