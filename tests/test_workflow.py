@@ -19,6 +19,7 @@ from helpers.pictures import decoded, enlarged, places
 from helpers.workflow import CLONE, MEASURED, SMALL, VARIANTS, Workflow
 from PIL import Image
 
+from svae.jobs.files import read_json
 from svae.pixels import to_bytes
 
 pytestmark = pytest.mark.workflow
@@ -360,7 +361,7 @@ def test_after_a_new_spectrum_no_training_takes_a_step(finished, tmp_path):
     log = workflow.folder / "logs/train_mnist_5k_low_rank_seed-0.log"
 
     def record():
-        return json.loads((workflow.folder / run / "run.json").read_text())
+        return read_json(workflow.folder / run / "run.json")
 
     before = record()
     os.utime(spectrum)
@@ -398,10 +399,7 @@ def test_the_same_seed_gives_the_same_bits_for_any_number_of_cores_and_environme
     sheets = [(workflow.folder / targets[1]).read_bytes() for workflow in (finished, again)]
     assert sheets[0] == sheets[1]
     run = "runs/mnist_5k/vanilla_matched/seed-0"
-    records = [
-        json.loads((workflow.folder / run / "run.json").read_text())
-        for workflow in (finished, again)
-    ]
+    records = [read_json(workflow.folder / run / "run.json") for workflow in (finished, again)]
     for record in records:
         del record["training_seconds"]
     assert records[0] == records[1]
@@ -410,7 +408,7 @@ def test_the_same_seed_gives_the_same_bits_for_any_number_of_cores_and_environme
         assert first.keys() == second.keys()
         assert all(np.array_equal(first[key], second[key]) for key in first)
     scores = [
-        json.loads((workflow.folder / "results/parzen_vanilla_matched.json").read_text())
+        read_json(workflow.folder / "results/parzen_vanilla_matched.json")
         for workflow in (finished, again)
     ]
     assert scores[0] | {"training_seconds": 0} == scores[1] | {"training_seconds": 0}

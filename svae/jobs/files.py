@@ -95,7 +95,8 @@ def flush_tree(folder: Path) -> None:
 def write_json(target: Path | str, content: Mapping[str, Any]) -> None:
     """Write `content` as indented JSON, atomically, with a digest as its last entry; ValueError for
     NaN and infinity."""
-    text = json.dumps({**content, _DIGEST: _digest(content)}, indent=2, allow_nan=False) + "\n"
+    plain = json.loads(json.dumps(content, allow_nan=False))  # as it will be read
+    text = json.dumps({**plain, _DIGEST: _digest(plain)}, indent=2) + "\n"
     with replacing(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -169,7 +170,8 @@ _DIGEST = "sha256_of_the_rest"
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    """In whatever order the entries are."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def file_hash(path: Path | str, algorithm: str = "sha256") -> str:
