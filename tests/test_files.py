@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import json
 import logging
 import os
 import subprocess
@@ -40,6 +41,17 @@ def test_json_refuses_nan(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "b.json", {"a": float("nan")})
     assert not (tmp_path / "b.json").exists()
+
+
+def test_json_of_another_order_or_with_numbers_as_keys(tmp_path):
+    first, second = tmp_path / "a.json", tmp_path / "b.json"
+    write_json(first, {"seeds": {2: 0.5, 10: (1, 2)}, "b": 1})
+    write_json(second, {"b": 1, "seeds": {10: (1, 2), 2: 0.5}})
+    assert read_json(first) == read_json(second) == {"seeds": {"2": 0.5, "10": [1, 2]}, "b": 1}
+    assert json.loads(first.read_text()) == json.loads(second.read_text())
+    first.write_text(first.read_text().replace("0.5", "0.6"))
+    with pytest.raises(UserError, match="damaged"):
+        read_json(first)
 
 
 def test_file_hash(tmp_path):
