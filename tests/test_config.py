@@ -902,7 +902,6 @@ def test_a_second_file_is_read_by_the_same_rules(name, content, expected, tmp_pa
 @pytest.mark.parametrize(
     "text",
     [
-        "variants: {mvn: {posterior: mvn}, MVN: {posterior: naive}}",  # differ in case only
         "{model: {latent_size: 1}, variants: {a: {posterior: vanilla}, b: {posterior: low_rank}}}",
         "model: {latent_size: 1, latent_maps: 1}",
         "{sampling: {n_samples: 2}, parzen: {fresh_draws: 0, n_test: 2}}",
@@ -917,6 +916,7 @@ def test_numbers_at_the_edge_are_allowed(text):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("variants: {mvn: {posterior: mvn}, MVN: {posterior: naive}}", ["MVN", "mvn", "case"]),
         ("sampling: {n_samples: 1}", ["sampling.n_samples is 1", "from 2"]),
         ("parzen: {n_test: 501}", ["parzen.n_test is 501", "500 test images"]),
         ("training: {batch_size: 4001}", ["training.batch_size is 4001", "4000 training images"]),
