@@ -180,7 +180,7 @@ except UserError as error:
             assert (file["a"][:] == np.arange(5000)).all()
 
 
-def test_a_file_that_another_program_locks_can_be_read(tmp_path):
+def test_a_file_that_is_locked_or_open_elsewhere_can_be_read(tmp_path):
     path = tmp_path / "a.h5"
     with new_hdf5(path) as file:
         file.add("a", np.arange(3))
@@ -190,3 +190,5 @@ def test_a_file_that_another_program_locks_can_be_read(tmp_path):
             h5py.File(path, "r")
         with File(path, "remedy") as file:
             assert list(file["a"][:]) == [0, 1, 2]
+    with h5py.File(path, "r"), File(path, "remedy") as file:
+        assert list(file["a"][:]) == [0, 1, 2]

@@ -115,7 +115,7 @@ def test_other_files_are_refused(tmp_path, content):
         np.savez(path, log_likelihood=np.zeros(3))
     else:
         np.savez(path, **vars(make_spectrum()) | {"mean": np.array([None])})
-    with pytest.raises(UserError, match=r"spectrum\.npz holds no spectrum"):
+    with pytest.raises(UserError, match=r"spectrum\.npz is damaged"):
         load(path)
 
 

@@ -41,7 +41,12 @@ class File(h5py.File):
         """
         self.path, self.remedy = path, remedy
         with self._explained(*_UNREADABLE):
-            super().__init__(path, "r", locking=False)
+            try:
+                super().__init__(path, "r", locking=False)
+            except FileNotFoundError:
+                raise
+            except OSError:  # if this process has it open with a lock, it must have one here, too
+                super().__init__(path, "r")
         try:
             with self._explained(*_UNREADABLE):
                 digest = self.attrs.get(_DIGEST)
