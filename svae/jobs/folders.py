@@ -52,7 +52,7 @@ def _files_in(root: Path) -> Iterator[tuple[str, os.DirEntry]]:
         ran_here = any(entry.name == ".snakemake" for entry in entries)
         outputs = own.get(here, OUTPUTS if ran_here else frozenset())
         for entry in entries:
-            if entry.name.startswith(".") or entry.name == "__MACOSX":
+            if is_hidden(entry.name):
                 continue
             name = f"{folder}{entry.name}"
             if not entry.is_dir():
@@ -66,6 +66,11 @@ def _files_in(root: Path) -> Iterator[tuple[str, os.DirEntry]]:
 def _identity(folder: Path) -> tuple[int, int]:
     status = folder.stat()
     return status.st_dev, status.st_ino
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a name, or a folder around it, is hidden or one that macOS adds."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def suffix_of(name: str) -> str:

@@ -20,7 +20,6 @@ from svae.datasets.formats.untrusted import (
     check_size,
     damaged,
     expect,
-    is_hidden,
     nature_of,
     not_a_plain_file,
     open_file,
@@ -28,6 +27,7 @@ from svae.datasets.formats.untrusted import (
     too_large,
     without_files,
 )
+from svae.jobs.folders import is_hidden
 
 _HEADER_LIMIT = 1 << 20  # bytes of all headers of a tar member, mostly its name
 _XZ_MEMORY = 256 << 20  # bytes; `xz -9` needs 65 MiB

@@ -75,11 +75,6 @@ def safe_name(raw: str, path: Path | str) -> str:
     return readable("/".join(part for part in parts if part not in ("", ".")))
 
 
-def is_hidden(name: str) -> bool:
-    """Whether a name, or a folder around it, is hidden or one that macOS adds."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
-
-
 def check_new(name: str, seen: set[str], path: Path | str) -> None:
     """Add a name to `seen`; UserError if it was there, or if there are too many."""
     if name in seen:

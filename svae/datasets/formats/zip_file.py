@@ -15,7 +15,6 @@ from svae.datasets.formats.untrusted import (
     check_size,
     damaged,
     expect,
-    is_hidden,
     not_a_plain_file,
     safe_name,
     too_large,
@@ -23,6 +22,7 @@ from svae.datasets.formats.untrusted import (
     without_files,
 )
 from svae.errors import UserError
+from svae.jobs.folders import is_hidden
 
 # What zipfile raises while it reads the members of an archive that it has opened.
 _ZIP_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, NotImplementedError)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from svae.datasets.store import SPLITS
 from svae.errors import UserError
 
 
@@ -82,7 +83,6 @@ def checked(pictures: Iterable[Picture], reader: str, findings: Findings) -> Ite
 
 
 _FILE = "svae/datasets/readers/{}.py"
-_SPLITS = ("train", "valid", "test")
 
 
 def _mistake(picture: Any) -> str | None:
@@ -90,8 +90,8 @@ def _mistake(picture: Any) -> str | None:
     if not isinstance(picture, Picture):
         return f"is {type(picture).__name__}; yield Picture(split, name, content, label)"
     split, name, content, label = picture
-    if split not in _SPLITS:
-        return f"has the split {split!r}; use one of {', '.join(_SPLITS)}"
+    if split not in SPLITS:
+        return f"has the split {split!r}; use one of {', '.join(SPLITS)}"
     if not isinstance(name, str) or not name or not isinstance(label, str):
         return f"has the name {name!r} and the label {label!r}; use text, and a name for each"
     if isinstance(content, bytes | BrokenImage):
