@@ -7,7 +7,7 @@ import pytest
 from helpers import stores
 from helpers.pictures import decoded, enlarged, noise, places
 
-from svae.datasets import store
+from svae.datasets import SPLITS, store
 from svae.report import draw_contact_sheet
 from svae.report.draw_contact_sheet import draw, evenly_spaced, sheet_columns, sheet_text
 
@@ -90,7 +90,7 @@ EVENLY = "\nShown are evenly spaced images from the first to the last of each sp
 )
 def test_what_a_contact_sheet_says(tmp_path, attributes, title, caption):
     """Through a file, as in the pipeline."""
-    images = dict.fromkeys(store.SPLITS, noise(1, (8, 6, 3)))
+    images = dict.fromkeys(SPLITS, noise(1, (8, 6, 3)))
     stores.write(tmp_path / "faces.h5", images, {**REQUIRED, **attributes})
     with store.Store(tmp_path / "faces.h5") as faces:
         assert sheet_text(faces.attributes, faces.shape) == (title, caption)
@@ -126,7 +126,7 @@ def one_pixel(images):
     }.values(),
 )
 def test_a_split_of_equal_images_is_a_warning(tmp_path, make, equal, caplog, monkeypatch):
-    splits = {split: noise(40, (8, 8, 3), seed) for seed, split in enumerate(store.SPLITS)}
+    splits = {split: noise(40, (8, 8, 3), seed) for seed, split in enumerate(SPLITS)}
     splits["valid"] = make(splits["valid"])
     stores.write(tmp_path / "a.h5", splits, {**REQUIRED, "crop": None, "size": None})
     captions = []

@@ -11,9 +11,10 @@ from helpers.archives import cifar_members, numbered_images, write_tar
 from helpers.builders import make_images
 from helpers.refusals import check_one_line
 
+from svae.datasets import SPLITS
 from svae.datasets.convert import convert
 from svae.datasets.origins import labels, names
-from svae.datasets.store import SPLITS, Store
+from svae.datasets.store import Store
 from svae.datasets.store_writer import Writer
 
 ATTRIBUTES = {"dataset": "waves", "padding": 0}

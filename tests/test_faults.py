@@ -14,8 +14,8 @@ from helpers.scored import score_of
 from test_checkpoints import state, variables
 from test_training import TINY, make_store, train
 
-from svae.datasets import origins
-from svae.datasets.store import SPLITS, Store
+from svae.datasets import SPLITS, origins
+from svae.datasets.store import Store
 from svae.datasets.store_writer import Writer
 from svae.errors import UserError
 from svae.jobs.files import read_json, read_npz, read_zip, replacing, write_json

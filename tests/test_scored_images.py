@@ -6,7 +6,8 @@ import pytest
 from helpers import stores
 from helpers.scored import score_of
 
-from svae.datasets.store import SPLITS, Store
+from svae.datasets import SPLITS
+from svae.datasets.store import Store
 from svae.jobs.files import write_json
 from svae.pixels import scale
 from svae.scores.measures.parzen import CONTEXT, TERMS

@@ -13,10 +13,10 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
+from svae.datasets import SPLITS
 from svae.errors import Damaged, UserError
 from svae.jobs.hdf5 import File
 
-SPLITS = ("train", "valid", "test")
 _JSON_STARTS = ("{", "[", '"')
 
 

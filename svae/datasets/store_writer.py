@@ -10,8 +10,9 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
+from svae.datasets import SPLITS
 from svae.datasets.origins import LABELS, NAMES
-from svae.datasets.store import SPLITS, encode
+from svae.datasets.store import encode
 from svae.errors import readable
 from svae.jobs.files import replacing
 from svae.jobs.hdf5 import CHUNK_BYTES, new_hdf5

@@ -7,7 +7,8 @@ variants, seeds and sanity rows are of the same images, so that they can be comp
 
 import numpy as np
 
-from svae.datasets.store import SPLITS, Store
+from svae.datasets import SPLITS
+from svae.datasets.store import Store
 from svae.datasets.subset import subset
 from svae.streams import Stream, generator
 

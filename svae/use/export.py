@@ -19,8 +19,9 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from svae.datasets import SPLITS
 from svae.datasets.origins import labels, names
-from svae.datasets.store import SPLITS, Store
+from svae.datasets.store import Store
 from svae.datasets.subset import subset
 from svae.errors import UserError
 from svae.jobs.disk import disk_explained, only_writer, scratch_folder

@@ -1,6 +1,6 @@
 """Small stores of images in memory."""
 
-from svae.datasets.store import SPLITS
+from svae.datasets import SPLITS
 from svae.datasets.store_writer import Writer
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from svae.datasets.store import SPLITS
+from svae.datasets import SPLITS
 from svae.errors import UserError
 
 
