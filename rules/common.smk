@@ -1,5 +1,6 @@
 # The configuration, read and checked before any rule, and helpers of the rules.
 
+import atexit
 import re
 import sys
 from dataclasses import asdict, is_dataclass
@@ -19,7 +20,7 @@ from svae.jobs import limits
 from svae.jobs.devices import no_gpu, visible_gpus
 from svae.jobs.environment import check_python, settle
 from svae.jobs.files import file_hash
-from svae.jobs.fingerprint import fingerprint
+from svae.jobs.fingerprint_cache import FingerprintCache
 from svae.jobs.folders import folder_listing
 from svae.jobs.neutral import without_neutral
 from svae.scores.kept import kept_recipe, place, recipe
@@ -151,6 +152,8 @@ def training(wildcards):
     return compared_settings(CONFIG.variants[wildcards.variant])
 
 
+FINGERPRINTS = FingerprintCache(Path(".snakemake/fingerprints.json"))
+atexit.register(FINGERPRINTS.save)
 # Tables that are only looked up in: rules name their posterior, and code names its streams.
 LOOKED_UP = ("svae.model.posteriors:POSTERIORS", "svae.streams:Stream")
 
@@ -160,7 +163,7 @@ def code(*entries, without=(), settings=()):
     """The fingerprint of the functions that a script calls and of the classes of their arguments.
     `settings`: those of the stage, as dataclasses."""
     values = {name: value for each in settings for name, value in asdict(each).items()}
-    return fingerprint(*entries, without=(*without, *LOOKED_UP), settings=values)
+    return FINGERPRINTS.fingerprint(*entries, without=(*without, *LOOKED_UP), settings=values)
 
 
 def code_of_variant(*entries, without=(), settings=()):
