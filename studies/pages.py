@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import scipy.stats
 from matplotlib.lines import Line2D
 
 from svae.figures.differences import Difference, paired_differences
@@ -252,8 +253,55 @@ def curves_section(table: str) -> str:
     return "\n".join([*lines, "", f"{files}.", "", f"![Rates](study/{table}/rate_distortion.png)"])
 
 
+def more_seeds_section(table: str) -> str:
+    """The contrasts of T2 over its seeds and those of a follow-up."""
+    _, column, label, _ = ENDPOINTS["elbo"]
+    runs = [row for name in ("t2", table) for row in rows(STUDY / name / "runs.csv")]
+    lines = [
+        f"| contrast | seeds | difference of {label} | 95 % interval, paired t | by seed |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for pair in (("naive", "naive_dense"), ("mvn", "naive")):
+        first, second = (of_runs(runs, name, column) for name in pair)
+        found = scipy.stats.ttest_rel(first, second)
+        low, high = found.confidence_interval()
+        each = [a - b for a, b in zip(first, second, strict=True)]
+        lines.append(
+            f"| {NAMES[pair]}: `{pair[0]}` - `{pair[1]}` | {len(each)} | "
+            f"{statistics.mean(each):+,.1f} | {low:+,.1f} to {high:+,.1f} | "
+            f"{', '.join(f'{value:+,.0f}' for value in each)} |"
+        )
+    return "\n".join([*lines, "", f"[runs](study/{table}/runs.csv), and those of T2."])
+
+
+def more_epochs_section(table: str) -> str:
+    """The same variant and seed with T2's epochs and with those of a follow-up."""
+    _, column, label, _ = ENDPOINTS["elbo"]
+    short, long = (rows(STUDY / name / "runs.csv") for name in ("t2", table))
+    lines = [
+        f"| variant | {label}, 18 epochs | 72 epochs | gain | linear VAE (nats) |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in long:
+        (before,) = (
+            each for each in short if all(each[key] == row[key] for key in ("variant", "seed"))
+        )
+        old, new = float(before[column]), float(row[column])
+        linear = float(before["linear_vae_optimal_log_density_nats"])
+        lines.append(
+            f"| `{row['variant']}` | {old:,.1f} | {new:,.1f} | {new - old:+,.1f} | {linear:,.1f} |"
+        )
+    return "\n".join([*lines, "", f"[runs](study/{table}/runs.csv)."])
+
+
+# Exploratory: what the tables made one ask.
+FOLLOW_UPS = {"e1": more_seeds_section, "e2": more_epochs_section}
+
+
 def section(table: str, draw: bool) -> str:
     """The Markdown of one table of the study."""
+    if table in FOLLOW_UPS:
+        return FOLLOW_UPS[table](table)
     if table == CURVES:
         return curves_section(table)
     folder, endpoint = STUDY / table, TABLES[table]
@@ -286,7 +334,7 @@ def section(table: str, draw: bool) -> str:
 
 def page(text: str, draw: bool) -> str:
     """The page with every section whose files exist."""
-    for table in (*TABLES, CURVES):
+    for table in (*TABLES, CURVES, *FOLLOW_UPS):
         if not (STUDY / table / "runs.csv").exists():
             continue
         begin, end = f"<!-- {table} -->", f"<!-- end of {table} -->"

@@ -25,7 +25,7 @@ import yaml
 from svae.scores.registry import scores
 
 HERE = Path(__file__).parent
-TABLES = ("pilot", "t1", "t2", "t3", "t4", "t5", "t6")
+TABLES = ("pilot", "t1", "t2", "t3", "t4", "t5", "t6", "e1", "e2")
 ARCHIVES = {
     "cifar10": {"archive": "cifar-10-binary.tar.gz"},
     "celeba": {"archive": "img_align_celeba.zip", "partition": "list_eval_partition.txt"},
@@ -130,13 +130,23 @@ def run(table: str, outputs: Path, docs: Path, settings: list[str]) -> None:
         return
     folder = outputs / table
     if table == "pilot":  # judged on validation images only: nothing of it is scored
-        configuration = yaml.safe_load((HERE / "pilot.yaml").read_text())
-        names = [name for name, own in configuration["variants"].items() if own]
-        records = [f"runs/cifar10/{name}/seed-9/run.json" for name in names]
-        snakemake(table, folder, settings, *records)
+        snakemake(table, folder, settings, *files_of_runs(table, "run.json"))
         return
-    snakemake(table, folder, settings)
+    # Those of the follow-ups are compared by their endpoint only.
+    targets = files_of_runs(table, "scores/objective.json") if table.startswith("e") else []
+    snakemake(table, folder, settings, *targets)
     keep(folder, docs / table)
+
+
+def files_of_runs(table: str, name: str) -> list[str]:
+    """The path of a file in the folder of each run of a table."""
+    configuration = yaml.safe_load((HERE / f"{table}.yaml").read_text())
+    variants = [variant for variant, own in configuration["variants"].items() if own]
+    return [
+        f"runs/{configuration['dataset']}/{variant}/seed-{seed}/{name}"
+        for variant in variants
+        for seed in configuration["seeds"]
+    ]
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import os
 import statistics
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from scipy import stats
@@ -37,7 +38,16 @@ def merged(base, changes):
 
 @pytest.mark.parametrize(
     ("name", "trainings"),
-    [("pilot", 4), ("t1", 18), ("t2", 21), ("t3", 12), ("t5", 18), ("t6", 18)],
+    [
+        ("pilot", 4),
+        ("t1", 18),
+        ("t2", 21),
+        ("t3", 12),
+        ("t5", 18),
+        ("t6", 18),
+        ("e1", 9),
+        ("e2", 2),
+    ],
 )
 def test_each_table_has_the_trainings_of_the_page(name, trainings):
     path = STUDIES / f"{name}.yaml"
@@ -162,6 +172,32 @@ def test_the_page_is_made_from_the_files(tmp_path, monkeypatch):
     assert (folder / "forest.png").stat().st_size > 10_000
     with pytest.raises(SystemExit, match="no place for t2"):
         pages.page("no marks", draw=False)
+
+
+def test_the_follow_ups(tmp_path, monkeypatch):
+    """Over the seeds of both tables, by the formula of a paired t-interval; by epochs, a run each."""
+    monkeypatch.setattr(pages, "STUDY", tmp_path)
+    elbos = {
+        "t2": {"naive": (10.0, 20.0, 33.0), "naive_dense": (5.0, 25.0, 20.0), "mvn": (9, 21, 30)},
+        "e1": {"naive": (11.0,), "naive_dense": (8.5,), "mvn": (14.0,)},
+        "e2": {"naive": (1010.0,), "naive_dense": (990.0,)},
+    }
+    for table, variants in elbos.items():
+        (tmp_path / table).mkdir()
+        with (tmp_path / table / "runs.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["variant", "seed", ELBO, LINEAR])
+            for variant, values in variants.items():
+                for seed, value in enumerate(values, start=3 * (table == "e1")):
+                    writer.writerow([variant, seed, value, 2000])
+    more = pages.section("e1", draw=False)
+    each = np.subtract([10, 20, 33, 11], [5, 25, 20, 8.5])
+    half = stats.t.ppf(0.975, 3) * each.std(ddof=1) / 2
+    low, high = each.mean() - half, each.mean() + half
+    assert f"| 4 | {each.mean():+.1f} | {low:+.1f} to {high:+.1f} | +5, -5, +13, +2 |" in more
+    longer = pages.section("e2", draw=False)
+    assert "| `naive` | 10.0 | 1,010.0 | +1,000.0 | 2,000.0 |" in longer
+    assert "| `naive_dense` | 5.0 | 990.0 | +985.0 | 2,000.0 |" in longer
 
 
 def test_the_page_is_what_the_files_say():

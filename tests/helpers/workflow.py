@@ -49,6 +49,11 @@ def measured_anew(rules: Container[str]) -> set[str]:
     }
 
 
+# Fingerprints that one copy computed serve the next, as long as its code is the same.
+FINGERPRINTS = ".snakemake/fingerprints.json"
+_fingerprints: dict[str, bytes] = {}
+
+
 class Workflow:
     """A copy of the workflow and its package in `folder`, so that a test may edit both."""
 
@@ -61,6 +66,9 @@ class Workflow:
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, target)
+        for path, content in _fingerprints.items():
+            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).write_bytes(content)
 
     def copy(self, folder: Path) -> "Workflow":
         """A copy in another folder, with everything that was made in this one."""
@@ -78,6 +86,8 @@ class Workflow:
     def run(self, *arguments: str, check: bool = True, **environment: str):
         """Run Snakemake in the folder with the copy's package; return the finished process."""
         done = snakemake(arguments, self.folder, self._environment(environment))
+        if (kept := self.folder / FINGERPRINTS).exists():
+            _fingerprints[FINGERPRINTS] = kept.read_bytes()
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
