@@ -175,7 +175,7 @@ def test_the_page_is_made_from_the_files(tmp_path, monkeypatch):
 
 
 def test_the_follow_ups(tmp_path, monkeypatch):
-    """Over the seeds of both tables, by the formula of a paired t-interval; by epochs, a run each."""
+    """Over the seeds of both tables, by the formula of a t-interval; by epochs, a run each."""
     monkeypatch.setattr(pages, "STUDY", tmp_path)
     elbos = {
         "t2": {"naive": (10.0, 20.0, 33.0), "naive_dense": (5.0, 25.0, 20.0), "mvn": (9, 21, 30)},
