@@ -820,6 +820,7 @@ def test_a_failure_of_drive(target, google, route, again, said):
     assert holds(target) == {}
 
 
+@pytest.mark.slow
 def test_drives_warning_repeated_without_end(target, google):
     google.routes["drive.google.com/uc"] = CONFIRM
     google.routes["drive.usercontent.google.com/download"] = CONFIRM

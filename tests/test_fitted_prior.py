@@ -126,6 +126,7 @@ def test_draws_do_not_depend_on_their_batches():
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_gaussian_has_the_moments_of_the_posteriors(run):
     mixture = fit_to(run)
     expected = moments_of(run)

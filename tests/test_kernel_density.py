@@ -154,6 +154,7 @@ class TestLogLikelihoods:
         assert images.tensor_float == samples.tensor_float == {False}
         assert tf.config.experimental.tensor_float_32_execution_enabled() is before is True
 
+    @pytest.mark.slow
     def test_large_images_are_held_in_smaller_blocks(self, small, monkeypatch):
         """Images of 48 values, of which a block has at most 8."""
         monkeypatch.setattr(kernel_density, "BLOCK_BYTES", 8 * 48 * 4 + 100)

@@ -129,6 +129,7 @@ def test_rollback_returns_to_the_previous_epoch_with_a_lower_rate(
     assert all(line["valid_sse_per_image"] < 1e4 for line in lines)
 
 
+@pytest.mark.slow
 def test_a_stop_after_a_rollback_loses_nothing_of_it(data, tiny, tmp_path, monkeypatch):
     what = replace(tiny, on_spike="rollback")
     with monkeypatch.context() as patch:

@@ -345,6 +345,7 @@ np.savez(f"{here}/found.npz", **{key: value.numpy() for key, value in found.item
 """
 
 
+@pytest.mark.slow
 def test_the_saved_model_runs_without_svae(run, data, tmp_path):
     model = load(run, data)
     model.save_tensorflow(tmp_path / "saved")

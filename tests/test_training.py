@@ -461,6 +461,7 @@ def test_a_learned_variance_starts_at_that_of_the_pixels(tmp_path):
     assert record["decoder_variance"] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_load_model_requires_the_recorded_weights(data, tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(UserError, match=r"no finished run"):

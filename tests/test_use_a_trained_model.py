@@ -47,6 +47,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_examples_print_what_they_say(folder):
     code = "".join(blocks("python"))
     expected = re.findall(r"^ *print\(.*\)  # (.*)$", code, re.M)
