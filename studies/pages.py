@@ -298,6 +298,13 @@ def more_epochs_section(table: str) -> str:
 FOLLOW_UPS = {"e1": more_seeds_section, "e2": more_epochs_section}
 
 
+FURTHER_FIGURES = (
+    ("Parzen score and bound", "parzen_against_bound"),
+    ("Rate and distortion", "rate_distortion"),
+    ("The first samples of seed 0", "comparison"),
+)
+
+
 def section(table: str, draw: bool) -> str:
     """The Markdown of one table of the study."""
     if table in FOLLOW_UPS:
@@ -310,8 +317,11 @@ def section(table: str, draw: bool) -> str:
         forest(table, pairs, runs, endpoint)
         point_figures(table, runs, endpoint)
     files = f"[runs](study/{table}/runs.csv), [differences](study/{table}/paired_differences.csv)"
-    compared = f"study/{table}/parzen_against_bound.png"
-    parzen = ["", f"![Parzen score and bound]({compared})"] if (DOCS / compared).exists() else []
+    shown = [
+        f"![{text}](study/{table}/{name}.png)"
+        for text, name in FURTHER_FIGURES
+        if (folder / f"{name}.png").exists()
+    ]
     return "\n".join(
         [
             *variants_table(runs),
@@ -327,7 +337,7 @@ def section(table: str, draw: bool) -> str:
             *gap_table(runs, endpoint),
             "",
             f"![Gap](study/{table}/gap.png)",
-            *parzen,
+            *(line for figure in shown for line in ("", figure)),
         ]
     )
 
