@@ -70,12 +70,13 @@ def snakemake(table: str, folder: Path, settings: list[str], *targets: str) -> N
 
 
 def copy_runs(source: Path, target: Path) -> None:
-    """Copy what trainings made, with its times: Snakemake then has no reason to train."""
+    """Copy what trainings made, with its times: Snakemake then has no reason to train. The scores in
+    `measured` that do not depend on samples are then not measured again."""
     if target.exists():
         return
     begun = target.with_name(f"{target.name}.begun")
     shutil.rmtree(begun, ignore_errors=True)
-    without = shutil.ignore_patterns("scores", "measured", "samples.h5", "pictures.h5", "prior.h5")
+    without = shutil.ignore_patterns("scores", "samples.h5", "pictures.h5", "prior.h5")
     shutil.copytree(source / "data", begun / "data", copy_function=os.link)
     shutil.copytree(source / "runs", begun / "runs", ignore=without)
     begun.rename(target)
