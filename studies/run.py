@@ -70,8 +70,8 @@ def snakemake(table: str, folder: Path, settings: list[str], *targets: str) -> N
 
 
 def copy_runs(source: Path, target: Path) -> None:
-    """Copy what trainings made, with its times: Snakemake then has no reason to train. The scores in
-    `measured` that do not depend on samples are then not measured again."""
+    """Copy what trainings made, with its times: Snakemake then has no reason to train. Nor are the
+    scores in `measured` that do not depend on samples measured again."""
     if target.exists():
         return
     begun = target.with_name(f"{target.name}.begun")
