@@ -87,6 +87,21 @@ def test_other_errors_leave_their_traceback_in_the_log(tmp_path, capsys):
     assert "Traceback" in (tmp_path / "a.log").read_text()
 
 
+@pytest.mark.parametrize("other", [None, "", "Error: another process is still writing\n"])
+def test_a_log_that_another_process_replaces_is_written_again(tmp_path, other):
+    log = tmp_path / "a.log"
+    with log_to(log):
+        logging.info("one")
+        logging.info("two")
+        log.unlink()
+        if other is not None:
+            log.write_text(other)
+        logging.info("three")
+    lines = log.read_text().splitlines(keepends=True)
+    assert "".join(lines[:-3]) == (other or "")
+    assert [line.split()[-1] for line in lines[-3:]] == ["one", "two", "three"]
+
+
 def test_importing_svae_imports_no_tensorflow():
     code = "import svae, sys; print(sorted({'tensorflow', 'h5py', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

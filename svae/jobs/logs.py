@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import logging.handlers
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,22 @@ class _Readable(logging.Formatter):
         return "\n".join(readable(line.replace("\t", "    ")) for line in lines)
 
 
+class _Lasting(logging.handlers.WatchedFileHandler):
+    """Appends to a file, and to a new one what was written before if the file was removed:
+    Snakemake removes the log of a job at its start, even if another process still runs the job."""
+
+    def reopenIfNeeded(self) -> None:
+        number = self.stream.fileno()
+        with contextlib.suppress(OSError):
+            if os.path.samestat(Path(self.baseFilename).stat(), os.fstat(number)):
+                return
+        with contextlib.suppress(OSError):
+            written = Path(f"/proc/self/fd/{number}").read_text(encoding="utf-8")
+            with Path(self.baseFilename).open("a", encoding="utf-8") as file:
+                file.write(written)
+        super().reopenIfNeeded()
+
+
 @contextlib.contextmanager
 def log_to(path: Path | str) -> Iterator[None]:
     """Send log lines to the file `path` and to standard error; exit on an error.
@@ -28,7 +46,7 @@ def log_to(path: Path | str) -> Iterator[None]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(path, mode="w", encoding="utf-8")
+        file = _Lasting(path, encoding="utf-8")
     except OSError as error:
         sys.exit(f"Error: {disk_error(path, error) or error}")
     file.setFormatter(_Readable("%(asctime)s %(levelname)s %(message)s"))
