@@ -11,6 +11,12 @@ if locked_by_another():
         "a folder each: snakemake --directory DIR, with the configuration in DIR/config.yaml."
     )
 
+if not (files_are_shared() or within_a_job()):
+    advise(
+        "Jobs do not share their files: checkpoints are lost with the job that wrote them, and a training "
+        "that is stopped starts from nothing."
+    )
+
 if "--delete-all-output" in sys.argv:
     advise(
         "--delete-all-output keeps the weights and checkpoints in runs/ and all of set-aside/, from "

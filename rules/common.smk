@@ -7,7 +7,7 @@ from dataclasses import asdict, is_dataclass
 from functools import cache, partial, reduce
 from pathlib import Path
 
-from svae.config import memory
+from svae.config import memory, runtime
 from svae.config.resolve import resolve
 from svae.config.schema import posterior_classes
 from svae.config.sweeps import several_weights
@@ -46,23 +46,25 @@ def or_stop(function, *arguments):
         sys.exit(f"Error in the configuration{files}:\n{error}")
 
 
-CONFIG_FILE = or_stop(config_file, Path.cwd(), CLONE)
+# A job has the configuration that it was submitted with, see `submit_with` below.
+CONFIG_FILE = None if within_a_job() else or_stop(config_file, Path.cwd(), CLONE)
 
+if CONFIG_FILE:
 
-configfile: CONFIG_FILE
+    configfile: CONFIG_FILE
 
-
-# Those of --configfile; the other is checked already.
-for path in map(Path, config_files()):
-    if path.resolve() != CONFIG_FILE.resolve():
-        or_stop(check_file, path)
+    # Those of --configfile; the other is checked already.
+    for path in map(Path, config_files()):
+        if path.resolve() != CONFIG_FILE.resolve():
+            or_stop(check_file, path)
 
 
 def resolved(config, working):
     try:
         return resolve(config, working)
     except UserError as error:
-        raise UserError(f"{error}{replacement_note(config, CONFIG_FILE, CLONE)}") from None
+        note = replacement_note(config, CONFIG_FILE, CLONE) if CONFIG_FILE else ""
+        raise UserError(f"{error}{note}") from None
 
 
 CONFIG = or_stop(resolved, config, Path.cwd())
@@ -73,6 +75,13 @@ DATASET = CONFIG.name
 SCORES = {name: score for name, score in scores().items() if score.used(CONFIG.scores[name])}
 RUN = f"runs/{DATASET}/{{variant}}/seed-{{seed}}"
 JOB = f"{DATASET}_{{variant}}_seed-{{seed}}"
+# What jobs read of a run in addition to run.json. Only declared where each has files of its own, since
+# Snakemake deletes the outputs of a job before it starts and when it fails: see the rule `train`.
+WEIGHTS, HISTORY = (
+    ({}, {})
+    if files_are_shared()
+    else ({"weights": f"{RUN}/final.weights.h5"}, {"history": f"{RUN}/history.jsonl"})
+)
 BASELINES = f"runs/{DATASET}/baselines"
 SPECTRUM = f"{BASELINES}/spectrum.npz"
 # Files of the data set that only single scores read, by the names of their rules.
@@ -85,10 +94,21 @@ RAW = {
 }
 # A folder is not an input, because its time does not show changes inside; its listing does.
 FOLDERS = {role: path for role, path in RAW.items() if Path(path).is_dir()}
+if FOLDERS and not files_are_shared():
+    sys.exit(
+        f"Error: {', '.join(FOLDERS.values())} is a folder, which only this machine sees, since jobs do "
+        "not share their files (--shared-fs-usage); give it as a zip or tar archive"
+    )
 # On a cluster, the GPUs of the submitting machine are irrelevant.
 HERE = jobs_run_here()
+if not (HERE or within_a_job() or is_a_module()):
+    submit_with(config)
 GPUS = visible_gpus() if HERE and CONFIG.device != "cpu" else []
 ON_GPU = CONFIG.device == "gpu" or bool(GPUS)
+# A cluster's GPUs are for trainings; what is measured there is measured on the CPU.
+SCORES_ON_GPU = ON_GPU and HERE
+# The short jobs of a run are one job of a cluster.
+SHORT = None if HERE else "short"
 
 # `--cores all` means those that a container grants, and jobs wait for memory as for cores.
 if HERE:
@@ -190,6 +210,7 @@ def share_of_cores():
 
 # What is not one machine is not divided: each job there has this many of its machine's cores.
 ON_A_CLUSTER = 2
+CONVERSION_ON_A_CLUSTER = 4
 
 
 def number_of_threads(setting):
@@ -206,13 +227,38 @@ def threads_of_data_set(wildcards):
     return number_of_threads(CONFIG.threads)
 
 
+def threads_of_conversion(wildcards):
+    return workflow.cores if HERE else CONVERSION_ON_A_CLUSTER
+
+
 def clone(wildcards, threads):
     """Never makes an output stale: a clone may be moved."""
     return str(CLONE)
 
 
-def memory_of_training(wildcards):
-    return memory.of_training(CONFIG, CONFIG.variants[wildcards.variant])
+def asked(amount):
+    """A resource, from the configuration; a job that failed may ask for more (`--retries`)."""
+
+    def of_attempt(wildcards, attempt):
+        return attempt * amount(CONFIG)
+
+    return of_attempt
+
+
+def asked_mb(amount):
+    """The same for memory; on a cluster, with that of the Snakemakes that run the job."""
+    return asked(lambda config: amount(config) + (0 if HERE else memory.OF_SNAKEMAKE))
+
+
+def memory_of_training(wildcards, attempt):
+    settings = CONFIG.variants[wildcards.variant]
+    return asked_mb(partial(memory.of_training, settings=settings))(wildcards, attempt)
+
+
+def runtime_of_training(wildcards, attempt):
+    settings, store = CONFIG.variants[wildcards.variant], Path(f"data/{DATASET}.h5")
+    of_training = partial(runtime.of_training, settings=settings, store=store)
+    return asked(of_training)(wildcards, attempt)
 
 
 def seed(wildcards):
@@ -227,6 +273,10 @@ def services(wildcards, threads):
 def device(wildcards, threads):
     """Never makes an output stale: results of CPU and GPU differ only in the last digits."""
     return CONFIG.device
+
+
+def device_of_scores(wildcards, threads):
+    return CONFIG.device if HERE else "cpu"
 
 
 def every(pattern):
@@ -261,8 +311,9 @@ JOBS_OF_SCORES["scores"] = [name for name in SCORES if name not in JOBS_OF_SCORE
 
 def measured_from(wildcards, names):
     """The files that scores need in addition to record and store."""
-    files = {"samples": f"{RUN}/samples.h5", "spectrum": SPECTRUM, **FILES}
+    files = {"samples": f"{RUN}/samples.h5", "spectrum": SPECTRUM, **FILES, **WEIGHTS}
     needed = {need for name in names for need in (*SCORES[name].needs, *SCORES[name].files)}
+    needed |= WEIGHTS.keys()
     found = {name: path.format(**wildcards) for name, path in files.items() if name in needed}
     fitted = any("sampling" in SCORES[name].reads for name in names)
     return found | (prior_of(wildcards) if fitted else {})
@@ -271,6 +322,10 @@ def measured_from(wildcards, names):
 def prior_of(wildcards):
     """The file from which samples take a fitted prior, or batch-norm statistics, if they do."""
     return {"prior": f"{RUN}/prior.h5".format(**wildcards)} if CONFIG.prior.needed else {}
+
+
+def histories(wildcards):
+    return {name: first(path) for name, path in HISTORY.items()}
 
 
 def settings_of_score(name):
@@ -327,7 +382,7 @@ def ordered_anew(wildcards, threads, names):
 
 
 def gpus_of_scores(wildcards, names):
-    return int(ON_GPU and any(SCORES[name].tensorflow for name in names))
+    return int(SCORES_ON_GPU and any(SCORES[name].tensorflow for name in names))
 
 
 def study(*names):
@@ -347,13 +402,13 @@ def study(*names):
 # The export, of the run of the first seed.
 
 
-def run_to_export(file):
+def run_to_export(path):
     """A file of the run that is exported: that of the variant's first seed."""
 
-    def path(wildcards):
-        return f"{RUN}/{file}".format(variant=wildcards.variant, seed=CONFIG.seeds[0])
+    def of_first_seed(wildcards):
+        return path.format(variant=wildcards.variant, seed=CONFIG.seeds[0])
 
-    return path
+    return of_first_seed
 
 
 def images_to_encode(wildcards):

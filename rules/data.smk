@@ -5,6 +5,7 @@ rule fetch:
         update(f"data/raw/{READER}/{{file}}"),
     log:
         f"logs/fetch_{READER}_{{file}}.log",
+    localrule: True
     params:
         known_hash=lambda wildcards: FETCHED[wildcards.file].known_hash,
         addresses=addresses,
@@ -23,7 +24,10 @@ rule convert:
         f"logs/convert_{DATASET}.log",
     benchmark:
         f"benchmarks/out/convert_{DATASET}.tsv"
-    threads: workflow.cores
+    threads: threads_of_conversion
+    resources:
+        mem_mb=asked_mb(memory.of_conversion),
+        runtime=asked(runtime.of_conversion),
     params:
         dataset=READER,
         folders=FOLDERS,
@@ -60,6 +64,7 @@ rule contact_sheet:
         shown("results/dataset.png", "Pictures"),
     log:
         "logs/contact_sheet.log",
+    localrule: True
     params:
         code=code("svae.report.draw_contact_sheet:draw"),
     message:

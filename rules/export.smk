@@ -3,13 +3,17 @@ rule export:
     input:
         images_to_encode,
         data=f"data/{DATASET}.h5",
-        record=run_to_export("run.json"),
-        samples=run_to_export("samples.h5"),
+        **{name: run_to_export(path) for name, path in WEIGHTS.items()},
+        record=run_to_export(f"{RUN}/run.json"),
+        samples=run_to_export(f"{RUN}/samples.h5"),
     output:
         directory("results/export_{variant}"),
     log:
         "logs/export_{variant}.log",
     threads: threads
+    resources:
+        mem_mb=asked_mb(memory.of_samples),
+        runtime=asked(runtime.of_samples),
     params:
         settings=compared_settings(CONFIG.export),
         listing=listing_of_images,

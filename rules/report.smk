@@ -32,6 +32,7 @@ rule comparison:
         shown("results/comparison.png", "Pictures"),
     log:
         "logs/comparison.log",
+    localrule: True
     params:
         variants=list(CONFIG.variants),
         columns=CONFIG.figure.columns,
@@ -55,6 +56,7 @@ rule grids:
         ],
     log:
         "logs/grids.log",
+    localrule: True
     params:
         variants=list(CONFIG.variants),
         code=code("svae.report.draw_grids:draw"),
@@ -67,11 +69,13 @@ rule grids:
 # The histories are next to the records, and have the same age.
 rule training_curves:
     input:
+        unpack(histories),
         records=first(f"{RUN}/run.json"),
     output:
         shown("results/training_curves.png", "Plots"),
     log:
         "logs/training_curves.log",
+    localrule: True
     params:
         variants=list(CONFIG.variants),
         code=code("svae.report.draw_curves:draw"),
@@ -88,6 +92,7 @@ rule charts:
         *(shown(f"results/{name}.png", "Plots") for name in CHARTS),
     log:
         "logs/charts.log",
+    localrule: True
     params:
         study=COMPARED,
         title=DATASET,
@@ -115,6 +120,7 @@ rule rate_distortion:
         summary="results/rate_distortion.json",
     log:
         "logs/rate_distortion.log",
+    localrule: True
     params:
         variants=list(CONFIG.variants),
         seeds=list(CONFIG.seeds),
@@ -136,6 +142,7 @@ rule summary:
         pairs="results/paired_differences.csv",
     log:
         "logs/summary.log",
+    localrule: True
     params:
         study=COMPARED,
         scores=COLUMNS,
@@ -165,6 +172,7 @@ rule report:
         shown("results/report.html", "Report"),
     log:
         "logs/report.log",
+    localrule: True
     params:
         study=COMPARED,
         scores=COLUMNS,

@@ -1,14 +1,18 @@
 # Only if sampling.prior or sampling.batch_norm asks for it.
 rule prior:
     input:
+        **WEIGHTS,
         data=f"data/{DATASET}.h5",
         record=f"{RUN}/run.json",
     output:
         prior=f"{RUN}/prior.h5",
     log:
         f"logs/prior_{JOB}.log",
+    group:
+        SHORT
     resources:
-        mem_mb=memory.of_samples(CONFIG),
+        mem_mb=asked_mb(memory.of_samples),
+        runtime=asked(runtime.of_samples),
     params:
         settings=asdict(CONFIG.prior),
         code=code_of_variant(
@@ -25,13 +29,17 @@ rule prior:
 rule sample:
     input:
         unpack(prior_of),
+        **WEIGHTS,
         record=f"{RUN}/run.json",
     output:
         samples=f"{RUN}/samples.h5",
     log:
         f"logs/sample_{JOB}.log",
+    group:
+        SHORT
     resources:
-        mem_mb=memory.of_samples(CONFIG),
+        mem_mb=asked_mb(memory.of_samples),
+        runtime=asked(runtime.of_samples),
     params:
         settings=compared_settings(CONFIG.sampling),
         code=code_of_variant(

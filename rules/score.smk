@@ -17,14 +17,17 @@ for JOB_OF_SCORES, NAMES in JOBS_OF_SCORES.items():
             f"logs/{JOB_OF_SCORES}_{JOB}.log",
         benchmark:
             f"benchmarks/out/{JOB_OF_SCORES}_{JOB}.tsv"
+        group:
+            SHORT
         threads: threads
         resources:
             gpu=partial(gpus_of_scores, names=NAMES),
-            mem_mb=(memory.of_parzen if NAMES == ["parzen"] else memory.of_scores)(CONFIG),
+            mem_mb=asked_mb(memory.of_parzen if NAMES == ["parzen"] else memory.of_scores),
+            runtime=asked(runtime.of_scores),
         params:
             orders=partial(orders, names=NAMES),
             ordered_anew=partial(ordered_anew, names=NAMES),
-            device=device,
+            device=device_of_scores,
         message:
             "Measuring {params.ordered_anew} of {wildcards.variant}"
         script:
@@ -41,6 +44,7 @@ rule result:
         shown("results/parzen_{variant}.json", "Scores", "parzen", variant="{variant}"),
     log:
         "logs/result_{variant}.log",
+    localrule: True
     params:
         code=code("svae.report.seeds:combine"),
     message:
@@ -52,6 +56,7 @@ rule result:
 # Reconstructions, interpolations and neighbours: the pictures of one run.
 rule examples:
     input:
+        **WEIGHTS,
         data=f"data/{DATASET}.h5",
         record=f"{RUN}/run.json",
         samples=f"{RUN}/samples.h5",
@@ -59,12 +64,15 @@ rule examples:
         f"{RUN}/pictures.h5",
     log:
         f"logs/examples_{JOB}.log",
+    group:
+        SHORT
     threads: threads
     resources:
-        gpu=1 if ON_GPU else 0,
-        mem_mb=memory.of_samples(CONFIG),
+        gpu=int(SCORES_ON_GPU),
+        mem_mb=asked_mb(memory.of_samples),
+        runtime=asked(runtime.of_samples),
     params:
-        device=device,
+        device=device_of_scores,
         code=code_of_variant("svae.sampling.examples:write", "svae.jobs.devices:on_device"),
     message:
         "Making pictures of {wildcards.variant}"
@@ -89,14 +97,15 @@ rule features:
         f"benchmarks/out/features_{DATASET}.tsv"
     threads: threads_of_data_set
     resources:
-        gpu=1 if ON_GPU else 0,
-        mem_mb=memory.of_scores(CONFIG),
+        gpu=int(SCORES_ON_GPU),
+        mem_mb=asked_mb(memory.of_scores),
+        runtime=asked(runtime.of_scores),
     params:
         settings=compared_settings(FEATURES),
         n_samples=CONFIG.sampling.n_samples,
         seed=CONFIG.seeds[0],
         weights=missing(FEATURES.features),
-        device=device,
+        device=device_of_scores,
         code=code(
             "svae.scores.feature_reference:fit",
             "svae.scores.feature_reference:save",
@@ -122,13 +131,14 @@ rule baselines:
         f"benchmarks/out/baselines_{DATASET}.tsv"
     threads: threads_of_data_set
     resources:
-        gpu=1 if ON_GPU else 0,
-        mem_mb=memory.of_sanity_rows(CONFIG),
+        gpu=int(SCORES_ON_GPU),
+        mem_mb=asked_mb(memory.of_sanity_rows),
+        runtime=asked(runtime.of_scores),
     params:
         settings=compared_settings(CONFIG.parzen),
         n_samples=CONFIG.sampling.n_samples,
         seed=CONFIG.seeds[0],
-        device=device,
+        device=device_of_scores,
         code=code(
             "svae.scores.sanity_rows:baselines",
             "svae.settings.parzen:ParzenSettings",

@@ -4,8 +4,11 @@
 # One undocumented behaviour is used where the rules define their params: a function that takes
 # `threads` gives a parameter that makes no output stale. tests/test_workflow_runs.py tests it.
 
+import hashlib
 import os
 from pathlib import Path
+
+import yaml
 
 
 def folder_of_this_file():
@@ -21,6 +24,35 @@ def config_files():
 def jobs_run_here():
     """False if jobs are submitted to other machines, and within such a job."""
     return workflow.resource_settings.nodes is None and not workflow.remote_exec
+
+
+def within_a_job():
+    """Whether this Snakemake runs a job that another one submitted."""
+    return workflow.exec_mode.name != "DEFAULT"
+
+
+def files_are_shared():
+    """Whether all jobs see the files of the others, and not only the inputs that they declare."""
+    usage = workflow.storage_settings.shared_fs_usage
+    return "INPUT_OUTPUT" in {each.name for each in usage}
+
+
+def is_a_module():
+    """Whether another workflow uses this one, and gives it the configuration."""
+    return workflow.modifier.skip_configfile
+
+
+def submit_with(config):
+    """Have the jobs that are submitted read this configuration, whatever becomes of its files. The
+    name of the file depends on its content: jobs of an earlier Snakemake may still be queued."""
+    text = yaml.safe_dump(config, sort_keys=False)
+    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    file = Path(f".snakemake/configurations/{name}.yaml")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    workflow.configfiles.append(file)
+    workflow.config_settings.configfiles = [file.absolute()]
+    workflow.config_settings.config_args = []
 
 
 def limit_resource(name, amount):

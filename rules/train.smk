@@ -28,7 +28,8 @@ rule spectrum:
         f"benchmarks/out/spectrum_{DATASET}.tsv"
     threads: threads_of_data_set
     resources:
-        mem_mb=memory.of_spectrum(CONFIG),
+        mem_mb=asked_mb(memory.of_spectrum),
+        runtime=asked(runtime.of_spectrum),
     params:
         most_components=max(
             1024, *(own.latent_maps * own.latent_size**2 for own in CONFIG.variants.values())
@@ -41,7 +42,7 @@ rule spectrum:
         "../scripts/spectrum.py"
 
 
-# Only run.json is declared: Snakemake deletes the outputs of a job before it starts and when it
+# Where jobs share their files, only run.json is declared: Snakemake deletes the outputs of a job before it starts and when it
 # fails, and the weights, history and checkpoints of a run must survive both. A run of other settings
 # moves to set-aside/, and returns from there.
 # The spectrum affects only comparisons and warnings: after it changed the job runs again, but takes
@@ -52,6 +53,8 @@ rule train:
         data=f"data/{DATASET}.h5",
         spectrum=SPECTRUM,
     output:
+        **WEIGHTS,
+        **HISTORY,
         record=f"{RUN}/run.json",
     log:
         f"logs/train_{JOB}.log",
@@ -63,6 +66,7 @@ rule train:
     resources:
         gpu=1 if ON_GPU else 0,
         mem_mb=memory_of_training,
+        runtime=runtime_of_training,
     params:
         settings=training,
         services=services,

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers.snakemakes import snakemake
 
 CLONE = Path(__file__).parents[1]
@@ -19,6 +20,12 @@ import json
 include: "{INTERNALS}"
 configfile: "settings.yaml"
 
+read = [str(path) for path in config_files()]
+submit_with({{"key": [None, True, "text"]}})
+submitted = workflow.spawned_job_args_factory.get_configfiles_arg()
+inside = within_a_job()
+as_module = is_a_module()
+shared = files_are_shared()
 asked = workflow.cores
 limit_cores(1)
 limit_resource("gpu", 2)
@@ -31,7 +38,11 @@ onstart:
     with open("facts.json", "x") as file:
         json.dump(
             {{
-                "config_files": [str(path) for path in config_files()],
+                "config_files": read,
+                "submit_with": submitted,
+                "within_a_job": inside,
+                "is_a_module": as_module,
+                "files_are_shared": shared,
                 "jobs_run_here": here,
                 "folder_of_this_file": beside,
                 "limit_cores": [asked, workflow.cores],
@@ -95,6 +106,9 @@ def test_faults(folder):
     [
         ("config_files", ["settings.yaml"]),
         ("jobs_run_here", True),
+        ("within_a_job", False),
+        ("is_a_module", False),
+        ("files_are_shared", True),
         ("limit_cores", [len(os.sched_getaffinity(0)), 1]),
         ("folder_of_this_file", True),
         ("locked_by_another", False),
@@ -106,6 +120,14 @@ def test_facts_of_the_workflow(folder, function, value):
     if function == "config_files":
         facts[function] = [Path(path).name for path in facts[function]]
     assert facts[function] == value
+
+
+@pytest.mark.workflow
+def test_jobs_are_submitted_with_the_configuration(folder):
+    facts = json.loads((folder / "facts.json").read_text())
+    option, path = facts["submit_with"].split()
+    assert option == "--configfiles"
+    assert yaml.safe_load(Path(path.strip("'")).read_text()) == {"key": [None, True, "text"]}
 
 
 @pytest.mark.workflow

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -171,6 +172,7 @@ def small(prepared, tmp_path):
 # that far: if fewer run at the same time, it fails. The pause lets others begin that must not.
 STAND_IN = f"""
 import os
+import re
 import time
 from pathlib import Path
 
@@ -279,8 +281,11 @@ def test_device_gpu_with_an_unusable_gpu_fails_the_training(small, tmp_path):
     assert "run the same command with --config variants='{vanilla: false}'\n" in done.stderr
 
 
-# Stand-in for a cluster: it records what a job requests, and fails the job.
+# Stand-in for a cluster: it records what a job requests and which configuration it would read, and
+# fails the job.
 CLUSTER = """
+import re
+import shutil
 from pathlib import Path
 
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
@@ -295,7 +300,12 @@ common_settings = CommonSettings(
 class Executor(RemoteExecutor):
     def run_job(self, job):
         gpus, memory = job.resources.get("gpu", 0), job.resources["mem_mb"]
-        asked = f"{job.rule.name}: gpu {gpus}, threads {job.threads}, {memory} MB\\n"
+        asked = f"{job.name}: gpu {gpus}, threads {job.threads}, {memory} MB"
+        asked += f", {job.resources.runtime} min\\n"
+        command = self.format_job_exec(job)
+        assert "--config " not in command, command
+        (configuration,) = re.findall(r"--configfiles (\\S+)", command)
+        shutil.copy(configuration.strip("'"), "submitted.yaml")
         with Path("asked.txt").open("a") as file:
             file.write(asked)
         info = SubmittedJobInfo(job)
@@ -314,19 +324,69 @@ class Executor(RemoteExecutor):
 @pytest.mark.parametrize("count", [0, 1])
 @pytest.mark.parametrize(
     ("device", "asked"),
-    [("gpu", "gpu 1, threads 2, 1054 MB"), ("auto", "gpu 0, threads 2, 1054 MB")],
+    [("gpu", "gpu 1, threads 2, 1304 MB, 10 min"), ("auto", "gpu 0, threads 2, 1304 MB, 10 min")],
 )
 def test_trainings_on_a_cluster(small, tmp_path, device, asked, count):
     """They ask for a GPU if they must have one, whatever the submitting machine has, and do not
-    wait there for one another."""
+    wait there for one another. A job that failed asks for more. All of the configuration goes with
+    them, with what --config and --configfile say."""
     small.configure({"training": {"threads": 2}, "device": device})
     plugin = small.folder / "snakemake_executor_plugin_standin"
     plugin.mkdir()
     (plugin / "__init__.py").write_text(CLUSTER)
     environment = fake_gpus(tmp_path, count)
-    cluster = ("--executor", "standin", "--jobs", "2", "--cores", "2", "--keep-going")
+    cluster = ("--executor", "standin", "--jobs", "2", "--keep-going", "--retries", "1")
     wait = ("--seconds-between-status-checks", "1")
+    (small.folder / "more.yaml").write_text("sampling: {n_samples: 200, batch_size: 50}\n")
+    wait += ("--configfile", "more.yaml", "--config", "checkpoints={minutes: 5}", "--")
     done = small.command_line(*cluster, *wait, *RECORDS, check=False, **environment)
     assert "Error in the configuration" not in done.stderr
     lines = (small.folder / "asked.txt").read_text().splitlines()
-    assert lines == [f"train: {asked}"] * 2, done.stderr
+    again = asked.replace("1304", "2608").replace("10 min", "20 min")
+    expected = [f"train: {asked}"] * 2 + [f"train: {again}"] * 2
+    assert sorted(lines) == sorted(expected), done.stderr
+    submitted = yaml.safe_load((small.folder / "submitted.yaml").read_text())
+    expected = yaml.safe_load((small.folder / "config.yaml").read_text())
+    expected["sampling"] |= {"n_samples": 200, "batch_size": 50}
+    minutes = submitted["checkpoints"].pop("minutes"), expected["checkpoints"].pop("minutes")
+    assert submitted == expected and int(minutes[0]) == 5
+
+
+NO_SHARED_FILES = ("--shared-fs-usage", "none", "--forceall", "-n")
+
+
+def test_jobs_that_share_no_files_declare_all_that_they_read(tmp_path):
+    """Weights and history of a run are outputs of its training, and inputs of what reads them."""
+    workflow = Workflow(tmp_path)
+    workflow.configure(SMALL | {"variants": {"low_rank": VARIANTS["low_rank"]}})
+    workflow.configure({"sampling": {"prior": "gaussian"}})
+    for path in (tmp_path / "rules").glob("*.smk"):  # messages take the place of the files
+        path.write_text(re.sub(r"^ +message:\n.*\n", "", path.read_text(), flags=re.MULTILINE))
+    done = workflow.run(*NO_SHARED_FILES)
+    text = done.stdout + done.stderr
+    assert "a training that is stopped starts from nothing" in text
+    jobs = re.findall(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)", text, re.MULTILINE)
+    run = "runs/mnist_5k/low_rank/seed-0"
+    named = {
+        (rule, kind, file)
+        for rule, lines in jobs
+        for kind, files in re.findall(r"^    (input|output): (.*)$", lines, re.MULTILINE)
+        for file in ("final.weights.h5", "history.jsonl")
+        if f"{run}/{file}" in files
+    }
+    readers = ("prior", "sample", "parzen", "scores", "examples")
+    assert named == {
+        *(("train", "output", file) for file in ("final.weights.h5", "history.jsonl")),
+        *((rule, "input", "final.weights.h5") for rule in readers),
+        ("training_curves", "input", "history.jsonl"),
+    }
+
+
+def test_a_folder_of_images_that_jobs_do_not_share(tmp_path):
+    workflow = Workflow(tmp_path)
+    sources = {"images": {"archive": str(CLONE / "docs")}}
+    workflow.configure({**SMALL, "dataset": "images", "sources": sources})
+    done = workflow.run(*NO_SHARED_FILES, check=False)
+    assert done.returncode == 1
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("Error"))
+    assert f"{CLONE / 'docs'} is a folder" in line and "zip or tar" in line

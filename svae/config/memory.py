@@ -1,14 +1,20 @@
 """How much memory jobs need, in MB (1e6 bytes), from the configuration: Snakemake's `mem_mb`.
 
-Fitted to resident memory at its peak, on the CPU, which was (MB)
+Fitted to resident memory at its peak, on the CPU; see benchmarks/resources.py and
+docs/cluster.md. It was (MB)
 
-    training, batches of 100: 1,265 at 64x64x3 and 1,877 at 128x128x3; batches of 400: 1,319
-    Parzen: 2,008 with 10,000 samples at 64x64x3, 3,754 with 6,000 at 128x128x3
-    other scores: 1,654 at 64x64x3; samples: 768
-    sanity rows: 2,387 at 64x64x3, 2,001 at 32x32x3, with 10,000 samples
-    principal components: 1,980 at 64x64x3
+    training, batches of 100: 683 to 877 at 28x28x1, 1,002 at 32x32x3, 1,265 at 64x64x3 and 1,877
+    at 128x128x3; batches of 400: 1,319 at 64x64x3
+    Parzen: 808 at 28x28x1, 1,231 at 32x32x3 and 2,008 at 64x64x3 with 10,000 samples, 3,754 with
+    6,000 at 128x128x3
+    other scores: 813 at 28x28x1, 1,654 at 64x64x3; with distances in features: 1,310 at 28x28x1,
+    2,055 at 32x32x3; of the features of the data set: 1,408 and 1,940
+    samples: 768 at 64x64x3
+    sanity rows: 824 at 28x28x1, 2,001 at 32x32x3 and 2,387 at 64x64x3, with 10,000 samples
+    principal components: 703 at 28x28x1, 1,619 at 32x32x3, 1,980 at 64x64x3
+    conversion: 318 of mnist_5k, 578 of CIFAR-10
 
-A result is above these by at most a third, or by the training images if their number is unknown.
+A result is 1.1 to 2 times these, or above them by the training images if their number is unknown.
 """
 
 from svae.config.data import image_size
@@ -19,6 +25,15 @@ from svae.settings.training import TrainingSettings
 # Parzen score, which holds at most that many.
 FITTED_MB = 1000
 BLOCK_MB, BLOCK, TILE = 537, 5000, 2000
+# Of what was measured; a training's is in its numbers.
+MARGIN = 1.15
+# Of the two that a cluster starts for a job, in addition to the job's own process.
+OF_SNAKEMAKE = 250
+
+
+def of_conversion(config: Configuration) -> int:
+    """The readers of small data sets hold all of their images."""
+    return round(500 + min(250, _training_images(config) * _image(config) / 4))
 
 
 def of_training(config: Configuration, settings: TrainingSettings) -> int:
@@ -29,29 +44,33 @@ def of_training(config: Configuration, settings: TrainingSettings) -> int:
 
 
 def of_samples(config: Configuration) -> int:
-    return round(750 + 16 * config.sampling.batch_size * _image(config))
+    return round(MARGIN * (750 + 16 * config.sampling.batch_size * _image(config)))
 
 
 def of_parzen(config: Configuration) -> int:
     """A block of samples and one of images, with what is computed of them."""
     image = _image(config)
     samples = min(BLOCK_MB, BLOCK * image, config.sampling.n_samples * image)
-    return round(1000 + 3 * (samples + min(samples, TILE * image)))
+    return round(MARGIN * (1000 + 3 * (samples + min(samples, TILE * image))))
 
 
 def of_scores(config: Configuration) -> int:
-    """The sets of images of the sliced Wasserstein distance are the most."""
+    """The sets of images of the sliced Wasserstein distance are the most, or those in features."""
     images = config.scores["sliced_wasserstein"].images
-    return round(900 + 4 * images * _image(config))
+    most = 900 + 4 * images * _image(config)
+    if config.scores["feature_distances"].features is not None:
+        most = max(most, 1480 + 6 * config.scores["feature_distances"].images * _image(config))
+        most += config.sampling.n_samples * _image(config)
+    return round(MARGIN * most)
 
 
 def of_sanity_rows(config: Configuration) -> int:
-    samples = config.sampling.n_samples * _image(config)
-    return round(1700 + 0.5 * (_fitted(config) + min(FITTED_MB, samples)))
+    samples = min(FITTED_MB, config.sampling.n_samples * _image(config))
+    return round(MARGIN * (800 + min(1200, 2.2 * _fitted(config)) + 0.8 * samples))
 
 
 def of_spectrum(config: Configuration) -> int:
-    return round(1050 + _fitted(config))
+    return round(MARGIN * (1050 + _fitted(config)))
 
 
 def _image(config: Configuration) -> float:
