@@ -1,12 +1,14 @@
 # make run   everything: environment, data, five trainings, samples, scores, figure, tables
+# make cluster  the environment, with Snakemake's plugin for SLURM
 # make test-fast  formatting, lint and the quick unit tests: what to run while working
 # make test  formatting, lint, all unit tests and real small workflows
 # make study  all tables of docs/study.md; make study-t2 one of them; ARCHIVES=FOLDER instead of fetching
 # make test-browser  the report in Debian's chromium (apt-get install chromium)
 # make test-faults  damaged files, failing disks and kills, in 30 minutes; needs strace
+# make test-slurm  the workflow on a SLURM that it starts; needs slurmctld, slurmd and munge
 # make test-gpu  what only a machine with a GPU can check
 # make schema  write config.schema.json again, from which editors complete and check config.yaml
-# make lock  write requirements.lock again from pyproject.toml (needs uv)
+# make lock  write requirements.lock and cluster.lock again, from pyproject.toml and cluster.in (needs uv)
 
 PYTHON ?= python3
 VENV := .venv
@@ -22,7 +24,7 @@ export PYTHONNOUSERSITE := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_USER := 0
 
-.PHONY: run test test-fast env format lint unit workflow study test-browser test-faults test-gpu schema lock clean
+.PHONY: run test test-fast env cluster format lint unit workflow study test-browser test-faults test-slurm test-gpu schema lock clean
 
 run: env
 	@$(BIN)/python -m svae.jobs.environment '$(VENV)'
@@ -30,10 +32,10 @@ run: env
 
 # Unit tests and workflows in one go, so that no worker idles between them.
 test: env lint
-	$(PYTEST) -m "not browser and not gpu and not faults"
+	$(PYTEST) -m "not browser and not gpu and not faults and not slurm"
 
 test-fast: env lint
-	$(PYTEST) -m "not slow and not workflow and not browser and not gpu and not faults"
+	$(PYTEST) -m "not slow and not workflow and not browser and not gpu and not faults and not slurm"
 
 env: $(VENV)/.complete
 
@@ -51,6 +53,9 @@ $(VENV)/.complete: requirements.lock pyproject.toml Makefile
 	$(BIN)/python -m pip check
 	@touch $@
 
+cluster: env
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r cluster.lock
+
 format: env
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
@@ -66,10 +71,10 @@ lint: env
 	$(BIN)/python tests/helpers/lint_numbers.py
 
 unit: env
-	$(PYTEST) -m "not workflow and not browser and not gpu and not faults"
+	$(PYTEST) -m "not workflow and not browser and not gpu and not faults and not slurm"
 
 workflow: env
-	$(PYTEST) -m "workflow and not browser and not gpu and not faults"
+	$(PYTEST) -m "workflow and not browser and not gpu and not faults and not slurm"
 
 # ARCHIVES: a folder with the archives of CIFAR-10 and CelebA; without it, they are fetched.
 study: env
@@ -86,6 +91,10 @@ test-faults: env
 	@command -v strace > /dev/null || { echo "make test-faults needs strace: apt-get install strace" >&2; exit 1; }
 	$(PYTEST) -m faults --dist load tests/test_faults.py
 
+# Without SLURM, all tests are skipped, with the reason.
+test-slurm: cluster
+	$(BIN)/python -m pytest -m slurm tests/test_slurm.py
+
 test-gpu: env
 	$(BIN)/python -m pytest -m gpu
 
@@ -94,6 +103,7 @@ schema: env
 
 lock:
 	uv pip compile pyproject.toml --extra features --extra test --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --output-file requirements.lock
+	uv pip compile cluster.in --no-deps --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --output-file cluster.lock
 
 clean:
 	rm -rf $(VENV) .snakemake build *.egg-info

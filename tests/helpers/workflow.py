@@ -97,9 +97,10 @@ class Workflow:
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
-    def start(self, *arguments: str, **options):
+    def start(self, *arguments: str, environment: dict[str, str] | None = None, **options):
         """Start that command in its own process group."""
-        return subprocess.Popen(**self._command(arguments, {}), start_new_session=True, **options)
+        command = self._command(arguments, environment or {})
+        return subprocess.Popen(**command, start_new_session=True, **options)
 
     def _command(self, arguments: tuple[str, ...], environment: dict[str, str]) -> dict:
         return {
