@@ -227,6 +227,11 @@ def threads_of_data_set(wildcards):
     return number_of_threads(CONFIG.threads)
 
 
+def threads_of_scores(wildcards):
+    """On a cluster, the scores of a run are one job, whose threads add up."""
+    return threads(wildcards) if HERE else 1
+
+
 def threads_of_conversion(wildcards):
     return workflow.cores if HERE else CONVERSION_ON_A_CLUSTER
 

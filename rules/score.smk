@@ -19,7 +19,7 @@ for JOB_OF_SCORES, NAMES in JOBS_OF_SCORES.items():
             f"benchmarks/out/{JOB_OF_SCORES}_{JOB}.tsv"
         group:
             SHORT
-        threads: threads
+        threads: threads_of_scores
         resources:
             gpu=partial(gpus_of_scores, names=NAMES),
             mem_mb=asked_mb(memory.of_parzen if NAMES == ["parzen"] else memory.of_scores),
@@ -66,7 +66,7 @@ rule examples:
         f"logs/examples_{JOB}.log",
     group:
         SHORT
-    threads: threads
+    threads: threads_of_scores
     resources:
         gpu=int(SCORES_ON_GPU),
         mem_mb=asked_mb(memory.of_samples),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from svae.errors import UserError
-from svae.jobs.disk import disk_explained, remove_leftovers, scratch_folder
+from svae.jobs.disk import disk_explained, only_writer, remove_leftovers, scratch_folder
 from svae.jobs.files import replacing
 from svae.jobs.hdf5 import File, LateErrors, new_hdf5
 
@@ -192,3 +192,18 @@ def test_a_file_that_is_locked_or_open_elsewhere_can_be_read(tmp_path):
             assert list(file["a"][:]) == [0, 1, 2]
     with h5py.File(path, "r"), File(path, "remedy") as file:
         assert list(file["a"][:]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])
+def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog, number):
+    def flock(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    target = tmp_path / "seed-0"
+    with only_writer(target), replacing(target) as temporary:
+        temporary.write_text("content")
+    assert target.read_text() == "content"
+    assert [path.name for path in tmp_path.iterdir()] == ["seed-0"]
+    (line,) = caplog.messages
+    assert f"{target} cannot be locked on this file system" in line

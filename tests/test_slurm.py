@@ -18,7 +18,7 @@ pytestmark = [
 ]
 
 NAMES = ["vanilla", "low_rank"]
-EPOCHS = 12
+EPOCHS = 30
 # What a site adds in a profile of its own. GPUs are asked for, but not there.
 SITE = """
 default-resources: [slurm_partition=debug]
@@ -50,7 +50,8 @@ def ran(tmp_path_factory):
     workflow = Workflow(tmp_path_factory.mktemp("slurm") / "clone")
     settings = {"epochs": EPOCHS, "threads": 2}
     variants = {name: {"posterior": VARIANTS[name]["posterior"]} for name in NAMES}
-    workflow.configure({**SMALL, "training": settings, "variants": variants})
+    few = {"conversion": {"max_images": 1000}}
+    workflow.configure({**SMALL, **few, "training": settings, "variants": variants})
     site = workflow.folder / "site"
     site.mkdir()
     (site / "config.yaml").write_text(SITE)
