@@ -93,7 +93,7 @@ test-faults: env
 
 # Without SLURM, all tests are skipped, with the reason.
 test-slurm: cluster
-	$(BIN)/python -m pytest -m slurm tests/test_slurm.py
+	$(BIN)/python -m pytest -m slurm tests/test_slurm.py tests/test_profiles.py
 
 test-gpu: env
 	$(BIN)/python -m pytest -m gpu

@@ -5,9 +5,12 @@ import yaml
 from helpers.workflow import CLONE
 
 PROFILES = {path.parent.name: path for path in (CLONE / "profiles").glob("*/config.yaml")}
+# The options of an executor are known where its plugin is installed.
+MARKS = {"slurm": [pytest.mark.slurm]}
 
 
 def parsed(folder):
+    """What Snakemake makes of the profile in a folder."""
     from snakemake.cli import parse_args
 
     _, options = parse_args(["--workflow-profile", str(folder)])
@@ -23,7 +26,9 @@ def with_examples(text):
     )
 
 
-@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=MARKS.get(name, ())) for name in PROFILES]
+)
 @pytest.mark.parametrize("change", [str, with_examples])
 def test_options_are_known(name, change, tmp_path):
     text = change(PROFILES[name].read_text())
