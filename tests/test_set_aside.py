@@ -215,3 +215,12 @@ def test_an_interrupted_deletion_is_finished(monkeypatch):
     assert places() == [] and list(Path(set_aside.FOLDER).rglob("checkpoints")) != []
     set_aside.main(["--delete"])
     assert list(Path(set_aside.FOLDER).rglob("checkpoints")) == []
+
+
+@pytest.mark.parametrize(
+    "path", [STORE, RUN, Path("/scratch/job/data/waves.h5"), Path("/waves.h5")]
+)
+def test_what_is_set_aside_lies_in_the_working_folder(path):
+    folder = folder_for(path)
+    assert not folder.is_absolute() and folder.parts[0] == "set-aside"
+    assert folder.parts[1:] == tuple(part for part in path.parts if part != "/")

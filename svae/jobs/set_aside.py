@@ -65,8 +65,10 @@ class Entry:
 
 
 def folder_for(path: Path | str) -> Path:
-    """Return the folder where versions of an output are set aside; paths in the working folder."""
-    return Path(FOLDER, path)
+    """Return the folder where versions of an output are set aside, in the working folder; an output
+    elsewhere is a copy that Snakemake's storage plugins make for one job."""
+    path = Path(path)
+    return Path(FOLDER, path.relative_to(path.anchor))
 
 
 def stamp(path: Path | str) -> list[str | int]:
