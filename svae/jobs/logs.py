@@ -25,7 +25,7 @@ class _Lasting(logging.handlers.WatchedFileHandler):
     Snakemake removes the log of a job at its start, even if another process still runs the job."""
 
     def reopenIfNeeded(self) -> None:
-        number = self.stream.fileno()
+        number = self.stream.fileno()  # type: ignore[union-attr]  # it is open from the start
         with contextlib.suppress(OSError):
             if os.path.samestat(Path(self.baseFilename).stat(), os.fstat(number)):
                 return
