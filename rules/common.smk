@@ -316,9 +316,9 @@ JOBS_OF_SCORES["scores"] = [name for name in SCORES if name not in JOBS_OF_SCORE
 
 def measured_from(wildcards, names):
     """The files that scores need in addition to record and store."""
-    files = {"samples": f"{RUN}/samples.h5", "spectrum": SPECTRUM, **FILES, **WEIGHTS}
+    files = {"samples": f"{RUN}/samples.h5", "spectrum": SPECTRUM, **FILES}
+    files |= {"model": path for path in WEIGHTS.values()}
     needed = {need for name in names for need in (*SCORES[name].needs, *SCORES[name].files)}
-    needed |= WEIGHTS.keys()
     found = {name: path.format(**wildcards) for name, path in files.items() if name in needed}
     fitted = any("sampling" in SCORES[name].reads for name in names)
     return found | (prior_of(wildcards) if fitted else {})

@@ -2,8 +2,8 @@
 rule export:
     input:
         images_to_encode,
-        data=f"data/{DATASET}.h5",
         **{name: run_to_export(path) for name, path in WEIGHTS.items()},
+        data=f"data/{DATASET}.h5",
         record=run_to_export(f"{RUN}/run.json"),
         samples=run_to_export(f"{RUN}/samples.h5"),
     output:

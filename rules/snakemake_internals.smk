@@ -10,6 +10,8 @@ from pathlib import Path
 
 import yaml
 
+from svae.jobs.files import replacing
+
 
 def folder_of_this_file():
     """The folder of the Snakefile that calls this, which `workflow.basedir` is not in a module."""
@@ -48,8 +50,9 @@ def submit_with(config):
     text = yaml.safe_dump(config, sort_keys=False)
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
     file = Path(f".snakemake/configurations/{name}.yaml")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text)
+    if not file.exists():  # a job may be reading it
+        with replacing(file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     workflow.configfiles.append(file)
     workflow.config_settings.configfiles = [file.absolute()]
     workflow.config_settings.config_args = []

@@ -42,9 +42,9 @@ rule spectrum:
         "../scripts/spectrum.py"
 
 
-# Where jobs share their files, only run.json is declared: Snakemake deletes the outputs of a job before it starts and when it
-# fails, and the weights, history and checkpoints of a run must survive both. A run of other settings
-# moves to set-aside/, and returns from there.
+# Where jobs share their files, only run.json is declared: Snakemake deletes the outputs of a job before
+# it starts and when it fails, and the weights, history and checkpoints of a run must survive both. A run
+# of other settings moves to set-aside/, and returns from there.
 # The spectrum affects only comparisons and warnings: after it changed the job runs again, but takes
 # no training step. If the input were `ancient`, the job would not run again and, worse, Snakemake
 # would not plan it for changed params while the input is being made.
