@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from helpers.stores import write
 
+from svae.datasets import origins
 from svae.datasets.store import Store
 from svae.datasets.store_writer import Writer
 from svae.errors import UserError
@@ -246,7 +247,25 @@ def with_group(file):
     file.create_group("valid")
 
 
+def claiming(count):
+    """More images than the file has."""
+
+    def claim(file):
+        del file["valid"]
+        file.create_dataset("valid", (count, 5, 4, 3), np.uint8, chunks=(3, 5, 4, 3))
+
+    claim.__name__ = f"claiming_{count}"
+    return claim
+
+
+def with_deep_attribute(file):
+    file.attrs["list"] = "[" * 3000
+    del file.attrs["attributes_sha256"]
+
+
 EDITS = [
+    *map(claiming, (3, 10**9, 10**15)),
+    with_deep_attribute,
     without_split,
     without_checksum,
     without_padding,
@@ -263,6 +282,28 @@ def test_other_files_are_user_errors(tmp_path, make):
     make(path)
     with pytest.raises(UserError, match=r"toy\.h5 .*run (the pipeline again|snakemake, which)"):
         Store(path)
+
+
+TEXTS = {
+    "fewer": ["a"],
+    "more than there is memory for": (10**15,),
+    "numbers": np.arange(3),
+    "a table": np.zeros((3, 2), "S3"),
+    "text that is no UTF-8": np.array([b"\xff", b"a", b"b"], object),
+}
+
+
+@pytest.mark.parametrize("texts", TEXTS.values(), ids=TEXTS)
+def test_other_names_than_those_of_the_images_are_damage(tmp_path, texts):
+    path = tmp_path / "toy.h5"
+    write(path, make_splits(), ATTRIBUTES)
+    with h5py.File(path, "a") as file:
+        if isinstance(texts, tuple):
+            file.create_dataset("names/valid", texts, h5py.string_dtype(), chunks=(9,))
+        else:
+            file["names/valid"] = texts
+    with Store(path) as store, pytest.raises(UserError, match=r"toy\.h5 is damaged \(.*delete it"):
+        origins.names(store, "valid")
 
 
 def test_the_file_is_closed_afterwards(tmp_path):

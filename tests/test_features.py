@@ -386,6 +386,38 @@ def rewritten(path, old, new):
             file.writestr(name, content)
 
 
+def configured(content, **options):
+    def write(path):
+        with zipfile.ZipFile(path, "w", **options) as file:
+            file.writestr("config.json", content)
+
+    return write
+
+
+KERAS_FILES = {
+    "a deep configuration": (configured("[" * 100_000), "recursion"),
+    "a list in place of layers": (configured("[]"), "Keras model"),
+    "a packed configuration of 100 MB": (
+        configured(b" " * 100_000_000, compression=zipfile.ZIP_DEFLATED),
+        "has 100000000 bytes",
+    ),
+    "another compression": (configured("{}", compression=zipfile.ZIP_LZMA), "Keras model"),
+    "a name that a terminal obeys": (
+        configured('{"class_name": "\\u001b[31m", "module": "\\u202e"}'),
+        r"a part \\x1b\[31m of \\u202e, which may run any code",
+    ),
+}
+
+
+@pytest.mark.parametrize(("write", "words"), KERAS_FILES.values(), ids=KERAS_FILES)
+def test_hostile_keras_files_are_one_line(tmp_path, write, words):
+    path = tmp_path / "own.keras"
+    write(path)
+    with pytest.raises(UserError, match=words) as caught:
+        open_network(str(path), (8, 8, 3))
+    assert str(caught.value).isprintable()
+
+
 def test_keras_models_that_do_not_fit(tmp_path):
     path = tmp_path / "own.keras"
     path.write_bytes(b"no zip")

@@ -8,12 +8,14 @@ import logging
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from svae.errors import UserError
-from svae.jobs.files import file_hash, read_json, replacing, write_json
+from svae.jobs.files import file_hash, read_json, read_npz, replacing, write_json
 from svae.jobs.logs import log_to
 
 
@@ -52,6 +54,37 @@ def test_json_of_another_order_or_with_numbers_as_keys(tmp_path):
     first.write_text(first.read_text().replace("0.5", "0.6"))
     with pytest.raises(UserError, match="damaged"):
         read_json(first)
+
+
+ARRAYS = {
+    "numbers": np.arange(6.0).reshape(2, 3),
+    "by columns": np.asfortranarray(np.arange(6).reshape(2, 3)),
+    "one number": np.float32(3),
+    "a text": np.array("Zoë"),
+    "texts": np.array([["a", "bcd"], ["", "e"]]),
+    "truth values": np.array([True, False]),
+    "nothing": np.zeros((0, 3), np.uint8),
+    "records": np.zeros(3, [("a", "i4"), ("b", "U3")]),
+}
+
+
+@pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
+def test_arrays_are_read_as_numpy_reads_them(tmp_path, array):
+    np.savez(tmp_path / "a.npz", a=array)
+    found, expected = read_npz(tmp_path / "a.npz")["a"], np.load(tmp_path / "a.npz")["a"]
+    assert np.array_equal(found, expected) and found.dtype == expected.dtype
+    assert found.flags.writeable and found.shape == expected.shape
+    assert found.flags.f_contiguous == expected.flags.f_contiguous
+
+
+@pytest.mark.parametrize("count", [10, 10**6, 10**12, 10**18])
+def test_an_array_that_claims_more_than_it_has_is_damaged(tmp_path, count):
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({count},), }}\n".encode()
+    content = b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header + bytes(72)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
+        file.writestr("a.npy", content)
+    with pytest.raises(UserError, match=r"a\.npz is damaged"):
+        read_npz(tmp_path / "a.npz")
 
 
 def test_file_hash(tmp_path):

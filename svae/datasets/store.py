@@ -46,7 +46,7 @@ class Store:
             if len(shapes) > 1:
                 raise ValueError(f"its splits differ in shape: {shapes}")
             (self.shape,) = shapes
-        except (LookupError, ValueError) as error:
+        except (LookupError, ValueError, RecursionError) as error:
             self._file.close()
             if isinstance(error, Damaged):
                 raise
@@ -67,7 +67,9 @@ class Store:
     def texts(self, name: str, rows: Sequence[int] | None = None) -> list[str] | None:
         """Texts of these rows, or all, such as `names/test` (svae.datasets.origins); None if the
         store has none."""
-        return self._file.texts(name, rows) if name in self._file else None
+        if name not in self._file:
+            return None
+        return self._file.texts(name, self.count(name.rpartition("/")[2]), rows)
 
     def __enter__(self) -> Self:
         return self

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from svae.errors import UserError
+from svae.errors import UserError, readable
 from svae.features import torch_weights
 from svae.features.efficientnet_lite import INPUT_MEAN, INPUT_SCALE, EfficientNetLite
 from svae.features.pretrained import PRETRAINED, SUFFIX, Pretrained, missing
@@ -25,6 +25,7 @@ BATCH = 100  # images of SIDES[0] pixels, or fewer larger ones, that are in memo
 SIDES = 64, 224  # the smallest and the largest at which the pretrained networks see images
 SIDE_STEP = 32  # by which they reduce sides
 
+_LARGEST_CONFIG = 64 << 20  # bytes; one layer takes about 1,000
 # Where the parts of a Keras model may come from; others could run any code.
 _MODULES = re.compile(
     r"keras(\.src)?(\.(activations|constraints|dtype_policies|initializers|layers|losses|metrics"
@@ -164,24 +165,28 @@ def _load(path: Path) -> Any:
     """A Keras model, from a file that is not trusted: no code in it is run."""
     try:
         with zipfile.ZipFile(path) as file:
-            config = json.loads(file.read("config.json"))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            member = file.getinfo("config.json")
+            if member.file_size > _LARGEST_CONFIG:
+                raise ValueError(f"its config.json has {member.file_size} bytes")
+            classes = list(_classes(json.loads(file.read(member))))
+    except Exception as error:  # a damaged file can raise nearly anything
         raise UserError(
-            f"{path} cannot be read as a Keras model ({error}); give one that model.save("
-            f"'NAME{SUFFIX}') has written"
+            f"{path} cannot be read as a Keras model ({readable(str(error))}); give one that "
+            f"model.save('NAME{SUFFIX}') has written"
         ) from error
-    for module, name in _classes(config):
+    for module, name in classes:
         known = _MODULES.fullmatch(module) or (not module and name in _VALUES)
         if name in _REFUSED or not known:
             raise UserError(
-                f"{path} has a part {name} of {module or 'no module'}, which may run any code: it "
-                f"was refused and nothing was run; give a model of Keras's own layers, without "
-                f"Lambda"
+                f"{path} has a part {readable(name)} of {readable(module) or 'no module'}, which "
+                f"may run any code: it was refused and nothing was run; give a model of Keras's "
+                f"own layers, without Lambda"
             )
     try:
         return keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a damaged file can raise nearly anything
-        raise UserError(f"{path} cannot be read as a Keras model ({error})") from error
+        reason = readable(str(error))
+        raise UserError(f"{path} cannot be read as a Keras model ({reason})") from error
 
 
 def _classes(config: Any) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from svae.errors import UserError
+from svae.errors import UserError, readable
 from svae.jobs.files import file_hash
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -52,7 +52,8 @@ def tensors(content: bytes, origin: str) -> dict[str, np.ndarray]:
     except UserError:
         raise
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise UserError(f"{origin} cannot be read as weights of PyTorch ({error})") from error
+        reason = readable(str(error))
+        raise UserError(f"{origin} cannot be read as weights of PyTorch ({reason})") from error
 
 
 class _Dict(dict[str, Any]):
@@ -116,8 +117,8 @@ class _Unpickler(pickle.Unpickler):
         wanted = f"{module}.{name}"
         if wanted not in _GLOBALS:
             raise UserError(
-                f"{self.origin} is a pickle that asks for {wanted}. Weights need only tensors, and "
-                "a pickle can run any code: it was refused and nothing was run."
+                f"{self.origin} is a pickle that asks for {readable(wanted)}. Weights need only "
+                "tensors, and a pickle can run any code: it was refused and nothing was run."
             )
         return _GLOBALS[wanted]
 

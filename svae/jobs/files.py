@@ -10,6 +10,7 @@ import lzma
 import os
 import struct
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -131,13 +132,23 @@ def read_zip(path: Path | str, *names: str) -> dict[str, bytes]:
 
 def read_npz(path: Path | str) -> "dict[str, np.ndarray]":
     """The arrays of an npz file, whose checksums were verified; errors as in `checked`."""
-    import numpy as np
-
     with checked(path):
         return {
-            name.removesuffix(".npy"): np.load(io.BytesIO(content), allow_pickle=False)
-            for name, content in read_zip(path).items()
+            name.removesuffix(".npy"): read_npy(content) for name, content in read_zip(path).items()
         }
+
+
+def read_npy(content: bytes) -> "np.ndarray":
+    """The array in the bytes of an npy file. Unlike `numpy.load`, it allocates no more than these,
+    whatever their header claims. Damaged content raises one of what `checked` converts."""
+    from numpy import frombuffer
+    from numpy.lib import format as npy
+
+    file = io.BytesIO(content)
+    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    shape, by_columns, dtype = read[npy.read_magic(file)](file)
+    flat = frombuffer(content, dtype, offset=file.tell())
+    return flat.reshape(shape, order="F" if by_columns else "C").copy("K")
 
 
 @contextlib.contextmanager
@@ -163,7 +174,7 @@ _COUNT_FROM_END = 12
 # What readers of JSON and zip raise for damaged content.
 _CONTENT = (
     *(ValueError, LookupError, TypeError, EOFError, OverflowError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
 )
 
 _DIGEST = "sha256_of_the_rest"

@@ -9,6 +9,7 @@ earlier version, without all of this, is read unchecked.
 import contextlib
 import hashlib
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterator, Sequence
@@ -64,15 +65,28 @@ class File(h5py.File):
     def __getitem__(self, name: str) -> Any:
         with self._explained(*_UNREADABLE):
             found = super().__getitem__(name)
-        return _Array(found.id, self) if isinstance(found, h5py.Dataset) else found
+            if not isinstance(found, h5py.Dataset):
+                return found
+            # What its header claims takes memory when it is read. Rows of texts may not be stored.
+            claimed = math.prod(found.shape) * found.dtype.itemsize
+            texts = found.dtype.hasobject or name.endswith(_SUMS)
+            if not texts and claimed > found.id.get_storage_size():
+                raise ValueError(f"{name} claims {claimed} bytes, more than it has")
+            return _Array(found.id, self)
 
     def __contains__(self, name: Any) -> bool:
         with self._explained(*_UNREADABLE):
             return super().__contains__(name)
 
-    def texts(self, name: str, rows: Sequence[int] | None = None) -> list[str]:
-        """Texts that NewFile.add_texts wrote: those of some rows, or all."""
+    def texts(self, name: str, count: int, rows: Sequence[int] | None = None) -> list[str]:
+        """Texts that NewFile.add_texts wrote, `count` in all: those of some rows, or all."""
+        with self._explained(*_UNREADABLE, AttributeError):
+            return self._texts(name, count, rows)
+
+    def _texts(self, name: str, count: int, rows: Sequence[int] | None) -> list[str]:
         stored = self[name]
+        if stored.shape != (count,):
+            raise ValueError(f"{name} has shape {stored.shape}, not {count} texts")
         sums = None
         if name + _SUMS in self:
             sums = self[name + _SUMS]
@@ -81,7 +95,7 @@ class File(h5py.File):
         for part in chosen:
             texts = stored[part]
             if sums is not None and [zlib.crc32(text) for text in texts] != sums[part].tolist():
-                raise Damaged(f"{self.path} is damaged ({name} changed); {self.remedy}")
+                raise ValueError(f"{name} changed")
             found += [text.decode("utf-8") for text in texts]
         return found
 
@@ -90,6 +104,8 @@ class File(h5py.File):
         try:
             yield
         except errors as error:
+            if isinstance(error, UserError):
+                raise
             if isinstance(error, FileNotFoundError):
                 raise UserError(
                     f"{self.path} does not exist; run snakemake, which makes it"

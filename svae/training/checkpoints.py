@@ -7,7 +7,6 @@ functions of seed, epoch and step.
 """
 
 import contextlib
-import io
 import json
 import logging
 import re
@@ -20,7 +19,7 @@ import keras
 import numpy as np
 
 from svae.errors import Damaged, UserError
-from svae.jobs.files import checked, read_npz, read_zip, replacing
+from svae.jobs.files import checked, read_npy, read_npz, read_zip, replacing
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +109,7 @@ class Checkpoints:
         """The identity of the run, from the newest checkpoint that has it."""
         for path in self._newest_first():
             with contextlib.suppress(Damaged), checked(path):
-                content = io.BytesIO(read_zip(path, "state.npy")["state.npy"])
-                return _state(np.load(content, allow_pickle=False)).identity
+                return _state(read_npy(read_zip(path, "state.npy")["state.npy"])).identity
         return None
 
     def newest(self) -> Path | None:

@@ -27,7 +27,7 @@ def read_history(folder: Path | str, sha256: str | None = None) -> list[dict[str
         if sha256 in (None, hashlib.sha256(content).hexdigest()):
             return [json.loads(line) for line in content.decode("utf-8").splitlines()]
         reason = "it was changed"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = str(error)
     raise UserError(
         f"{path} cannot be read ({reason}); delete run.json next to it and run snakemake again"
