@@ -61,8 +61,19 @@ def test_a_wrong_file_that_cannot_be_renamed(target):
         verify(target, f"sha256:{SHA256}", size=2560, by_hand="")
 
 
-def test_a_title_cannot_send_control_characters_to_a_terminal(target):
-    target.write_bytes(b"<html><title>\x1b[2J&#27;[31mred</title>")
+TITLES = {
+    "\x1b[2Ja &amp; b": r"'\x1b[2Ja & b'",
+    "&#27;[31mred": "'[31mred'",
+    "\x9b\u202ea": r"'\x9b\u202ea'".replace("x9b", "u009b"),
+    " a\n\u2028 b\t": "'a b'",
+    "&#x202e;a": r"'\u202ea'",
+    "long " * 100: "'" + "long " * 15 + "...'",
+}
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_a_title_cannot_send_control_characters_to_a_terminal(target, title):
+    target.write_text(f"<html><title>{title}</title>", encoding="utf-8")
     with pytest.raises(UserError) as caught:
         verify(target, f"sha256:{SHA256}", size=None, by_hand="")
-    assert "\x1b" not in str(caught.value) and "[31mred" in str(caught.value)
+    assert f"an HTML page ({TITLES[title]})" in str(caught.value)

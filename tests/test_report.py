@@ -512,7 +512,7 @@ def test_scores_of_other_numbers_of_images(tmp_path):
 def test_files_that_are_not_pictures(tmp_path):
     arguments = make_arguments(tmp_path)
     arguments["figures"]["dataset"].write_bytes(b"GIF89a")
-    with pytest.raises(UserError, match=r"dataset\.png is not a PNG"):
+    with pytest.raises(UserError, match=r"dataset\.png is damaged or not a PNG"):
         write(tmp_path / "report.html", **arguments)
     arguments["figures"] = {"unheard_of": arguments["figures"]["dataset"]}
     with pytest.raises(ValueError, match="unheard_of"):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from svae.datasets.checksums import checksums, forget_checksums
-from svae.errors import UserError
+from svae.errors import UserError, readable
 
 _START_BYTES = 1 << 16  # of a file that may be a page
 
@@ -77,8 +77,8 @@ def page_title(start: bytes) -> str | None:
 
 
 def plain_text(text: str, width: int) -> str:
-    """Untrusted text on one line, without terminal control characters."""
-    text = "".join(char if char.isprintable() else " " for char in html.unescape(text))
+    """Untrusted text of a page or a server, readable on one line."""
+    text = readable(" ".join(html.unescape(text).split()))
     return textwrap.shorten(text, width, placeholder=" ...")
 
 

@@ -5,12 +5,13 @@ Captions are those of `snakemake --report`, in rules/captions/.
 
 import base64
 import struct
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from svae.errors import UserError
+from svae.errors import Damaged
 
 CAPTIONS = Path(__file__).parents[2] / "rules/captions"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -110,11 +111,11 @@ def embedded(
 ) -> dict[str, Any]:
     """Return a picture for the template: its texts, and the file as a data URI, with its size.
 
-    name: that of its caption. UserError if the file is not a PNG.
+    name: that of its caption. Damaged if the file is not a whole PNG.
     """
     content = Path(path).read_bytes()
-    if not content.startswith(_SIGNATURE) or len(content) < 24:
-        raise UserError(f"{path} is not a PNG; delete it and run snakemake again")
+    if not _whole(content):
+        raise Damaged(f"{path} is damaged or not a PNG; delete it and run snakemake again")
     width, height = struct.unpack(">II", content[16:24])
     words = {"title": title, "variants": _listed(variants)}
     return {
@@ -127,6 +128,20 @@ def embedded(
         "width": width,
         "height": height,
     }
+
+
+def _whole(content: bytes) -> bool:
+    """Whether this is a PNG whose chunks have their checksums, up to the last one. Pillow's
+    `verify` overlooks damage to the last two."""
+    kind, place = b"", len(_SIGNATURE)
+    while content.startswith(_SIGNATURE) and place + 12 <= len(content):
+        (size,) = struct.unpack_from(">I", content, place)
+        kind = content[place + 4 : place + 8]
+        end = place + 8 + size
+        if content[end : end + 4] != zlib.crc32(content[place + 4 : end]).to_bytes(4, "big"):
+            return False
+        place = end + 4
+    return kind == b"IEND" and place == len(content)
 
 
 def pictures(
