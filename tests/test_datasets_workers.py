@@ -1,11 +1,13 @@
 """Prepared pictures: the same from any number of processes, none of which is left at the end."""
 
+import contextlib
 import io
 import itertools
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -13,9 +15,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from svae.datasets.formats.decoding import BrokenImage, Recipe
+from svae.datasets.formats import decoding
+from svae.datasets.formats.decoding import BrokenImage, Recipe, prepare
 from svae.datasets.readers import Picture
-from svae.datasets.workers import prepared
+from svae.datasets.workers import _alone, prepared
 from svae.errors import UserError
 
 HANGS = 300  # seconds
@@ -140,7 +143,7 @@ import itertools, sys
 print("imported", flush=True)
 from svae.datasets.formats.decoding import Recipe
 from svae.datasets.readers import Picture
-from svae.datasets.workers import prepared
+from svae.datasets.workers import _alone, prepared
 
 content = bytes.fromhex(sys.argv[1])
 endless = (Picture("train", "a", content) for _ in itertools.count())
@@ -197,3 +200,41 @@ def test_a_worker_imports_nothing_heavy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"h5py", "tensorflow", "keras", "scipy", "matplotlib", "yaml"}
     assert not heavy & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_only_large_pictures_wait_for_others(monkeypatch, kind):
+    monkeypatch.setattr(decoding, "LARGE", 24 * 30)
+    entered = []
+
+    @contextlib.contextmanager
+    def alone():
+        entered.append(True)
+        yield
+        entered.append(False)
+
+    for width, expected in ((24, []), (25, [True, False])):
+        entered.clear()
+        buffer = io.BytesIO()
+        Image.new("RGB", (width, 30)).save(buffer, kind)
+        assert prepare(buffer.getvalue(), RECIPE, alone).shape == (10, 10, 3)
+        assert entered == expected
+
+
+def test_one_process_at_a_time_has_a_large_picture():
+    """Another process, with the same file, gets the lock before and after, but not meanwhile."""
+    with tempfile.TemporaryFile() as file:
+        code = "import fcntl, sys; fcntl.lockf(int(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+
+        def locked():
+            command = [sys.executable, "-c", code, str(file.fileno())]
+            done = subprocess.run(
+                command, pass_fds=[file.fileno()], capture_output=True, check=False
+            )
+            return b"BlockingIOError" in done.stderr
+
+        before = locked()
+        with pytest.raises(BrokenImage), _alone(file.fileno()):
+            meanwhile = locked()
+            raise BrokenImage
+        assert (before, meanwhile, locked()) == (False, True, False)

@@ -7,6 +7,7 @@ whatever reason, and a worker that is killed is noticed at once, even in the mid
 """
 
 import contextlib
+import fcntl
 import itertools
 import os
 import pickle
@@ -14,17 +15,19 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from svae.datasets.formats.decoding import Recipe, prepare
+from svae.datasets.formats.decoding import Alone, Recipe, prepare
 from svae.datasets.readers import BrokenImage, Picture
 from svae.errors import UserError
 
@@ -36,9 +39,9 @@ _BLOCKS_AHEAD = 3  # for each process, so that none waits and memory is bounded
 # It has the import path of its parent, but does not import `__main__`, which would run again.
 _START = """
 import sys
-sys.path[:] = sys.argv[2:]
+sys.path[:] = sys.argv[3:]
 from svae.datasets.workers import _serve
-_serve(int(sys.argv[1]))
+_serve(*map(int, sys.argv[1:3]))
 """
 # The threads of NumPy's linear algebra would only take memory.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -139,15 +142,17 @@ def _joined(origins: list[Origin], images: Iterable[Image]) -> list[Prepared]:
     ]
 
 
-def _prepare(contents: list[Content], recipe: Recipe) -> list[Image]:
-    return [_prepared_or_broken(content, recipe) for content in contents]
+def _prepare(
+    contents: list[Content], recipe: Recipe, alone: Alone = contextlib.nullcontext
+) -> list[Image]:
+    return [_prepared_or_broken(content, recipe, alone) for content in contents]
 
 
-def _prepared_or_broken(content: Content, recipe: Recipe) -> Image:
+def _prepared_or_broken(content: Content, recipe: Recipe, alone: Alone) -> Image:
     if isinstance(content, BrokenImage):
         return content
     try:
-        return prepare(content, recipe)
+        return prepare(content, recipe, alone)
     except BrokenImage as problem:
         return problem
 
@@ -159,6 +164,7 @@ class _Pool:
         self._recipe = recipe
         self._threads = ThreadPoolExecutor(processes)
         self._own = threading.local()
+        self._lock = tempfile.TemporaryFile()  # noqa: SIM115  see `close`
         self._workers: list[_Worker] = []
 
     def submit(self, contents: list[Content]) -> Future[Iterable[Image]]:
@@ -166,7 +172,7 @@ class _Pool:
 
     def _prepare(self, contents: list[Content]) -> Iterable[Image]:
         if not hasattr(self._own, "worker"):
-            self._own.worker = _Worker(self._recipe)
+            self._own.worker = _Worker(self._recipe, self._lock.fileno())
             self._workers.append(self._own.worker)
         return self._own.worker.prepare(contents)
 
@@ -178,20 +184,21 @@ class _Pool:
         self._threads.shutdown()
         for worker in self._workers:  # one may have been started in between
             worker.close()
+        self._lock.close()
 
 
 class _Worker:
     """The parent's end of a worker process."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, lock: int) -> None:
         near, far = socket.socketpair()
         with far:
             try:
                 # In its own session, it gets no Ctrl-C and prints no traceback for one.
                 self._process = subprocess.Popen(
-                    [sys.executable, "-c", _START, str(far.fileno()), *sys.path],
+                    [sys.executable, "-c", _START, str(far.fileno()), str(lock), *sys.path],
                     stdin=subprocess.DEVNULL,
-                    pass_fds=[far.fileno()],
+                    pass_fds=[far.fileno(), lock],
                     start_new_session=True,
                     env={**os.environ, **_ENVIRONMENT},
                 )
@@ -236,18 +243,31 @@ class _Worker:
 _FEWER = "free some memory, or use fewer cores (snakemake --cores N), and run the pipeline again."
 
 
-def _serve(descriptor: int) -> None:
-    """The worker's end: answer blocks until the socket is closed."""
+def _serve(descriptor: int, lock: int) -> None:
+    """The worker's end: answer blocks until the socket is closed. lock: of an open file, see
+    `_alone`."""
     connection = Connection(descriptor)
     answer: np.ndarray | list[Image] | str
     with contextlib.suppress(EOFError, OSError):
         while True:
             contents, recipe = _receive(connection)
             try:
-                answer = _stacked(_prepare(contents, recipe))
+                answer = _stacked(_prepare(contents, recipe, partial(_alone, lock)))
             except Exception:
                 answer = traceback.format_exc()
             _send(connection, answer)
+
+
+@contextlib.contextmanager
+def _alone(lock: int) -> Iterator[None]:
+    """What only one of the processes that have this file may do at a time."""
+    with contextlib.suppress(OSError):  # not all file systems have locks
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            fcntl.lockf(lock, fcntl.LOCK_UN)
 
 
 def _stacked(images: list[Any]) -> np.ndarray | list[Image]:

@@ -3,8 +3,10 @@
 Image files are untrusted, so every failure of a decoder becomes a BrokenImage.
 """
 
+import contextlib
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +19,8 @@ from svae.datasets.readers import BrokenImage
 # where Pillow starts to warn about decompression bombs: 256 MiB at 3 bytes per pixel, twice the
 # size of a picture from a 40-megapixel camera.
 MOST_PIXELS = 89_478_485
+# Of pictures with more, which take up to 1.4 GB, one at a time is prepared.
+LARGE = MOST_PIXELS // 8
 
 # Those that Pillow itself decodes, without the help of another program.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "AVIF")
@@ -57,7 +61,12 @@ class Recipe:
     channels: int
 
 
-def prepare(content: np.ndarray | bytes, recipe: Recipe) -> np.ndarray:
+Alone = Callable[[], contextlib.AbstractContextManager]
+
+
+def prepare(
+    content: np.ndarray | bytes, recipe: Recipe, alone: Alone = contextlib.nullcontext
+) -> np.ndarray:
     """Prepare one image for a store.
 
     A file is turned upright by its EXIF orientation (ignored if damaged), and transparent pixels
@@ -69,6 +78,7 @@ def prepare(content: np.ndarray | bytes, recipe: Recipe) -> np.ndarray:
     Args:
         content: uint8 (height, width, 1 or 3), or the bytes of a file of one of FORMATS.
         recipe: crop, size and channels of the result.
+        alone: entered for a picture of more than LARGE pixels, which takes much memory.
 
     Returns:
         uint8 (height, width, channels), possibly read-only; `content` itself if it is an array
@@ -79,8 +89,15 @@ def prepare(content: np.ndarray | bytes, recipe: Recipe) -> np.ndarray:
             than MOST_PIXELS, if its samples have no known scale (as floats of a TIFF file), if the
             crop does not fit, or if a size is set for an image that is not square.
     """
+    with contextlib.ExitStack() as stack:
+        return _prepared(content, recipe, lambda: stack.enter_context(alone()))
+
+
+def _prepared(
+    content: np.ndarray | bytes, recipe: Recipe, large: Callable[[], object]
+) -> np.ndarray:
     if isinstance(content, bytes):
-        image = _decode(content, recipe)
+        image = _decode(content, recipe, large)
     elif (recipe.crop, recipe.size, recipe.channels) == (None, None, content.shape[2]):
         return content
     else:
@@ -94,13 +111,14 @@ def prepare(content: np.ndarray | bytes, recipe: Recipe) -> np.ndarray:
     return np.asarray(image).reshape(image.height, image.width, recipe.channels)
 
 
-def _decode(content: bytes, recipe: Recipe) -> Image.Image:
-    """A file's picture upright, cropped and opaque, in mode L, P, RGB, YCbCr or CMYK."""
+def _decode(content: bytes, recipe: Recipe, large: Callable[[], object]) -> Image.Image:
+    """A file's picture upright, cropped and opaque, in mode L, P, RGB, YCbCr or CMYK; `large` is
+    called before the pixels of a large one are decoded."""
     try:
         with warnings.catch_warnings():
             # Pillow warns about what is refused below, and about metadata that is not read here.
             warnings.simplefilter("ignore")
-            return _opaque(_crop(_load(content), recipe), content, recipe)
+            return _opaque(_crop(_load(content, large), recipe), content, recipe)
     except BrokenImage:
         raise
     except UnidentifiedImageError as error:
@@ -117,11 +135,15 @@ def _decode(content: bytes, recipe: Recipe) -> Image.Image:
 _TOO_LARGE = f"its header declares more than {MOST_PIXELS:,} pixels, the largest size accepted"
 
 
-def _load(content: bytes, rawmode: str | None = None) -> Image.Image:
+def _load(
+    content: bytes, large: Callable[[], object] = lambda: None, rawmode: str | None = None
+) -> Image.Image:
     """A file's picture, upright; `rawmode` is Pillow's name for another layout of the samples."""
     image = Image.open(io.BytesIO(content), formats=FORMATS)
     if image.width * image.height > MOST_PIXELS:
         raise BrokenImage(_TOO_LARGE)
+    if image.width * image.height > LARGE:
+        large()
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         _check_tiff(image)
     if image.format == "PNG":
@@ -214,7 +236,7 @@ def _equal(
     depth = content[24]  # IHDR is the first chunk of every PNG
     if depth == 16 and samples.dtype == np.uint8:
         # Pillow keeps the upper byte of each sample; read as little-endian, it keeps the lower one.
-        lower = np.asarray(_crop(_load(content, "RGB;16L"), recipe))
+        lower = np.asarray(_crop(_load(content, rawmode="RGB;16L"), recipe))
         samples = samples.astype(np.uint16) << 8 | lower
     elif depth < 8:
         key *= 255 // ((1 << depth) - 1)  # as Pillow scales the samples, but not the key
