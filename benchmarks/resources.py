@@ -14,6 +14,7 @@ import csv
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from svae.config.resolve import Configuration, resolve
 CLONE = Path(__file__).parent.parent
 VARIANTS = {name: {"posterior": name} for name in ("vanilla", "low_rank")}
 RULES = {
-    "convert": (memory.of_conversion, runtime.of_conversion),
+    "convert": (partial(memory.of_conversion, cores=1), runtime.of_conversion),
     "spectrum": (memory.of_spectrum, runtime.of_spectrum),
     "baselines": (memory.of_sanity_rows, runtime.of_scores),
     "features": (memory.of_scores, runtime.of_scores),

@@ -255,6 +255,10 @@ def asked_mb(amount):
     return asked(lambda config: amount(config) + (0 if HERE else memory.OF_SNAKEMAKE))
 
 
+def memory_of_conversion(wildcards, threads, attempt):
+    return asked_mb(partial(memory.of_conversion, cores=threads))(wildcards, attempt)
+
+
 def memory_of_training(wildcards, attempt):
     settings = CONFIG.variants[wildcards.variant]
     return asked_mb(partial(memory.of_training, settings=settings))(wildcards, attempt)

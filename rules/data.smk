@@ -26,7 +26,7 @@ rule convert:
         f"benchmarks/out/convert_{DATASET}.tsv"
     threads: threads_of_conversion
     resources:
-        mem_mb=asked_mb(memory.of_conversion),
+        mem_mb=memory_of_conversion,
         runtime=asked(runtime.of_conversion),
     params:
         dataset=READER,

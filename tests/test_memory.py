@@ -1,6 +1,7 @@
 """The memory that jobs ask for is that of measurements, or somewhat more."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from helpers.workflow import CLONE
@@ -36,8 +37,8 @@ DIGITS, COLOURS = config("mnist_5k"), config("cifar10")
         (training, config("celeba"), 1265),
         (training, config("celeba", training={"batch_size": 400}), 1319),
         (training, config("celeba", **BIG), 1877),
-        (memory.of_conversion, DIGITS, 318),
-        (memory.of_conversion, COLOURS, 578),
+        (partial(memory.of_conversion, cores=1), DIGITS, 318),
+        (partial(memory.of_conversion, cores=1), COLOURS, 578),
         (memory.of_parzen, DIGITS, 808),
         (memory.of_parzen, COLOURS, 1231),
         (memory.of_parzen, FACES, 2008),
@@ -57,6 +58,21 @@ DIGITS, COLOURS = config("mnist_5k"), config("cifar10")
 )
 def test_a_job_asks_for_what_was_measured(of, config, measured):
     assert 1.1 * measured <= of(config) <= 2 * measured
+
+
+@pytest.mark.parametrize(
+    ("config", "cores", "measured"),
+    [
+        (config("mnist_5k"), 2, 317),
+        (config("cifar10"), 2, 578),
+        (config("celeba"), 2, 168),
+        (config("images", conversion={"size": 256}, model={"latent_size": 15}), 6, 257),
+        (FACES, 2, 438),  # photographs of 24 megapixels
+        (FACES, 6, 1220),
+    ],
+)
+def test_a_conversion_asks_for_its_workers(config, cores, measured):
+    assert measured <= memory.of_conversion(config, cores) <= 800 + 200 * cores
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,11 @@ docs/cluster.md. It was (MB)
     samples: 768 at 64x64x3
     sanity rows: 824 at 28x28x1, 2,001 at 32x32x3 and 2,387 at 64x64x3, with 10,000 samples
     principal components: 703 at 28x28x1, 1,619 at 32x32x3, 1,980 at 64x64x3
-    conversion: 318 of mnist_5k, 578 of CIFAR-10
+    conversion: 318 of mnist_5k, 578 of CIFAR-10 (held in memory); for each of 6 workers, 23 to 30
+    with images of up to 256x256x3, 106 with photographs of 12 megapixels, 185 with 24
 
-A result is 1.1 to 2 times these, or above them by the training images if their number is unknown.
+A result is 1.1 to 2 times these, or above them by the training images if their number is unknown;
+that of a conversion, which may find photographs, by more.
 """
 
 from svae.config.data import image_size
@@ -31,9 +33,9 @@ MARGIN = 1.15
 OF_SNAKEMAKE = 250
 
 
-def of_conversion(config: Configuration) -> int:
-    """The readers of small data sets hold all of their images."""
-    return round(500 + min(250, _training_images(config) * _image(config) / 4))
+def of_conversion(config: Configuration, cores: int) -> int:
+    """What a reader holds, and an image in each worker; one of unknown size may be a photograph."""
+    return 600 + cores * (200 if config.dataset.height is None else 36)
 
 
 def of_training(config: Configuration, settings: TrainingSettings) -> int:
