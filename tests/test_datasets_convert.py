@@ -470,6 +470,27 @@ def test_a_reader_that_yields_nothing(output, monkeypatch):
         convert.convert("mnist_5k", {}, output)
 
 
+@pytest.mark.parametrize(
+    ("count", "most", "way_out"),
+    [
+        (1, None, "Give more under `sources.mnist_5k` in config.yaml"),
+        (2, 20, "Give more under `sources.mnist_5k` in config.yaml"),
+        (300, None, "Give more under `sources.mnist_5k` in config.yaml"),
+        (300, 21, "Raise `conversion.max_images` in config.yaml"),
+    ],
+)
+def test_too_few_images_are_one_line(count, most, way_out, output, monkeypatch):
+    """All in one split."""
+    pictures = [Picture("train", f"{number}", grey()) for number in range(count)]
+    monkeypatch.setattr(mnist_5k, "read", lambda raw: iter(pictures))
+    with pytest.raises(UserError) as caught:
+        convert.convert("mnist_5k", {}, output, max_images=most)
+    stored = min(count, most or count)
+    start = f"mnist_5k: {stored} images ({stored} train, 0 valid, 0 test) are too few: at least 20 "
+    assert str(caught.value).startswith(start) and str(caught.value).endswith(f"{way_out}.")
+    assert not output.exists()
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_broken_images_can_be_skipped(damaged, output, reference, processes, caplog):
     attributes = convert.convert(

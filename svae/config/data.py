@@ -75,6 +75,25 @@ def resolve_conversion(section: dict[str, Any], dataset: Dataset) -> Conversion:
     )
 
 
+@dataclass(frozen=True)
+class KnownImages:
+    """How many images each split has at most, and the words before such a number."""
+
+    counts: dict[str, int]
+    whose: str
+
+
+def known_images(dataset: Dataset, conversion: Conversion) -> KnownImages | None:
+    """What is known without reading the data set; None if nothing is."""
+    most = conversion.max_images
+    if most is None:
+        counts = dataset.counts
+        return None if counts is None else KnownImages(counts, f"{dataset.name} has")
+    counts = dataset.counts or dict.fromkeys(("train", "valid", "test"), most)
+    counts = {split: min(count, most) for split, count in counts.items()}
+    return KnownImages(counts, f"with conversion.max_images {most}, {dataset.name} has at most")
+
+
 def image_size(dataset: Dataset, conversion: Conversion) -> tuple[int, int]:
     """Height and width of the stored images."""
     crop, size = conversion.crop, conversion.size

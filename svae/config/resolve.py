@@ -10,8 +10,10 @@ from typing import Any, Literal
 from svae.config.check import checked
 from svae.config.data import (
     Conversion,
+    KnownImages,
     Source,
     image_size,
+    known_images,
     resolve_conversion,
     resolve_export,
     resolve_sources,
@@ -83,6 +85,7 @@ def resolve(raw: dict[str, Any], working: Path) -> Configuration:
     published = catalogue()[config["dataset"]]
     conversion = resolve_conversion(config["conversion"], published)
     dataset = published.chosen(conversion.options)
+    known = known_images(dataset, conversion)
     if conversion.max_images is not None:
         dataset = replace(dataset, counts=None)
     name = _checked_name(config["name"], dataset)
@@ -95,7 +98,7 @@ def resolve(raw: dict[str, Any], working: Path) -> Configuration:
     padding = 0 if conversion.crop or conversion.size else dataset.padding
     check_latent_sizes(config, variants, height + 2 * padding, width + 2 * padding)
     warn_of_twins(variants, config["families"])
-    check_batch_sizes(config, variants, dataset)
+    check_batch_sizes(config, variants, known)
     sampling, prior = _resolved_sampling(SamplingSection(**config["sampling"]))
     return Configuration(
         dataset=dataset,
@@ -113,7 +116,7 @@ def resolve(raw: dict[str, Any], working: Path) -> Configuration:
         ),
         variants=variants,
         families=config["families"],
-        parzen=_checked_parzen(part_of(config["parzen"], ParzenSettings), dataset),
+        parzen=_checked_parzen(part_of(config["parzen"], ParzenSettings), known),
         scores={name: score.settings_of(config) for name, score in scores().items()},
         sampling=sampling,
         prior=prior,
@@ -164,8 +167,8 @@ def _check_batches(sampling: SamplingSection) -> None:
         )
 
 
-def _checked_parzen(parzen: ParzenSettings, dataset: Dataset) -> ParzenSettings:
-    _check_counts(parzen, dataset)
+def _checked_parzen(parzen: ParzenSettings, known: KnownImages | None) -> ParzenSettings:
+    _check_counts(parzen, known)
     low, high = parzen.sigma_log10_min, parzen.sigma_log10_max
     if low > high:
         raise UserError(
@@ -180,11 +183,11 @@ def _checked_parzen(parzen: ParzenSettings, dataset: Dataset) -> ParzenSettings:
     return parzen
 
 
-def _check_counts(parzen: ParzenSettings, dataset: Dataset) -> None:
-    """Check against the official data set; a smaller one is checked when it is scored."""
-    if dataset.counts is None:
+def _check_counts(parzen: ParzenSettings, known: KnownImages | None) -> None:
+    """Check against what is known of the data set; a smaller one is checked when it is scored."""
+    if known is None:
         return
-    valid, test = dataset.counts["valid"], dataset.counts["test"]
+    valid, test = known.counts["valid"], known.counts["test"]
     images = "validation images"
     if parzen.protocol == "paper":
         count = parzen.sigma_count
@@ -192,7 +195,7 @@ def _check_counts(parzen: ParzenSettings, dataset: Dataset) -> None:
         if valid < 2:
             raise UserError(
                 f"parzen.sigma_count is {count}, but with protocol paper each sigma needs at least "
-                f"2 test images of its own, and {dataset.name} has {test}; lower it"
+                f"2 test images of its own, and {known.whose} {test}; lower it"
             )
     for key, asked, limit, kind in (
         ("n_valid", parzen.n_valid, valid, images),
@@ -200,6 +203,5 @@ def _check_counts(parzen: ParzenSettings, dataset: Dataset) -> None:
     ):
         if asked != "auto" and asked > limit:
             raise UserError(
-                f"parzen.{key} is {asked}, but {dataset.name} has {limit} {kind}; "
-                f"lower it or write auto"
+                f"parzen.{key} is {asked}, but {known.whose} {limit} {kind}; lower it or write auto"
             )

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from svae.config.check import closest, shown
+from svae.config.data import KnownImages
 from svae.config.sweeps import Family, family_of, pairs_between
-from svae.datasets.catalogue import Dataset
 from svae.errors import UserError
 from svae.model import geometry
 from svae.settings.training import TrainingSettings
@@ -180,17 +180,17 @@ def check_latent_sizes(
 
 
 def check_batch_sizes(
-    config: dict[str, Any], variants: dict[str, TrainingSettings], dataset: Dataset
+    config: dict[str, Any], variants: dict[str, TrainingSettings], known: KnownImages | None
 ) -> None:
-    """Check against the official data set; a smaller one is checked when it is trained on."""
-    if dataset.counts is None:
+    """Check against what is known of the data set; a smaller one is checked when it is trained."""
+    if known is None:
         return
-    images = dataset.counts["train"]
+    images = known.counts["train"]
     for name, settings in variants.items():
         if settings.batch_size > images:
             raise UserError(
                 f"{origin(config, name, 'batch_size')} is {settings.batch_size}, but "
-                f"{dataset.name} has {images} training images; lower it"
+                f"{known.whose} {images} training images; lower it"
             )
 
 

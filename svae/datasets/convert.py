@@ -102,7 +102,7 @@ def convert(
         pictures = checked(reader.read(raw), dataset, raw.findings)
         if max_images is not None:
             pictures = chosen_by_hash(pictures, max_images, scratch)
-        transfer = _Transfer(dataset, files, writer, on_broken_image)
+        transfer = _Transfer(dataset, files, writer, on_broken_image, max_images)
         with contextlib.closing(prepared(pictures, recipe, processes)) as blocks:
             transfer.run(blocks)
         return writer.finish(
@@ -223,13 +223,19 @@ class _Transfer:
     """
 
     def __init__(
-        self, dataset: str, files: Mapping[str, Path], writer: Writer, on_broken_image: str
+        self,
+        dataset: str,
+        files: Mapping[str, Path],
+        writer: Writer,
+        on_broken_image: str,
+        max_images: int | None,
     ) -> None:
         self.broken: list[tuple[str, str]] = []
         self._dataset = dataset
         self._source = " and ".join(map(str, files.values())) or dataset
         self._writer = writer
         self._skip = on_broken_image == "skip"
+        self._most = max_images
 
     def run(self, blocks: Iterable[list[Prepared]]) -> None:
         """Write all images, and log the progress."""
@@ -287,10 +293,13 @@ class _Transfer:
         if sum(counts) >= _LEAST_IMAGES and min(counts) >= _LEAST_IN_SPLIT:
             return
         broken = f"; {len(self.broken)} broken ones were skipped" if self.broken else ""
+        more = f"Give more under `sources.{self._dataset}`"
+        if sum(counts) + len(self.broken) == self._most:
+            more = "Raise `conversion.max_images`"
         raise UserError(
             f"{self._source}: {sum(counts)} images ({self._counts()}{broken}) are too few: at "
-            f"least {_LEAST_IMAGES} are needed, with {_LEAST_IN_SPLIT} in each split. Give more in "
-            f"config.yaml under `sources.{self._dataset}`, or raise `conversion.max_images`."
+            f"least {_LEAST_IMAGES} are needed, with {_LEAST_IN_SPLIT} in each split. {more} in "
+            "config.yaml."
         )
 
     def _counts(self) -> str:
