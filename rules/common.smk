@@ -7,6 +7,7 @@ from dataclasses import asdict, is_dataclass
 from functools import cache, partial, reduce
 from pathlib import Path
 
+import svae
 from svae.config import memory, runtime
 from svae.config.resolve import resolve
 from svae.config.schema import posterior_classes
@@ -28,6 +29,9 @@ from svae.scores.registry import scores
 from svae.scores.score import OPENED_BY
 
 CLONE = folder_of_this_file().parent
+# From an address, as of GitHub, rules come without the files around them; the package has these.
+if not CLONE.is_dir():
+    CLONE = Path(svae.__file__).parents[1]
 
 
 settle()
@@ -46,8 +50,9 @@ def or_stop(function, *arguments):
         sys.exit(f"Error in the configuration{files}:\n{error}")
 
 
-# A job has the configuration that it was submitted with, see `submit_with` below.
-CONFIG_FILE = None if within_a_job() else or_stop(config_file, Path.cwd(), CLONE)
+# A job has the configuration that it was submitted with, see `submit_with` below; to a module, the
+# other workflow gives it.
+CONFIG_FILE = None if within_a_job() or is_a_module() else or_stop(config_file, Path.cwd(), CLONE)
 
 if CONFIG_FILE:
 
@@ -87,9 +92,16 @@ SPECTRUM = f"{BASELINES}/spectrum.npz"
 # Files of the data set that only single scores read, by the names of their rules.
 FILES = {"features": f"{BASELINES}/features.npz"}
 FETCHED = {source.name: source for source in CONFIG.sources.values() if source.path is None}
+
+
+def in_place(path):
+    """A file of the user's. Before a relative path, Snakemake puts the prefix of a module."""
+    return str(Path(path).absolute()) if is_a_module() else path
+
+
 # Where the files of the data set are, or will be after their download, by role.
 RAW = {
-    role: source.path or f"data/raw/{READER}/{source.name}"
+    role: in_place(source.path) if source.path else f"data/raw/{READER}/{source.name}"
     for role, source in CONFIG.sources.items()
 }
 # A folder is not an input, because its time does not show changes inside; its listing does.
@@ -423,7 +435,7 @@ def run_to_export(path):
 def images_to_encode(wildcards):
     """The archive of images to encode; a folder is in the params, by its listing."""
     source = CONFIG.export.images
-    return [] if source is None or Path(source).is_dir() else source
+    return [] if source is None or Path(source).is_dir() else in_place(source)
 
 
 def listing_of_images(wildcards):

@@ -139,6 +139,39 @@ def test_the_module_of_the_page_plans_and_runs(tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+# How Snakemake gets a repository instead of a folder: from GitHub, and from a local one.
+ADDRESSES = [
+    'github("owner/spatial-vae", path="Snakefile", tag="v1")',
+    '"git+file:HUB/owner/spatial-vae/Snakefile@v1"',
+]
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_the_module_has_an_address(address, tmp_path):
+    """Sources in the working directory are not below its prefix."""
+    clone = Workflow(tmp_path / "hub/owner/spatial-vae")
+    git = ["git", "-C", clone.folder, "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "All"], ["tag", "v1"]):
+        subprocess.run([*git, *arguments], check=True)
+    (own,) = blocks("python", CLONE / "docs/in-another-workflow.md")
+    address = address.replace("HUB", str(tmp_path / "hub"))
+    (tmp_path / "Snakefile").write_text(own.replace('"spatial-vae/Snakefile"', address))
+    (tmp_path / "pictures.zip").touch()
+    settings = SMALL | {"dataset": "images", "sources": {"images": {"archive": "pictures.zip"}}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"vae": settings}))
+    places = {
+        "PYTHONPATH": str(clone.folder),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{tmp_path}/hub/.insteadOf",
+        "GIT_CONFIG_VALUE_0": "https://github.com/",
+    }
+    clone.folder = tmp_path
+    done = clone.run("-n", "-q", "rules", **places)
+    assert re.search(rf"^vae_train +{len(VARIANTS)}$", done.stdout, re.M)
+
+
 # Commands -----------------------------------------------------------------------------------------
 
 PAGES = [CLONE / "README.md", *sorted((CLONE / "docs").glob("*.md")), CLONE / "studies/README.md"]
