@@ -18,6 +18,7 @@ from helpers.workflow import CLONE
 from jsonschema import Draft202012Validator
 
 from svae.config.check import checked
+from svae.config.command_line import check_command_line
 from svae.config.data import Conversion
 from svae.config.resolve import Configuration, resolve
 from svae.config.schema import SECTIONS, config_schema, editor_schema
@@ -454,7 +455,7 @@ def test_any_value_gives_at_most_a_short_user_error(section):
 # The file ---------------------------------------------------------------------------------------
 
 BAD_FILES = {
-    "empty": (b"", ["config.yaml is empty", "dataset and variants"]),
+    "empty": (b"", ["config.yaml is empty", "write settings"]),
     "comments": (b"# dataset: mnist_5k\n", ["config.yaml is empty"]),
     "list": (b"- dataset: mnist_5k\n", ["config.yaml contains a list", "KEY: VALUE"]),
     "text": (b"dataset=mnist_5k\n", ["config.yaml contains 'dataset=mnist_5k'", "KEY: VALUE"]),
@@ -474,7 +475,7 @@ BAD_FILES = {
     "binary": (bytes(range(256)), ["config.yaml is not UTF-8 text", "save it"]),
     "zeros": (b"seed: 1\0\n", ["config.yaml is not YAML", "special characters"]),
     "no such date": (b"seed: 2026-13-41\n", ["config.yaml is not YAML", "month"]),
-    "huge": (b"seed: 0x" + 9999 * b"f", ["thousands of digits"]),
+    "huge": (b"seed: 0x" + 9999 * b"f", ["config.yaml, ", "thousands of digits"]),
     "nested": (9999 * b"[", ["config.yaml is not YAML", "recursion"]),
     "circle": (b"model: &m {model: *m}\n", ["alias", "write the value itself"]),
 }
@@ -493,7 +494,7 @@ def test_a_file_without_a_configuration(name, tmp_path):
 
 def test_a_folder_is_refused(tmp_path):
     (tmp_path / "config.yaml").mkdir()
-    with pytest.raises(UserError, match=r"config\.yaml cannot be read \(Is a directory\)"):
+    with pytest.raises(UserError, match=r"config\.yaml is not a regular file"):
         config_file(tmp_path, CLONE)
 
 
@@ -885,18 +886,60 @@ def test_a_configuration_in_the_working_directory_is_used(tmp_path):
 
 @pytest.mark.workflow
 @pytest.mark.parametrize(
-    ("name", "content", "expected"),
+    ("content", "expected"),
     [
-        ("other.yaml", "training: {epochs: 5}\ntraining: {epochs: 6}\n", "duplicate key training"),
-        ("other.yaml", "model:\n  dropout: 0\n  dropout: 0\n", "line 3: duplicate key dropout"),
-        ("other.json", '{"seeds": [1], "seeds": [2]}', "line 1: duplicate key seeds"),
+        (b"model:\n  dropout: 0\n  dropout: 0\n", "other.yaml, line 3: duplicate key dropout"),
+        (b'{"seeds": [1], "seeds": [2]}', "other.yaml, line 1: duplicate key seeds"),
+        (b"name: caf\xe9\n", "other.yaml is not UTF-8 text"),
     ],
 )
-def test_a_second_file_is_read_by_the_same_rules(name, content, expected, tmp_path):
+def test_snakemake_stops_before_it_reads_a_wrong_second_file(content, expected, tmp_path):
     (tmp_path / "fine.yaml").write_text("seeds: [3]\n")
-    (tmp_path / name).write_text(content)
-    code, text = snakemake(tmp_path, "--configfile", "fine.yaml", name)
-    assert code and f"{tmp_path / name}, " in text and expected in text, text
+    (tmp_path / "other.yaml").write_bytes(content)
+    code, text = snakemake(tmp_path, "--configfile", "fine.yaml", "other.yaml")
+    assert code and len(OWN_LINES.sub("", text).strip().splitlines()) == 1, text
+    assert f"Error: {expected}" in text
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_second_file_is_read_by_the_rules_of_the_first(name, tmp_path):
+    content, expected = BAD_FILES[name]
+    (tmp_path / "config.yaml").write_bytes(content)
+    arguments = ["-n", "--configfile", str(tmp_path / "config.yaml"), "--cores", "2"]
+    check_one_line(check_command_line, arguments, expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--configfile", "/dev/null"], ["/dev/null is not a regular file"]),
+        (["--configfiles", "."], [". is not a regular file"]),
+        (["--configfile=none.yaml"], ["none.yaml cannot be read (No such file or directory)"]),
+        (["--configfile", "a.yaml", "-n", "--configfile", "b.yaml"], ["2 times", "only the last"]),
+        (["-C", "seeds=[1]", "--config", "name=b"], ["--config is given 2 times"]),
+        (["--config", "seeds=[1]", "seeds=[2]"], ["duplicate key seeds"]),
+        (["--config", "training={epochs: 5, epochs: 6}"], ["--config training, line 1: duplicate"]),
+        (["--config", "model={}", "variants={a: {d: 1, d: 2}}"], ["--config variants", "key d"]),
+        (["--config", "training.epochs=5"], ["'training.epochs=5'", "'training={epochs: 5}'"]),
+        (["--config", "name=b", "all"], ["--config has 'all'", "before --config"]),
+        (["--config", "=5"], ["--config has '=5'"]),
+    ],
+)
+def test_what_snakemake_would_drop_or_not_read_is_one_line(arguments, expected):
+    check_one_line(check_command_line, arguments, expected)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["-n", "all", "--config", "a1=1", "training={epochs: 5, kl_weight: 1}", "b1=[{", "c1="],
+        ["-C", "name=it's: {a, b", "--configfile", str(CLONE / "config.yaml"), "--", "all"],
+        ["--config", "--configfile", str(CLONE / "config.yaml"), "-s", "Snakefile", "--unknown=2"],
+    ],
+)
+def test_a_command_line_that_snakemake_reads_whole(arguments):
+    check_command_line(arguments)
 
 
 @pytest.mark.parametrize(
@@ -907,6 +950,7 @@ def test_a_second_file_is_read_by_the_same_rules(name, content, expected, tmp_pa
         "{sampling: {n_samples: 2}, parzen: {fresh_draws: 0, n_test: 2}}",
         "seeds: [2147483647]",
         "training: {batch_size: 4000, epochs: 1}",  # all training images
+        "{conversion: {max_images: 600}, parzen: {n_test: 500}}",
     ],
 )
 def test_numbers_at_the_edge_are_allowed(text):
@@ -921,6 +965,15 @@ def test_numbers_at_the_edge_are_allowed(text):
         ("parzen: {n_test: 501}", ["parzen.n_test is 501", "500 test images"]),
         ("training: {batch_size: 4001}", ["training.batch_size is 4001", "4000 training images"]),
         ("conversion: {max_images: 19}", ["conversion.max_images is 19", "at least 20"]),
+        ("conversion: {max_images: 99}", ["training.batch_size is 100", "max_images 99", "99 tr"]),
+        (
+            "{conversion: {max_images: 60}, training: {batch_size: 9}, parzen: {n_test: 61}}",
+            ["parzen.n_test is 61", "max_images 60", "at most 60 test images"],
+        ),
+        (
+            "{conversion: {max_images: 600}, parzen: {n_valid: 501}}",
+            ["parzen.n_valid is 501", "at most 500 validation images"],
+        ),
     ],
 )
 def test_numbers_beyond_the_edge_are_one_line(text, expected):

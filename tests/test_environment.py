@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers.environments import HOSTILE, OTHER_KERAS
 from helpers.workflow import CLONE
 
@@ -135,6 +136,29 @@ def test_a_cache_that_cannot_be_written_is_one_line(changes, tmp_path):
 @pytest.mark.parametrize("name", ["HOME", "XDG_CACHE_HOME"])
 def test_a_cache_that_can_be_written(name, tmp_path):
     check_cache({"HOME": "/proc/none", name: str(tmp_path / "new é")})
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments", "home", "message"),
+    [
+        (["-S"], [], "/", "No module named 'svae'; start the Snakemake that `make env` installs"),
+        ([], [], "/proc/none", "/proc/none/.cache/snakemake: Snakemake cannot write its cache"),
+        ([], ["--config", "name"], "FOLDER", "--config has 'name'; write KEY=VALUE"),
+        ([], ["-n", "--config", "name=a"], "FOLDER", ""),
+    ],
+)
+def test_what_the_profile_checks_before_snakemake(options, arguments, home, message, tmp_path):
+    (code,) = yaml.safe_load((CLONE / "profiles/default/config.yaml").read_text())[
+        "__definitions__"
+    ]
+    done = subprocess.run(
+        [sys.executable, *options, "-c", code, *arguments],
+        **{"cwd": "/", "capture_output": True, "text": True},
+        env={"HOME": home.replace("FOLDER", str(tmp_path))},
+    )
+    assert done.returncode == bool(message)
+    assert done.stderr.startswith(f"Error: {message}" if message else "")
+    assert done.stderr.count("\n") == done.returncode
 
 
 @pytest.mark.workflow

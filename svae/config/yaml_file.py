@@ -1,5 +1,7 @@
 """Finding the file config.yaml, and refusing files that contain no configuration."""
 
+import contextlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ def config_file(working: Path, clone: Path) -> Path:
     path = working / "config.yaml"
     if not path.exists():
         path = clone / "config.yaml"
+    if not path.exists():
+        raise UserError(f"{path} is missing; restore it with: git checkout config.yaml")
     check_file(path)
     return path
 
@@ -22,14 +26,17 @@ def config_file(working: Path, clone: Path) -> Path:
 def check_file(path: Path) -> None:
     """UserError if a file of settings is not a mapping, or has what YAML would silently drop.
 
-    Holds for files given with `--configfile` too, which Snakemake reads by itself.
+    Holds for files given with `--configfile`, too.
     """
+    # Unlike methods of Path, these raise nothing. Pipes, such as <(...), can be read only once.
+    if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113
+        raise UserError(f"{path} is not a regular file; give one that is")
     try:
         content = _content(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; restore it with: git checkout config.yaml") from None
+        check_writable(content)
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); put a file there") from None
+        problem = f"cannot be read ({error.strerror})"
+        raise UserError(f"{path} {problem}; give a file that can be read") from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text; save it as UTF-8") from None
     except yaml.MarkedYAMLError as error:
@@ -46,14 +53,19 @@ def check_file(path: Path) -> None:
     except (LookupError, AttributeError, TypeError) as error:  # PyYAML's, for `!!bool x`
         reason = f"a value is not what its tag, such as !!bool, says ({error})"
         raise UserError(f"{path}: {reason}; remove the tag") from None
-    check_writable(content)
     if content is None:
-        raise UserError(f"{path} is empty; give it at least dataset and variants, or delete it")
+        raise UserError(f"{path} is empty; write settings into it, as in seeds: [0], or delete it")
     if not isinstance(content, dict):
         kind = shown(content)
         raise UserError(
             f"{path} contains {kind}; write one KEY: VALUE per line, as in dataset: mnist_5k"
         )
+
+
+def check_text(text: str) -> None:
+    """UserError if a key stands twice in a mapping of this YAML text."""
+    with contextlib.suppress(yaml.YAMLError, RecursionError):
+        yaml.compose(text, Loader=_Loader)
 
 
 def replacement_note(config: Mapping[str, Any], path: Path, clone: Path) -> str:

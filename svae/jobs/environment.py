@@ -66,8 +66,8 @@ def check_python(path: Path | str) -> None:
 
 def check_cache(environment: Mapping[str, str] = os.environ) -> None:
     """UserError if Snakemake cannot write its cache, which it does before it reads a Snakefile."""
-    home = Path(environment.get("HOME") or Path.home())
-    folder = Path(environment.get("XDG_CACHE_HOME") or home / ".cache", "snakemake")
+    home = environment.get("HOME") or os.path.expanduser("~")  # noqa: PTH111 -- may have none
+    folder = Path(environment.get("XDG_CACHE_HOME") or f"{home}/.cache", "snakemake")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         allowed = os.access(folder, os.W_OK | os.X_OK)
