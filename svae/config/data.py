@@ -5,6 +5,7 @@ Imported by the Snakefile: no TensorFlow, h5py or NumPy.
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -79,7 +80,7 @@ def resolve_conversion(section: dict[str, Any], dataset: Dataset) -> Conversion:
 class KnownImages:
     """How many images each split has at most, and the words before such a number."""
 
-    counts: dict[str, int]
+    counts: Mapping[str, int]
     whose: str
 
 
