@@ -59,7 +59,7 @@ class Workflow:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for part in PARTS:
             source, target = CLONE / part, folder / part
             if source.is_dir():
