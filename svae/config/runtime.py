@@ -26,7 +26,7 @@ CONVERTED = 15_000  # images per minute
 
 def of_training(config: Configuration, settings: TrainingSettings, store: Path) -> int:
     """All epochs, but at most a day at a time: what is stopped by then resumes when it is submitted
-    again. At least one epoch and the end, which no checkpoint divides."""
+    again. At least an epoch and a half: no checkpoint divides the end, which takes 1.3."""
     bytes_of_images = (
         store.stat().st_size
         if store.exists()
@@ -34,7 +34,7 @@ def of_training(config: Configuration, settings: TrainingSettings, store: Path) 
     )
     epoch = bytes_of_images / TRAINED
     everything = (settings.epochs + 1.5) * epoch if epoch else DAY
-    return round(START + max(3 * epoch, min(everything, DAY)))
+    return round(START + max(1.5 * epoch, min(everything, DAY)))
 
 
 def of_conversion(config: Configuration) -> int:
