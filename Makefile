@@ -4,7 +4,7 @@
 # make test  formatting, lint, all unit tests and real small workflows
 # make study  all tables of docs/study.md; make study-t2 one of them; ARCHIVES=FOLDER instead of fetching
 # make test-browser  the report in Debian's chromium (apt-get install chromium)
-# make test-faults  damaged files, failing disks and kills, in 30 minutes; needs strace
+# make test-faults  damaged files, failing disks, kills, power cuts, fuzzing, in 30 minutes; needs strace
 # make test-slurm  the workflow on a SLURM that it starts; needs slurmctld, slurmd and munge
 # make test-gpu  what only a machine with a GPU can check
 # make schema  write config.schema.json again, from which editors complete and check config.yaml
@@ -89,7 +89,7 @@ test-browser: env
 
 test-faults: env
 	@command -v strace > /dev/null || { echo "make test-faults needs strace: apt-get install strace" >&2; exit 1; }
-	$(PYTEST) -m faults --dist load tests/test_faults.py
+	$(PYTEST) -m faults --dist load tests/test_faults.py tests/test_fuzzing.py tests/test_power_cuts.py
 
 # Without SLURM, all tests are skipped, with the reason.
 test-slurm: cluster

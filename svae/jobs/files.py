@@ -10,14 +10,13 @@ import lzma
 import os
 import struct
 import tempfile
-import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from svae.errors import Damaged
+from svae.errors import Damaged, readable
 from svae.jobs.disk import disk_error, disk_explained, remove_leftovers
 
 if TYPE_CHECKING:  # the Snakefile imports this module, and no NumPy
@@ -146,7 +145,10 @@ def read_npy(content: bytes) -> "np.ndarray":
 
     file = io.BytesIO(content)
     read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-    shape, by_columns, dtype = read[npy.read_magic(file)](file)
+    try:
+        shape, by_columns, dtype = read[npy.read_magic(file)](file)
+    except Exception as error:  # it is Python code, so that damage can raise nearly anything
+        raise ValueError(f"the header of an array: {error}") from error
     flat = frombuffer(content, dtype, offset=file.tell())
     return flat.reshape(shape, order="F" if by_columns else "C").copy("K")
 
@@ -165,7 +167,7 @@ def checked(path: Path | str) -> Iterator[None]:
     except (*_CONTENT, OSError) as error:
         disk = disk_error(path, error) if isinstance(error, OSError) else None
         remedy = "delete it and run snakemake again"
-        raise disk or Damaged(f"{path} is damaged ({error}); {remedy}") from error
+        raise disk or Damaged(f"{path} is damaged ({readable(str(error))}); {remedy}") from error
 
 
 # Of the number of members. Damage to one may hide the next ones, which zipfile does not notice.
@@ -174,7 +176,7 @@ _COUNT_FROM_END = 12
 # What readers of JSON and zip raise for damaged content.
 _CONTENT = (
     *(ValueError, LookupError, TypeError, EOFError, OverflowError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
 )
 
 _DIGEST = "sha256_of_the_rest"

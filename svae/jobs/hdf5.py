@@ -20,7 +20,7 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from svae.errors import Damaged, UserError
+from svae.errors import Damaged, UserError, readable
 
 CHUNK_BYTES = 256 << 10  # of images that are read at random: what one access reads
 
@@ -116,7 +116,8 @@ class File(h5py.File):
                     f"{self.path} cannot be read ({os.strerror(error.errno)}); check that you may "
                     f"read it, that no other program writes it, and its disk"
                 ) from error
-            raise Damaged(f"{self.path} is damaged ({error}); {self.remedy}") from error
+            reason = readable(str(error))
+            raise Damaged(f"{self.path} is damaged ({reason}); {self.remedy}") from error
 
 
 class _Array(h5py.Dataset):

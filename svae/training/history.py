@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from svae.errors import UserError
+from svae.errors import UserError, readable
 
 NAME = "history.jsonl"
 
@@ -28,7 +28,7 @@ def read_history(folder: Path | str, sha256: str | None = None) -> list[dict[str
             return [json.loads(line) for line in content.decode("utf-8").splitlines()]
         reason = "it was changed"
     except (OSError, ValueError, RecursionError) as error:
-        reason = str(error)
+        reason = readable(str(error))
     raise UserError(
         f"{path} cannot be read ({reason}); delete run.json next to it and run snakemake again"
     )
