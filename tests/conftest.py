@@ -29,8 +29,9 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """The counts of tests/test_faults.py, as last lines."""
-    lines, total = [], {}
+    """The counts of `make test-faults`, as last lines."""
+    lines, total = [], dict.fromkeys(("tried", "clean", "resumed", "wrong"), 0)
+    clean = ("refused", "same", "complete")  # an error of one line, or no effect
     for reports in terminalreporter.stats.values():
         for report in reports:
             for name, value in getattr(report, "user_properties", ()):
@@ -38,7 +39,7 @@ def pytest_terminal_summary(terminalreporter):
                     title, counts = value
                     lines.append(f"{title}: {counts}")
                     for key, count in counts.items():
-                        total[key] = total.get(key, 0) + count
+                        total["clean" if key in clean else key] += count
     if lines:
         terminalreporter.section("faults")
         for line in [*sorted(lines), f"points in all: {total}"]:

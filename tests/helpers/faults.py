@@ -2,10 +2,14 @@
 
 import os
 import random
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
+from pathlib import Path
 
 from svae.errors import UserError
 
@@ -52,34 +56,110 @@ def outcomes(path, read, flips, cuts):
     return found
 
 
-def points(code, folder, call):
-    """How often a Python program makes a system call, in its first thread."""
-    trace = folder / "trace"
-    run(code, folder, "-o", str(trace), "-e", f"trace={call}")
-    lines = trace.read_text().splitlines() if trace.exists() else []
-    first = [line for line in lines if f" {call}(" in line]
-    own = first[0].split()[0] if first else ""
-    return sum(line.split()[0] == own for line in first)
+# Started with imports and a program; runs it in a fork for each folder that it reads, which stops
+# itself until strace has it, and ends as any Python program does.
+_SERVER = """
+import os, signal, sys
+imports, code = sys.argv[1:]
+exec(imports)
+print("ready", flush=True)
+while folder := sys.stdin.readline().rstrip():
+    child = os.fork()
+    if not child:
+        os.chdir(folder)
+        output = os.open("stderr", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+        os.dup2(output, 1), os.dup2(output, 2), os.close(output)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        exec(code, {"__name__": "__main__"})
+        break
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
 
 
-def run(code, folder, *strace):
-    """Run a Python program in `folder`, under strace with these options."""
-    tracer = ["strace", "-f", "-qq", "--seccomp-bpf", *strace] if strace else []
-    return subprocess.run(
-        [*tracer, sys.executable, "-c", code],
-        cwd=folder,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+class Program:
+    """A Python program that runs often, from where its imports are done; a context manager."""
+
+    def __init__(self, imports, code):
+        self._server = subprocess.Popen(
+            [sys.executable, "-c", _SERVER, imports, code],
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._server.stdout.readline() == "ready\n"
+
+    def run(self, folder, *strace):
+        """(exit code, what it printed) in `folder`, under strace with these options."""
+        self._server.stdin.write(f"{folder}\n")
+        self._server.stdin.flush()
+        child = int(self._server.stdout.readline())
+        _wait_for(child, "State", "T")
+        tracer = None
+        if strace:
+            tracer = subprocess.Popen(["strace", "-f", "-qq", *strace, "-p", str(child)])
+            _wait_for(child, "TracerPid", str(tracer.pid))
+        os.kill(child, signal.SIGCONT)
+        code = int(self._server.stdout.readline())
+        if tracer:
+            tracer.wait()
+        return code, (folder / "stderr").read_text(errors="replace")
+
+    def points(self, folder, call):
+        """How often it makes a system call, in its first thread."""
+        trace = folder / "trace"
+        self.run(folder, "-o", str(trace), "-e", f"trace={call}")
+        lines = [line for line in trace.read_text().splitlines() if f" {call}(" in line]
+        return sum(line.split()[0] == lines[0].split()[0] for line in lines)
+
+    def fault(self, folder, call, what, number):
+        """Run it; the call of this number fails, or is the moment of a kill."""
+        action = "signal=KILL" if what == "KILL" else f"error={what}"
+        options = ("-e", f"trace={call}", "-e", f"inject={call}:{action}:when={number}")
+        return self.run(folder, "-o", os.devnull, *options)
+
+    def after_a_power_cut(self, folder, out):
+        """(The names of the files in `out`, those of them that a power cut after its end may lose),
+        as its system calls say."""
+        trace = folder / "trace"
+        calls = "write,pwrite64,writev,ftruncate,fsync,fdatasync,rename,renameat,renameat2"
+        self.run(folder, "-y", "-o", str(trace), "-e", f"trace={calls}")
+        unwritten, renamed, kept = set(), {}, set()  # `renamed`: target -> its folder
+        for line in trace.read_text().splitlines():
+            found = re.match(r"\d+ +(\w+)\((.*)", line)
+            if not found:
+                continue
+            call, arguments = found.groups()
+            if call.startswith("rename"):
+                source, target = (folder / name for name in re.findall(r'"([^"]*)"', arguments))
+                kept.discard(str(target))
+                if str(source) not in unwritten:
+                    renamed[str(target)] = str(target.parent)
+            elif handle := re.match(r"\d+<([^>]*)>", arguments):
+                path = handle[1]
+                if call in ("fsync", "fdatasync"):
+                    unwritten.discard(path)
+                    kept |= {target for target, parent in renamed.items() if parent == path}
+                else:
+                    unwritten.add(path)
+        names = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+        names = [name for name in names if not Path(name).name.startswith(".")]
+        return names, [name for name in names if str(out / name) not in kept]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._server.stdin.close()
+        self._server.wait()
+        self._server.stdout.close()
 
 
-def fault(code, folder, call, what, number):
-    """Run a program whose call of this number fails, or is the moment of a kill."""
-    action = "signal=KILL" if what == "KILL" else f"error={what}"
-    options = ("-e", f"trace={call}", "-e", f"inject={call}:{action}:when={number}")
-    return run(code, folder, "-o", os.devnull, *options)
+def _wait_for(process, key, start):
+    status = Path(f"/proc/{process}/status")
+    while not re.search(rf"^{key}:\s+{start}", status.read_text(), re.MULTILINE):
+        time.sleep(0.001)
 
 
 def spread(count, most):
