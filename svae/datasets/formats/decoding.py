@@ -19,8 +19,9 @@ from svae.datasets.readers import BrokenImage
 # where Pillow starts to warn about decompression bombs: 256 MiB at 3 bytes per pixel, twice the
 # size of a picture from a 40-megapixel camera.
 MOST_PIXELS = 89_478_485
-# Of pictures with more, which take up to 1.4 GB, one at a time is prepared.
-LARGE = MOST_PIXELS // 8
+# Of pictures with more, which take up to 1.4 GB, one at a time is prepared. Those of most cameras
+# have less, and occupy all workers.
+LARGE = 25_000_000
 
 # Those that Pillow itself decodes, without the help of another program.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "AVIF")
