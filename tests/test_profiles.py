@@ -22,7 +22,7 @@ def with_examples(text):
     return "".join(
         line.removeprefix("# ") if line.startswith("# ") and ": " in line else line
         for line in text.splitlines(keepends=True)
-        if not line.startswith("#") or line[2:].partition(":")[0].replace("-", "").isalpha()
+        if not line.startswith("# ") or line[2:].partition(":")[0].replace("-", "").isalpha()
     )
 
 
@@ -35,7 +35,16 @@ def test_options_are_known(name, change, tmp_path):
     (tmp_path / "config.yaml").write_text(text)
     options = parsed(tmp_path)
     for option in yaml.safe_load(text):
-        assert hasattr(options, option.replace("-", "_")), option
+        known = hasattr(options, option.replace("-", "_"))
+        assert known or option in ("__use_yte__", "__definitions__"), option
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_has_the_checks_of_the_default(name):
+    checks = [
+        yaml.safe_load(PROFILES[each].read_text())["__definitions__"] for each in (name, "default")
+    ]
+    assert checks[0] == checks[1]
 
 
 @pytest.mark.parametrize(
