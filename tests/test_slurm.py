@@ -18,7 +18,7 @@ pytestmark = [
 ]
 
 NAMES = ["vanilla", "low_rank"]
-EPOCHS = 12
+EPOCHS = 20
 # What a site adds in a profile of its own. GPUs are asked for, but not there.
 SITE = """
 default-resources: [slurm_partition=debug]
