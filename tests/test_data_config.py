@@ -305,7 +305,7 @@ def test_lsun_without_val_images(tmp_path):
 
 def test_a_part_of_a_data_set_has_unknown_counts():
     assert resolved("{dataset: mnist_5k}").conversion.max_images is None
-    part = resolved("{dataset: mnist_5k, conversion: {max_images: 300}, parzen: {n_test: 9999}}")
+    part = resolved("{dataset: mnist_5k, conversion: {max_images: 300}, parzen: {n_test: 300}}")
     assert part.conversion.max_images == 300 and part.dataset.counts is None
 
 

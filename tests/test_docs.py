@@ -139,10 +139,9 @@ def test_the_module_of_the_page_plans_and_runs(tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-# How Snakemake gets a repository instead of a folder: from GitHub, and from a local one.
 ADDRESSES = [
     'github("owner/spatial-vae", path="Snakefile", tag="v1")',
-    '"git+file:HUB/owner/spatial-vae/Snakefile@v1"',
+    '"gh:owner/spatial-vae@v1:Snakefile"',
 ]
 
 
@@ -155,7 +154,6 @@ def test_the_module_has_an_address(address, tmp_path):
     for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "All"], ["tag", "v1"]):
         subprocess.run([*git, *arguments], check=True)
     (own,) = blocks("python", CLONE / "docs/in-another-workflow.md")
-    address = address.replace("HUB", str(tmp_path / "hub"))
     (tmp_path / "Snakefile").write_text(own.replace('"spatial-vae/Snakefile"', address))
     (tmp_path / "pictures.zip").touch()
     settings = SMALL | {"dataset": "images", "sources": {"images": {"archive": "pictures.zip"}}}
