@@ -396,7 +396,9 @@ def contents(folder):
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in files
-        if path.name.endswith(SAME) and "checkpoints" not in path.parts
+        if path.name.endswith(SAME)
+        and "checkpoints" not in path.parts
+        and not path.name.startswith(".")  # temporary files, which the next run must remove
     }
 
 
