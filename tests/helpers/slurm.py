@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue")
 NODES, CPUS, MEMORY_MB = ("node1", "node2"), 4, 8000
 SECONDS = 30  # until all nodes are idle
@@ -88,6 +90,11 @@ class Slurm:
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
+        # Without cgroups, a process of a job may survive it.
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if str(self.folder) in process.environ().get("PATH", ""):
+                    process.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def jobs(self) -> list[dict[str, str]]:
