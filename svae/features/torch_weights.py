@@ -14,6 +14,7 @@ stand-in: ordered dicts, tensors, and storages of float32 and int64.
 import io
 import math
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +45,7 @@ def tensors(content: bytes, origin: str) -> dict[str, np.ndarray]:
     """The same from the bytes of a file; `origin` is its name in messages."""
     try:
         file = io.BytesIO(content)
-        magic, protocol, sizes, state, keys = (_Unpickler(file, origin).load() for _ in range(5))
+        magic, protocol, sizes, state, keys = (_unpickled(file, origin) for _ in range(5))
         if (magic, protocol) != (MAGIC, PROTOCOL) or not sizes["little_endian"]:
             raise ValueError("it is not of PyTorch's legacy format, with the lowest byte first")
         storages = _storages(file, keys, state)
@@ -128,6 +129,18 @@ class _Unpickler(pickle.Unpickler):
         if kind != "storage" or not isinstance(dtype, np.dtype) or view is not None:
             raise ValueError(f"a storage of kind {kind} is not supported")
         return _Storage(key, dtype, count)
+
+
+def _unpickled(file: io.BytesIO, origin: str) -> Any:
+    """The next pickle. ValueError for a memo index that no genuine one has: the unpickler allocates
+    memory for all lower ones."""
+    start, size = file.tell(), len(file.getbuffer())
+    argument: Any
+    for operation, argument, _ in pickletools.genops(file):
+        if operation.name.endswith("PUT") and int(argument) > size:
+            raise ValueError(f"memo index {argument}")
+    file.seek(start)
+    return _Unpickler(file, origin).load()
 
 
 def _storages(file: io.BytesIO, keys: list[str], state: dict[str, Any]) -> dict[str, np.ndarray]:

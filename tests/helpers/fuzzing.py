@@ -251,8 +251,8 @@ def settings():
         variants,
         variants + "training: {epochs: 3, kl_weight: [1, 2]}\nseeds: [1]\n",
         "a: &a [1, 2.5, true, null, 2020-01-01, '\u00e9']\nb: *a\n<<: {c: !!str x}\n? [d]\n: e\n",
-        "[" * 2000,
-        "? " * 1500,
+        "[" * 400,
+        "? " * 400,
     ]
     return [text.encode() for text in texts]
 
