@@ -236,7 +236,7 @@ FAILURES = {
         page("\x1b[2J\x07&#27;]0;x\u202ey " + "z" * 200),
         SIZE,
         False,
-        "received an HTML page ('[2J ]0;x y ...')",
+        r"received an HTML page ('\x1b[2J\x07]0;x\u202ey ...')",
     ),
     "cut": (Reply(body=CONTENT, stop=CUT), SIZE, True, f"broke off after {CUT} bytes"),
     "cut, size unknown": (Reply(body=CONTENT, stop=CUT), None, True, f"broke off after {CUT} byte"),

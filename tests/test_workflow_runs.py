@@ -28,6 +28,7 @@ def test_a_data_set_and_back_computes_nothing(tmp_path):
     one = {
         "sources": {"cifar10": {"archive": archive.name}},
         "variants": {"low_rank": VARIANTS["low_rank"]},
+        "conversion": {"max_images": 600},
         "training": {"epochs": 1, "batch_size": 50, "learning_rate_schedule": "constant"},
         "sampling": {"n_samples": 50},
         "parzen": {"fresh_draws": 0},
