@@ -158,7 +158,8 @@ def prepared(tmp_path_factory):
     """A workflow of two trainings, with everything that they need."""
     workflow = Workflow(tmp_path_factory.mktemp("prepared"))
     names = ("vanilla", "low_rank")
-    workflow.configure(SMALL | {"variants": {name: {"posterior": name} for name in names}})
+    few = {"conversion": {"max_images": 500}}
+    workflow.configure(SMALL | few | {"variants": {name: {"posterior": name} for name in names}})
     workflow.run("--cores", "2", SPECTRUM)
     return workflow
 
@@ -325,7 +326,7 @@ class Executor(RemoteExecutor):
 @pytest.mark.parametrize("count", [0, 1])
 @pytest.mark.parametrize(
     ("device", "asked"),
-    [("gpu", "gpu 1, threads 2, 1304 MB, 10 min"), ("auto", "gpu 0, threads 2, 1304 MB, 10 min")],
+    [("gpu", "gpu 1, threads 2, 1302 MB, 10 min"), ("auto", "gpu 0, threads 2, 1302 MB, 10 min")],
 )
 def test_trainings_on_a_cluster(small, tmp_path, device, asked, count):
     """They ask for a GPU if they must have one, whatever the submitting machine has, and do not
@@ -343,7 +344,7 @@ def test_trainings_on_a_cluster(small, tmp_path, device, asked, count):
     done = small.command_line(*cluster, *wait, *RECORDS, check=False, **environment)
     assert "Error in the configuration" not in done.stderr
     lines = (small.folder / "asked.txt").read_text().splitlines()
-    again = asked.replace("1304", "2608").replace("10 min", "20 min")
+    again = asked.replace("1302", "2604").replace("10 min", "20 min")
     expected = [f"train: {asked}"] * 2 + [f"train: {again}"] * 2
     assert sorted(lines) == sorted(expected), done.stderr
     submitted = yaml.safe_load((small.folder / "submitted.yaml").read_text())
