@@ -83,7 +83,7 @@ def train(
     devices.set_up(None, settings.threads)
     import tensorflow as tf
 
-    from svae.training.loop import as_dataset
+    from svae.training.loop import prepared
 
     settings = dataclasses.replace(settings, epochs=ENDLESS)
     with h5py.File(path) as file:
@@ -94,7 +94,7 @@ def train(
             step(batch)
         turns = Turns(connection, 5, steps)
         if memory_bytes is not None:
-            batches = as_dataset(Feed(images, BATCH, 0, memory_bytes), range(ENDLESS))
+            batches = prepared(Feed(images, BATCH, 0, memory_bytes), range(ENDLESS))
         with contextlib.suppress(Ended):
             for batch in batches:
                 step(batch)

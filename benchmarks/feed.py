@@ -119,7 +119,7 @@ def learn(connection: Connection, n: int, window_images: int, seeds: int) -> Non
     from svae.model import batch_norm
 
     devices.set_up(None, SETTINGS.threads)
-    from svae.training.loop import as_dataset
+    from svae.training.loop import prepared
     from svae.training.terms import Evaluator
 
     connection.send("ready")
@@ -135,7 +135,7 @@ def learn(connection: Connection, n: int, window_images: int, seeds: int) -> Non
         }
         for name, feed in ways.items():
             run = Training(settings, (32, 32, 1), n // size, seed)
-            for batch in as_dataset(feed, range(1)):
+            for batch in prepared(feed, range(1)):
                 run.step(batch)
             model = run.model
             batch_norm.reestimate(model, feed.batches([1]))

@@ -3,7 +3,9 @@
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +41,17 @@ class Spike(Exception):
         self.facts, self.error = facts, error
 
 
-def as_dataset(feed: Feed, epochs: range, first: int = 0) -> tf.data.Dataset:
-    """The batches of these epochs, prepared while the model trains; see Feed.batches."""
-    signature = tf.TensorSpec(feed.batch_shape, tf.uint8)
-    return tf.data.Dataset.from_generator(
-        lambda: feed.batches(epochs, first), output_signature=signature
-    ).prefetch(2)
+def prepared(feed: Feed, epochs: range, first: int = 0) -> Iterator[tf.Tensor]:
+    """Yield the batches of these epochs; a thread prepares the next two. See Feed.batches.
+
+    tf.data does the same, but the end of its iterator may wait for most of a minute.
+    """
+    batches = feed.batches(epochs, first)
+    with ThreadPoolExecutor(1) as executor:
+        ahead = deque(executor.submit(next, batches, None) for _ in range(2))
+        while (batch := ahead.popleft().result()) is not None:
+            ahead.append(executor.submit(next, batches, None))
+            yield tf.convert_to_tensor(batch)
 
 
 class Loop:
@@ -106,7 +113,7 @@ class Loop:
         """Train the remaining epochs. Spike if one of them is to be rolled back."""
         epochs = range(len(self.state.records), self.settings.epochs)
         first = self.state.step - epochs.start * self.feed.steps
-        batches = iter(as_dataset(self.feed, epochs, first))
+        batches = prepared(self.feed, epochs, first)
         for epoch in epochs:
             if self.is_done():
                 break
