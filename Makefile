@@ -16,6 +16,8 @@ BIN := $(VENV)/bin
 SOURCES := svae scripts tests benchmarks studies
 # One per core; more than eight would wait for the longest file.
 WORKERS ?= $(shell nproc)
+# What needs no more than the environment.
+ANYWHERE := not browser and not gpu and not faults and not slurm
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 # Nothing of the caller's Python set-up may leak into the environment or out of it.
@@ -32,10 +34,10 @@ run: env
 
 # Unit tests and workflows in one go, so that no worker idles between them.
 test: env lint
-	$(PYTEST) -m "not browser and not gpu and not faults and not slurm"
+	$(PYTEST) -m "$(ANYWHERE)"
 
 test-fast: env lint
-	$(PYTEST) -m "not slow and not workflow and not browser and not gpu and not faults and not slurm"
+	$(PYTEST) -m "not slow and not workflow and $(ANYWHERE)"
 
 env: $(VENV)/.complete
 
@@ -71,10 +73,10 @@ lint: env
 	$(BIN)/python tests/helpers/lint_numbers.py
 
 unit: env
-	$(PYTEST) -m "not workflow and not browser and not gpu and not faults and not slurm"
+	$(PYTEST) -m "not workflow and $(ANYWHERE)"
 
 workflow: env
-	$(PYTEST) -m "workflow and not browser and not gpu and not faults and not slurm"
+	$(PYTEST) -m "workflow and $(ANYWHERE)"
 
 # ARCHIVES: a folder with the archives of CIFAR-10 and CelebA; without it, they are fetched.
 study: env

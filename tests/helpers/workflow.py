@@ -51,7 +51,7 @@ def measured_anew(rules: Container[str]) -> set[str]:
 
 # Fingerprints that one copy computed serve the next, as long as its code is the same.
 FINGERPRINTS = ".snakemake/fingerprints.json"
-_fingerprints: dict[str, bytes] = {}
+_fingerprints = b""
 
 
 class Workflow:
@@ -66,9 +66,10 @@ class Workflow:
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, target)
-        for path, content in _fingerprints.items():
-            (folder / path).parent.mkdir(exist_ok=True)
-            (folder / path).write_bytes(content)
+        if _fingerprints:
+            kept = folder / FINGERPRINTS
+            kept.parent.mkdir(exist_ok=True)
+            kept.write_bytes(_fingerprints)
 
     def copy(self, folder: Path) -> "Workflow":
         """A copy in another folder, with everything that was made in this one."""
@@ -85,9 +86,10 @@ class Workflow:
 
     def run(self, *arguments: str, check: bool = True, **environment: str):
         """Run Snakemake in the folder with the copy's package; return the finished process."""
+        global _fingerprints
         done = snakemake(arguments, self.folder, self._environment(environment))
         if (kept := self.folder / FINGERPRINTS).exists():
-            _fingerprints[FINGERPRINTS] = kept.read_bytes()
+            _fingerprints = kept.read_bytes()
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
