@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import prior_hole
 import scipy.stats
 from matplotlib.lines import Line2D
 
@@ -37,6 +38,7 @@ ENDPOINTS: dict[str, tuple[str, str, str, Callable[[float], float]]] = {
 }
 TABLES = {"t1": "j", "t2": "elbo", "t5": "j", "t6": "elbo"}
 CURVES = "t3"
+SAMPLES = "t4"
 NAMES = {
     ("naive", "naive_dense"): "C1",
     ("mvn", "naive"): "C2",
@@ -253,6 +255,34 @@ def curves_section(table: str) -> str:
     return "\n".join([*lines, "", f"{files}.", "", f"![Rates](study/{table}/rate_distortion.png)"])
 
 
+# What T4 compares: title, column of runs.csv, format.
+OF_SAMPLES = (
+    ("Parzen score, nats; higher is better", "log_likelihood_nats", ",.0f"),
+    ("sliced Wasserstein distance", "sliced_wasserstein", ".2f"),
+    ("Fréchet distance in EfficientNet-Lite0 features", "feature_frechet_distance", ",.0f"),
+)
+
+
+def samples_section(table: str) -> str:
+    """A table for each measure of the samples: a row for each variant, a column for each cell."""
+    cells = {
+        cell: rows(
+            STUDY / ("t2" if cell == prior_hole.T2_ITSELF else f"{table}/{cell}") / "runs.csv"
+        )
+        for cell in prior_hole.CELLS
+    }
+    lines = []
+    for title, column, form in OF_SAMPLES:
+        lines += [f"**{title}**", ""]
+        lines.append("| variant | " + " | ".join(map(prior_hole.label, cells)) + " |")
+        lines.append("| --- |" + " --- |" * len(cells))
+        for variant in dict.fromkeys(row["variant"] for row in cells[prior_hole.T2_ITSELF]):
+            shown = [spread(of_runs(runs, variant, column), form) for runs in cells.values()]
+            lines.append(f"| `{variant}` | {' | '.join(shown)} |")
+        lines.append("")
+    return "\n".join([*lines, f"![Samples](study/{table}/prior_hole.png)"])
+
+
 def more_seeds_section(table: str) -> str:
     """The contrasts of T2 over its seeds and those of a follow-up."""
     _, column, label, _ = ENDPOINTS["elbo"]
@@ -311,6 +341,8 @@ def section(table: str, draw: bool) -> str:
         return FOLLOW_UPS[table](table)
     if table == CURVES:
         return curves_section(table)
+    if table == SAMPLES:
+        return samples_section(table)
     folder, endpoint = STUDY / table, TABLES[table]
     runs, pairs = rows(folder / "runs.csv"), rows(folder / "paired_differences.csv")
     if draw:
@@ -344,8 +376,9 @@ def section(table: str, draw: bool) -> str:
 
 def page(text: str, draw: bool) -> str:
     """The page with every section whose files exist."""
-    for table in (*TABLES, CURVES, *FOLLOW_UPS):
-        if not (STUDY / table / "runs.csv").exists():
+    for table in (*TABLES, CURVES, SAMPLES, *FOLLOW_UPS):
+        last = "prior_hole.png" if table == SAMPLES else "runs.csv"
+        if not (STUDY / table / last).exists():
             continue
         begin, end = f"<!-- {table} -->", f"<!-- end of {table} -->"
         pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)

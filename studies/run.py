@@ -20,6 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import prior_hole
 import yaml
 
 from svae.scores.registry import scores
@@ -29,13 +30,6 @@ TABLES = ("pilot", "t1", "t2", "t3", "t4", "t5", "t6", "e1", "e2")
 ARCHIVES = {
     "cifar10": {"archive": "cifar-10-binary.tar.gz"},
     "celeba": {"archive": "img_align_celeba.zip", "partition": "list_eval_partition.txt"},
-}
-# Of T4: how the samples of T2's runs are drawn otherwise.
-CELLS = {
-    f"{prior}_{statistics}": {"prior": prior, "batch_norm": statistics, "components": 50}
-    for prior in ("standard", "gaussian", "mixture")
-    for statistics in ("moving", "prior")
-    if (prior, statistics) != ("standard", "moving")  # T2 itself
 }
 # What each table leaves for the pages.
 RESULTS = (
@@ -122,12 +116,17 @@ def entry(content: Any, key: str) -> Any:
 
 def run(table: str, outputs: Path, docs: Path, settings: list[str]) -> None:
     if table == "t4":
-        for cell, sampling in CELLS.items():
-            folder = outputs / "t4" / cell
+        folders = {prior_hole.T2_ITSELF: outputs / "t2"}
+        for cell, sampling in prior_hole.CELLS.items():
+            if cell in folders:
+                continue
+            folders[cell] = folder = outputs / "t4" / cell
             copy_runs(outputs / "t2", folder)
             text = yaml.safe_dump(sampling, default_flow_style=True).strip()
             snakemake("t2", folder, [*settings, f"sampling={text}"])
             keep(folder, docs / "t4" / cell)
+        epochs = configuration("t2")["training"]["epochs"]
+        prior_hole.draw(folders, epochs, docs / "t4/prior_hole.png")
         return
     folder = outputs / table
     if table == "pilot":  # judged on validation images only: nothing of it is scored
@@ -141,13 +140,17 @@ def run(table: str, outputs: Path, docs: Path, settings: list[str]) -> None:
 
 def files_of_runs(table: str, name: str) -> list[str]:
     """The path of a file in the folder of each run of a table."""
-    configuration = yaml.safe_load((HERE / f"{table}.yaml").read_text())
-    variants = [variant for variant, own in configuration["variants"].items() if own]
+    given = configuration(table)
     return [
-        f"runs/{configuration['dataset']}/{variant}/seed-{seed}/{name}"
-        for variant in variants
-        for seed in configuration["seeds"]
+        f"runs/{given['dataset']}/{variant}/seed-{seed}/{name}"
+        for variant, own in given["variants"].items()
+        if own
+        for seed in given["seeds"]
     ]
+
+
+def configuration(table: str) -> dict[str, Any]:
+    return yaml.safe_load((HERE / f"{table}.yaml").read_text())
 
 
 def main() -> None:

@@ -62,6 +62,9 @@ ON_DARK = """() => [...document.images].filter(
   i => matchMedia('(prefers-color-scheme: dark)').matches
     && getComputedStyle(i).backgroundColor !== 'rgb(255, 255, 255)').length"""
 IMAGES = "() => [...document.images].map(i => [i.complete, i.naturalWidth, i.alt.length])"
+# Tables of which some columns are seen only after scrolling.
+CUT = """() => [...document.querySelectorAll('.wide')]
+  .filter(e => e.scrollWidth > e.clientWidth).map(e => e.getAttribute('aria-label'))"""
 WIDTH = "() => [document.documentElement.scrollWidth, innerWidth]"
 
 
@@ -140,10 +143,13 @@ def test_every_picture_is_loaded(visit):
         assert complete and width > 0 and letters > 0
 
 
-def test_nothing_overflows_the_page(visit):
+def test_nothing_overflows_the_page(visit, report):
     scroll, inner = visit.page.evaluate(WIDTH)
     assert scroll <= inner
     assert visit.page.evaluate(OVERFLOW) == []
+    # With several seeds a table may be wider: each number has its spread.
+    if inner >= 1280 and report[0] == "one seed":
+        assert visit.page.evaluate(CUT) == []
 
 
 def test_contrast(visit):

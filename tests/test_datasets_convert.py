@@ -581,6 +581,7 @@ def temporary_bytes(output):
     return max(sizes, default=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("written", [0, 10_000_000, 30_000_000])
 def test_a_killed_conversion_does_not_affect_the_next(many, tmp_path, output, written):
     """Killed when the temporary file has that many bytes, of 37 MB; repeated if it was too late."""

@@ -70,7 +70,6 @@ def test_an_epoch_is_full_batches_of_different_images_in_its_own_order(memory):
     epochs = order(memory, range(3)).reshape(3, -1)
     assert epochs.shape == (3, N // BATCH * BATCH)
     assert Feed(numbered(N), BATCH, 0, memory).steps == N // BATCH
-    assert Feed(numbered(N), BATCH, 0, memory).batch_shape == (BATCH, 1, 1, 4)
     for epoch in epochs:
         assert len(set(epoch)) == len(epoch) and set(epoch) <= set(range(N))
     assert len({tuple(epoch) for epoch in epochs}) == 3

@@ -829,6 +829,7 @@ def test_drives_warning_repeated_without_end(target, google):
     assert holds(target) == {}
 
 
+@pytest.mark.slow
 def test_a_file_of_drive_may_take_its_time(target, google):
     """The time limit for Drive ends as soon as a part of the file arrives."""
     large = random.Random(2).randbytes(1_000_000)

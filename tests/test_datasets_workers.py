@@ -175,6 +175,7 @@ def start(tmp_path):
         process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP"])
 def test_no_worker_outlives_the_script(start, name):
     script, children = start()

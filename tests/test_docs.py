@@ -116,9 +116,26 @@ def test_every_score_has_a_section():
     assert sections == {score.title: name for name, score in scores().items()}
 
 
+NESTED = """
+rule whole:
+    input:
+        "outer/vae/results/report.html",
+
+
+module inner:
+    snakefile:
+        "Snakefile"
+    prefix:
+        "outer"
+
+
+use rule * from inner as inner_*
+"""
+
+
 @pytest.mark.workflow
 def test_the_module_of_the_page_plans_and_runs(tmp_path):
-    """In a workflow with rules and imports of its own, below its prefix."""
+    """In a workflow with rules and imports of its own, below its prefix, and that one in another."""
     clone = Workflow(tmp_path / "spatial-vae")
     (own,) = blocks("python", CLONE / "docs/in-another-workflow.md")
     (tmp_path / "Snakefile").write_text(f"import pandas\n\n{own}")
@@ -137,6 +154,11 @@ def test_the_module_of_the_page_plans_and_runs(tmp_path):
     made = {path.name for path in (tmp_path / "vae").iterdir()}
     assert made == {"benchmarks", "data", "logs", "results"}
     assert not (tmp_path / "data").exists()
+
+    (tmp_path / "nested.smk").write_text(NESTED)
+    done = run("-n", "-s", "nested.smk", "outer/vae/runs/mnist_5k/naive/seed-0/run.json")
+    assert re.search(r"^inner_vae_train +1$", done.stdout, re.M)
+    assert re.search(r"^inner_vae_convert +1$", done.stdout, re.M)
 
 
 ADDRESSES = [

@@ -24,6 +24,8 @@ from svae.use.export import export
 from svae.use.own_images import own_images, recipe_of
 from svae.use.trained_model import load
 
+pytestmark = pytest.mark.slow
+
 ATTRIBUTES = {"dataset": "waves", "title": "Waves", "padding": 0, "crop": None, "size": None}
 
 

@@ -184,6 +184,7 @@ def test_more_components_than_images_are_refused(run):
     assert not (run / prior_file.NAME).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prior", ["gaussian", "mixture"])
 def test_samples_and_further_sets_use_the_same_prior(run, tmp_path, prior):
     mixture = fit_to(run, prior, 3 if prior == "mixture" else 1)
@@ -249,6 +250,7 @@ def test_statistics_of_several_batches_are_those_of_all_latents():
     np.testing.assert_allclose(first.moving_variance, variance, rtol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prior", ["standard", "gaussian"])
 def test_samples_are_decoded_with_statistics_of_the_prior(run, tmp_path, prior, monkeypatch):
     monkeypatch.setattr(fit, "STATISTICS", 64)
@@ -328,6 +330,7 @@ def test_the_parzen_score_names_a_fitted_prior(run, tmp_path, fitted):
     assert ("prior" in found) == fitted
 
 
+@pytest.mark.slow
 def test_the_rate_is_split_as_the_parts_say(run, tmp_path):
     """And the ELBO of the objective rises by the second part."""
     place = run.parent
@@ -358,6 +361,7 @@ def test_the_rate_is_split_as_the_parts_say(run, tmp_path):
     assert (found["n_fitted"], found["n_test"]) == (40, 10)
 
 
+@pytest.mark.slow
 def test_the_bound_under_the_fitted_gaussian(run, tmp_path):
     """With one latent it is the ELBO, up to noise; with N(0, I) it is the bound."""
     model, record = load_model(run)

@@ -154,6 +154,7 @@ def test_a_stop_after_a_rollback_loses_nothing_of_it(data, tiny, tmp_path, monke
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
+@pytest.mark.slow
 def test_a_spike_in_the_first_epoch_returns_to_the_start(data, tiny, tmp_path, monkeypatch):
     provoke(monkeypatch, epoch=0, factor=math.nan)
     found = train(data, tmp_path / "run", replace(tiny, on_spike="rollback"))
@@ -161,6 +162,7 @@ def test_a_spike_in_the_first_epoch_returns_to_the_start(data, tiny, tmp_path, m
     assert len(read_history(tmp_path / "run")) == 4
 
 
+@pytest.mark.slow
 def test_one_rollback_too_many_ends_with_the_error(data, tiny, tmp_path, monkeypatch):
     provoke(monkeypatch, epoch=1, factor=math.nan, times=100)
     with pytest.raises(UserError, match=r"not finite .*training.learning_rate"):
@@ -169,6 +171,7 @@ def test_one_rollback_too_many_ends_with_the_error(data, tiny, tmp_path, monkeyp
     assert np.isfinite(read_history(tmp_path / "run")[0]["valid_sse_per_image"])
 
 
+@pytest.mark.slow
 def test_stop_names_epoch_step_term_map_image_and_checkpoint(data, tiny, tmp_path, monkeypatch):
     provoke(monkeypatch, epoch=2, factor=20.0)
     with pytest.raises(
@@ -180,6 +183,7 @@ def test_stop_names_epoch_step_term_map_image_and_checkpoint(data, tiny, tmp_pat
     assert len(read_history(tmp_path / "run")) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taken", ["last", "best"])
 def test_an_ignored_spike_is_recorded_and_the_best_weights_can_be_used(
     data,

@@ -2,21 +2,29 @@
 
 import csv
 import importlib.util
+import itertools
 import json
 import os
 import statistics
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from scipy import stats
 
 from svae.config.resolve import resolve
 from svae.config.yaml_file import check_file
+from svae.jobs.hdf5 import new_hdf5
+from svae.pixels import to_bytes
 
 STUDIES = Path(__file__).parents[1] / "studies"
 DEFAULTS = yaml.safe_load((STUDIES.parent / "config.yaml").read_text(encoding="utf-8"))
+
+
+sys.path.append(str(STUDIES))  # as in a program, which finds the modules next to it
 
 
 def program(name):
@@ -201,6 +209,49 @@ def test_the_follow_ups(tmp_path, monkeypatch):
     longer = pages.section("e2", draw=False)
     assert "| `naive` | 10.0 | 1,010.0 | +1,000.0 | 2,000.0 |" in longer
     assert "| `naive_dense` | 5.0 | 990.0 | +985.0 | 2,000.0 |" in longer
+
+
+def test_the_table_of_samples(tmp_path, monkeypatch):
+    """A column for each cell, the first from T2; a run that is missing counts for nothing."""
+    monkeypatch.setattr(pages, "STUDY", tmp_path)
+    columns = [column for _, column, _ in pages.OF_SAMPLES]
+    for number, cell in enumerate(pages.prior_hole.CELLS):
+        folder = tmp_path / ("t2" if number == 0 else f"t4/{cell}")
+        folder.mkdir(parents=True)
+        with (folder / "runs.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["variant", "seed", *columns])
+            writer.writerow(["naive", 0, -1000 - number, 2 + number, 300.0 + number])
+            if number < 2:
+                writer.writerow(["naive", 1, -1010 - number, 4 + number, 300.0 + number])
+    found = pages.section("t4", draw=False).splitlines()
+    parzen, wasserstein, frechet = (line for line in found if line.startswith("| `naive` |"))
+    assert parzen.startswith("| `naive` | -1,005 ± 7 | -1,006 ± 7 | -1,002 | -1,003 |")
+    assert wasserstein.startswith("| `naive` | 3.00 ± 1.41 | 4.00 ± 1.41 | 4.00 | 5.00 |")
+    assert frechet.endswith("| 304 | 305 |")
+    assert found[2].count("|") == 8 and "mixture of 50, statistics of samples" in found[2]
+
+
+def test_the_figure_of_samples(tmp_path):
+    """A row for each variant and cell, whose images differ as the files do."""
+    cells = list(pages.prior_hole.CELLS)
+    folders = {cell: tmp_path / cell for cell in cells}
+    levels = np.linspace(-1, 1, len(cells) * len(pages.prior_hole.SHOWN), dtype=np.float32)
+    values = iter(levels)
+    for variant in pages.prior_hole.SHOWN:
+        for folder in folders.values():
+            path = folder / f"runs/cifar10/{variant}/seed-0/samples.h5"
+            path.parent.mkdir(parents=True)
+            with new_hdf5(path) as file:
+                file.add("samples", np.full((12, 32, 32, 3), next(values)))
+    pages.prior_hole.draw(folders, 18, tmp_path / "figure.png")
+    with Image.open(tmp_path / "figure.png") as image:
+        pixels = np.asarray(image.convert("L"))
+    # Down the middle of the last column of images; what is white there is the paper or a text.
+    column = pixels[:, -60]
+    runs = [level for level, group in itertools.groupby(column) if len(list(group)) > 100]
+    shades = [level for level in runs if level < 255]
+    assert shades == [value for value in to_bytes(levels).tolist() if value < 255]
 
 
 def test_the_page_is_what_the_files_say():

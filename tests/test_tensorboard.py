@@ -199,6 +199,7 @@ def kept(folder):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped_behind", [3, 5])
 def test_a_resumed_training_neither_duplicates_nor_loses_an_epoch(tmp_path, model, stopped_behind):
     """It was killed in epoch 6 and resumes after an earlier one; then the same again."""

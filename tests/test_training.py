@@ -311,6 +311,7 @@ def test_the_run_with_the_most_progress_returns(data, trained, tmp_path, taken):
     assert taken == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moves", [0, 1])
 def test_killed_between_setting_aside_and_bringing_back(
     data, trained, tmp_path, monkeypatch, taken, moves

@@ -22,80 +22,72 @@ def small_cifar10(path):
     return write_tar(path, cifar_members(numbered_images(300), numbered_images(60, 300)))
 
 
-def test_a_data_set_and_back_computes_nothing(tmp_path):
-    workflow = Workflow(tmp_path)
-    archive = small_cifar10(tmp_path / "own.tar.gz")
-    one = {
-        "sources": {"cifar10": {"archive": archive.name}},
-        "variants": {"low_rank": VARIANTS["low_rank"]},
-        "conversion": {"max_images": 600},
-        "training": {"epochs": 1, "batch_size": 50, "learning_rate_schedule": "constant"},
-        "sampling": {"n_samples": 50},
-        "parzen": {"fresh_draws": 0},
-        "feature_distances": {"features": None},
-    }
-    score = "results/parzen_low_rank.json"
-    workflow.configure(one)
-    workflow.run(score)
-    content = (tmp_path / score).read_text()
-
-    workflow.run(score, "--config", "dataset=cifar10", "training={objective: elbo}")
-    there = json.loads((tmp_path / score).read_text())
-    assert there["dataset"] == "cifar10" and there["dimension"] == 3072
-    assert there["objective"] == "elbo" and there["decoder_variance"] > 0
-    assert "the checksum of own.tar.gz differs" in there["dataset_source_note"]
-    assert workflow.planned(score) == {"result": 1}
-    # Everything else is requested here for the first time, or belongs to the other data set.
-    rest = ("contact_sheet", "comparison", "training_curves", "grids", "charts", "summary")
-    rest += ("result", "report", "baselines", "examples", *(score.name for score in MEASURED))
-    assert workflow.planned() == dict.fromkeys(set(rest) - {"parzen"}, 1)
-    workflow.run(score)
-    assert (tmp_path / score).read_text() == content
-
-
-def test_changing_a_setting_and_back_trains_and_converts_nothing(tmp_path):
+def test_a_change_and_back_computes_nothing(tmp_path):
+    """Of a setting, of the conversion, and of the data set."""
     workflow = Workflow(tmp_path)
     archive = small_cifar10(tmp_path / "own.tar.gz")
     first = {
         "dataset": "cifar10",
         "sources": {"cifar10": {"archive": archive.name}},
         "variants": {"low_rank": VARIANTS["low_rank"]},
-        "training": {"epochs": 1, "batch_size": 50, "learning_rate": 0.001},
-        "conversion": {"crop": None, "size": None},
+        "conversion": {"crop": None, "size": None, "max_images": 600},
+        "training": {
+            "epochs": 1,
+            "batch_size": 50,
+            "learning_rate": 0.001,
+            "learning_rate_schedule": "constant",
+            "objective": "elbo",
+        },
+        "sampling": {"n_samples": 50},
+        "parzen": {"fresh_draws": 0},
+        "feature_distances": {"features": None},
     }
     run = tmp_path / "runs/cifar10/low_rank/seed-0"
     record = str(run.relative_to(tmp_path) / "run.json")
+    score = "results/parzen_low_rank.json"
 
-    def work(changes):
+    def work(changes, target=record):
         """Conversions and trained epochs, according to the logs."""
         workflow.configure(first)
         workflow.configure(changes)
-        jobs = ("convert_cifar10", "train_cifar10_low_rank_seed-0")
+        dataset = changes.get("dataset", "cifar10")
+        jobs = (f"convert_{dataset}", f"train_{dataset}_low_rank_seed-0")
         logs = [tmp_path / "logs" / f"{job}.log" for job in jobs]
         for log in logs:
             log.unlink(missing_ok=True)
-        workflow.run(record)
+        workflow.run(target)
         texts = [log.read_text() if log.exists() else "" for log in logs]
         return tuple(text.count("images/s") for text in texts)
 
     rate = {"training": {"learning_rate": 0.01}}
     crop = {"conversion": {"crop": 24, "size": 32}}
+    other = {"dataset": "mnist_5k", "training": {"objective": "weighted"}}
 
     def weights():
         content = (run / "final.weights.h5").read_bytes()
         recorded = json.loads((run / "run.json").read_text())["weights_sha256"]
         return content, recorded
 
-    assert work({}) == (1, 1)
-    before = weights()
+    assert work({}, score) == (1, 1)
+    before, content = weights(), (tmp_path / score).read_text()
+    scored = json.loads(content)
+    assert scored["dataset"] == "cifar10" and scored["dimension"] == 3072
+    assert scored["objective"] == "elbo" and scored["decoder_variance"] > 0
+    assert "the checksum of own.tar.gz differs" in scored["dataset_source_note"]
     assert work(rate) == (0, 1)
     assert all(new != old for new, old in zip(weights(), before, strict=True))
     assert work(crop) == (1, 1)
-    assert work({}) == (0, 0)
-    assert weights() == before
+    assert work(other, score) == (1, 1)
+    assert json.loads((tmp_path / score).read_text())["dimension"] == 784
+    assert work({}, score) == (0, 0)
+    assert weights() == before and (tmp_path / score).read_text() == content
+    # Everything else is requested here for the first time, or belongs to the other data set.
+    rest = ("contact_sheet", "comparison", "training_curves", "grids", "charts", "summary")
+    rest += ("result", "report", "baselines", "examples", *(score.name for score in MEASURED))
+    assert workflow.planned() == dict.fromkeys(set(rest) - {"result", "parzen"}, 1)
 
-    # TensorBoard shows the current run only.
-    events = list((tmp_path / "runs").rglob("*tfevents*"))
+    # TensorBoard shows the current runs only.
+    events = list((tmp_path / "runs/cifar10").rglob("*tfevents*"))
     assert events and all(path.is_relative_to(run / "tensorboard") for path in events)
 
     def listed(*arguments):
@@ -114,7 +106,7 @@ def test_changing_a_setting_and_back_trains_and_converts_nothing(tmp_path):
     assert total.startswith("3 set aside, ")
     assert listed("--delete")[-1].startswith("3 deleted, ")
     assert listed() == ["nothing is set aside"]
-    assert workflow.planned(record) == {}
+    assert workflow.planned(score) == {}
 
 
 def test_outputs_go_to_the_directory(tmp_path):

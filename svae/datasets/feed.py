@@ -33,14 +33,12 @@ class Feed:
     memory_bytes: bound on the images that the feed holds (at least two), in addition to the batches
     that it yields.
     `steps`: full batches per epoch; every image is in at most one of them.
-    `batch_shape`: (batch, height, width, channel).
     """
 
     def __init__(
         self, images: np.ndarray | h5py.Dataset, batch_size: int, seed: int, memory_bytes: int
     ):
         self.steps = len(images) // batch_size
-        self.batch_shape = (batch_size, *images.shape[1:])
         self._images = images
         self._batch_size = batch_size
         self._seed = seed
