@@ -8,6 +8,9 @@ the same models in PyTorch in its best way. Which way is best is measured for lo
 compiled, one training after the other on all cores, or one per core on one thread each. The sides
 take turns. Start-up, tracing and compilation do not count for either.
 
+Before the command, `ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 TORCHINDUCTOR_CACHE_DIR=NEW`
+keeps the libraries of both sides from using AVX-512 where there is some.
+
 The last line is a JSON object: `processor`, and `ratio_32` and `ratio_64`, PyTorch's time divided
 by this project's (the median over rounds), with their parts.
 """

@@ -135,7 +135,7 @@ use rule * from inner as inner_*
 
 @pytest.mark.workflow
 def test_the_module_of_the_page_plans_and_runs(tmp_path):
-    """In a workflow with rules and imports of its own, below its prefix, and that one in another."""
+    """In a workflow with rules and imports of its own, and that one in another, below prefixes."""
     clone = Workflow(tmp_path / "spatial-vae")
     (own,) = blocks("python", CLONE / "docs/in-another-workflow.md")
     (tmp_path / "Snakefile").write_text(f"import pandas\n\n{own}")
