@@ -156,7 +156,7 @@ def test_the_module_of_the_page_plans_and_runs(tmp_path):
     assert not (tmp_path / "data").exists()
 
     (tmp_path / "nested.smk").write_text(NESTED)
-    done = run("-n", "-s", "nested.smk", "outer/vae/runs/mnist_5k/naive/seed-0/run.json")
+    done = run("-n", "-s", "nested.smk", "outer/vae/runs/mnist_5k/low_rank/seed-0/run.json")
     assert re.search(r"^inner_vae_train +1$", done.stdout, re.M)
     assert re.search(r"^inner_vae_convert +1$", done.stdout, re.M)
 
