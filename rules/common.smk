@@ -1,6 +1,5 @@
 # The configuration, read and checked before any rule, and helpers of the rules.
 
-import atexit
 import re
 import sys
 from dataclasses import asdict, is_dataclass
@@ -185,7 +184,6 @@ def training(wildcards):
 
 
 FINGERPRINTS = FingerprintCache(Path(".snakemake/fingerprints.json"))
-atexit.register(FINGERPRINTS.save)
 # Tables that are only looked up in: rules name their posterior, and code names its streams.
 LOOKED_UP = ("svae.model.posteriors:POSTERIORS", "svae.streams:Stream")
 

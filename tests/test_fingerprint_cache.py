@@ -44,7 +44,6 @@ def check(package, file):
     for entries, options in CALLS:
         expected = fingerprint(*entries, package_root=package, **options)
         assert cache.fingerprint(*entries, **options) == expected
-    cache.save()
 
 
 def test_nothing_is_computed_twice(package, tmp_path, computed):
@@ -53,14 +52,21 @@ def test_nothing_is_computed_twice(package, tmp_path, computed):
     assert len(computed) == len(CALLS)
 
 
+def test_jobs_find_what_was_computed_before_they_were_submitted(package, tmp_path, computed):
+    submitting = FingerprintCache(tmp_path / "kept.json", package)
+    for number, (entries, options) in enumerate(CALLS, start=1):
+        submitting.fingerprint(*entries, **options)
+        job = FingerprintCache(tmp_path / "kept.json", package)
+        job.fingerprint(*entries, **options)
+        assert len(computed) == number
+
+
 def test_two_workflows_of_one_folder_keep_what_both_need(package, tmp_path, computed):
     """As with `module`, which reads the rules twice."""
     file = tmp_path / "kept.json"
     caches = [FingerprintCache(file, package) for _ in CALLS]
     for cache, (entries, options) in zip(caches, CALLS, strict=True):
         cache.fingerprint(*entries, **options)
-    for cache in caches:
-        cache.save()
     check(package, file)
     assert len(computed) == len(CALLS)
 

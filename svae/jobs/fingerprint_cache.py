@@ -25,7 +25,7 @@ class FingerprintCache:
     def __init__(self, file: Path, package_root: Path | None = None):
         self._file, self._root = file, package_root
         self._source = _digest_of_source(package_root or Path(__file__).parents[1])
-        self._known, self._new = self._kept(), dict[str, str]()
+        self._known = self._kept()
 
     def fingerprint(
         self,
@@ -36,17 +36,18 @@ class FingerprintCache:
         """Return svae.jobs.fingerprint.fingerprint of these arguments; errors as there."""
         key = repr((entries, without, sorted((settings or {}).items())))
         if key not in self._known:
-            self._known[key] = self._new[key] = fingerprint(
+            self._known[key] = fingerprint(
                 *entries, without=without, settings=settings, package_root=self._root
             )
+            self._keep(key)
         return self._known[key]
 
-    def save(self) -> None:
-        """Write the file again if there are new fingerprints and it can be written."""
-        if self._new:
-            content = {"source": self._source, "fingerprints": {**self._kept(), **self._new}}
-            with contextlib.suppress(OSError, UserError):
-                write_json(self._file, content)
+    def _keep(self, key: str) -> None:
+        """Write the file again with a new fingerprint, at once, since jobs that are submitted read
+        it; not if it cannot be written."""
+        content = {"source": self._source, "fingerprints": {**self._kept(), key: self._known[key]}}
+        with contextlib.suppress(OSError, UserError):
+            write_json(self._file, content)
 
     def _kept(self) -> dict[str, str]:
         with contextlib.suppress(OSError, UserError):
