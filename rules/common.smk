@@ -274,8 +274,8 @@ def memory_of_training(wildcards, attempt):
     return asked_mb(partial(memory.of_training, settings=settings))(wildcards, attempt)
 
 
-def runtime_of_training(wildcards, attempt):
-    settings, store = CONFIG.variants[wildcards.variant], Path(f"data/{DATASET}.h5")
+def runtime_of_training(wildcards, input, attempt):
+    settings, store = CONFIG.variants[wildcards.variant], Path(input.data)
     of_training = partial(runtime.of_training, settings=settings, store=store)
     return asked(of_training)(wildcards, attempt)
 
@@ -388,10 +388,10 @@ def orders(wildcards, names):
     }
 
 
-def ordered_anew(wildcards, threads, names):
+def ordered_anew(wildcards, output, threads, names):
     """Those scores whose code or settings changed since they were measured, for the message.
     Never makes an output stale."""
-    run = RUN.format(**wildcards)
+    run = Path(output[0]).parents[1]
     new = [
         name
         for name, order in orders(wildcards, names).items()
