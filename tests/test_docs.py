@@ -116,6 +116,11 @@ def test_every_score_has_a_section():
     assert sections == {score.title: name for name, score in scores().items()}
 
 
+TIMED = """
+use rule train from vae as vae_train with:
+    message:
+        "Asks for {resources.runtime} minutes"
+"""
 NESTED = """
 rule whole:
     input:
@@ -138,7 +143,7 @@ def test_the_module_of_the_page_plans_and_runs(tmp_path):
     """In a workflow with rules and imports of its own, and that one in another, below prefixes."""
     clone = Workflow(tmp_path / "spatial-vae")
     (own,) = blocks("python", CLONE / "docs/in-another-workflow.md")
-    (tmp_path / "Snakefile").write_text(f"import pandas\n\n{own}")
+    (tmp_path / "Snakefile").write_text(f"import pandas\n\n{own}\n\n{TIMED}")
     # The time of this many epochs depends on the number of images that were converted.
     long = {"training": {"epochs": 10_000}, "conversion": {"max_images": 1000}}
     settings = {"vae": SMALL | long | {"dataset": "mnist_5k"}}
@@ -152,7 +157,7 @@ def test_the_module_of_the_page_plans_and_runs(tmp_path):
     def minutes():
         """That a training asks for, as planned."""
         plan = run("-n", "vae/runs/mnist_5k/vanilla/seed-0/run.json").stdout
-        return int(re.search(r"/train_.*?runtime=(\d+)", plan, re.S)[1])
+        return int(re.search(r"Asks for (\d+) minutes", plan)[1])
 
     planned = dict(re.findall(r"^(\w+) +(\d+)$", run("-n").stdout, re.M))
     assert planned["everything"] == "1" and planned["vae_train"] == str(len(VARIANTS))
