@@ -28,8 +28,11 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
-def pytest_terminal_summary(terminalreporter):
+def pytest_unconfigure(config):
     """The counts of `make test-faults`, as last lines."""
+    terminalreporter = config.pluginmanager.get_plugin("terminalreporter")
+    if terminalreporter is None:  # in a worker
+        return
     lines, total = [], dict.fromkeys(("tried", "clean", "resumed", "wrong"), 0)
     clean = ("refused", "same", "complete")  # an error of one line, or no effect
     for reports in terminalreporter.stats.values():

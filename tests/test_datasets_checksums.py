@@ -1,5 +1,6 @@
 """A source file is hashed once, and again as soon as it changes."""
 
+import errno
 import hashlib
 import json
 import os
@@ -71,6 +72,16 @@ def test_another_algorithm_is_added(path, hashed):
     checksums(path, "md5", keep=True)
     checksums(path, "sha256", "md5")
     assert hashed == {"md5": len(CONTENT), "sha256": len(CONTENT)}
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC, errno.EXDEV])
+def test_checksums_that_cannot_be_kept_are_no_error(path, monkeypatch, number):
+    def refuse(**where):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    assert checksums(path, "sha256", keep=True) == {"sha256": hexadecimal(CONTENT)}
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_nothing_is_kept_unless_asked_for(path):

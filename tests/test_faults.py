@@ -4,9 +4,12 @@ A few points of each kind run in `make test`; `make test-faults` tries many, and
 """
 
 import hashlib
+import json
 import pickle
+import re
 import shutil
 from collections import Counter
+from fnmatch import fnmatch
 from pathlib import Path
 
 import h5py
@@ -15,6 +18,8 @@ import pytest
 from helpers import faults
 from helpers.reports import make_arguments
 from helpers.scored import score_of
+from helpers.servers import File as FileOnServer
+from helpers.servers import serving
 from matplotlib.figure import Figure
 from PIL import Image
 from test_checkpoints import state, variables
@@ -29,12 +34,15 @@ from svae.jobs.hdf5 import File, new_hdf5
 from svae.model.saved import load_model
 from svae.report import captions, draw_grids
 from svae.report.png import save
-from svae.sampling import examples
+from svae.sampling import examples, prior_file
 from svae.sampling.prior import sample
+from svae.scores import feature_reference, kept
+from svae.scores.spectrum import Spectrum, load
 from svae.settings.sampling import SamplingSettings
 from svae.training.checkpoints import Checkpoints
 from svae.training.history import best_epoch, read_history
 from svae.training.run_folder import RunFolder
+from svae.training.tensorboard import _events
 
 # Damage to files ------------------------------------------------------------------------------
 
@@ -163,7 +171,18 @@ def finished(tmp_path_factory):
     sample(folder / "run", folder / "samples.h5", SamplingSettings(n_samples=20, batch_size=10))
     examples.write(data, folder / "run", folder / "samples.h5", 1, folder / "pictures.h5")
     score_of("objective", folder, folder, record="run/run.json")
+    kept.keep(kept.place(folder / "run", "objective"), "recipe", {}, *score_in(folder))
+    part = np.arange(16.0).reshape(4, 4)
+    mixture = prior_file.Mixture(part[0], part, np.ones(1), part[:1], part[1:2], "z ~ N(m, C)")
+    record = read_json(folder / "run/run.json")
+    prior_file.write(folder / "prior.h5", record, mixture, [(part[0], part[1])])
+    Spectrum(part[0], part[1], part, 1.5, 9, "abc").save(folder / "spectrum.npz")
+    feature_reference.save(feature_reference.Fitted({"a": 1}, part), folder / "features.npz")
     return folder
+
+
+def score_in(folder):
+    return folder / "objective.json", folder / "objective_per_image.npz"
 
 
 def lost(path):
@@ -246,7 +265,76 @@ READ = {
     },
     "objective.json": lambda folder: read_json(folder / "objective.json"),
     "objective_per_image.npz": lambda folder: npz_content(folder / "objective_per_image.npz"),
+    "run/measured/objective.zip": lambda folder: kept_content(folder),
+    "prior.h5": lambda folder: prior_content(folder / "prior.h5"),
+    "spectrum.npz": lambda folder: repr(vars(load(folder / "spectrum.npz"))),
+    "features.npz": lambda folder: repr(vars(feature_reference.load(folder / "features.npz"))),
 }
+
+# The files that stages write, by their places: the row of READ or KINDS whose test damages such a
+# file, or why none does.
+RUN = "runs/*/*/seed-*"
+NOT_READ = "no stage reads it"
+WRITTEN = {
+    "data/*.h5": "data.h5",
+    "data/raw/*/.*.checksums.json": "a.json",
+    "data/raw/*/*": "its checksum is published; another stops the conversion",
+    "set-aside/*/about.json": "a.json",
+    "set-aside/data/*.h5": "its checksum is in about.json; another converts again",
+    "set-aside/runs/*": "what is brought back is checked like any run",
+    "runs/*/baselines/baselines.json": "a.json",
+    "runs/*/baselines/spectrum.npz": "spectrum.npz",
+    "runs/*/baselines/features.npz": "features.npz",
+    f"{RUN}/identity.json": "run/identity.json",
+    f"{RUN}/history.jsonl": "run/history.jsonl",
+    f"{RUN}/finished.json": "run/finished.json",
+    f"{RUN}/run.json": "run/run.json",
+    f"{RUN}/final.weights.h5": "run/final.weights.h5",
+    f"{RUN}/checkpoints/step-*.npz": "step-000000012.npz",
+    f"{RUN}/checkpoints/best-*.weights.h5": "test_other_best_weights_are_noticed",
+    f"{RUN}/tensorboard/*": "only TensorBoard shows it, and its records have checksums",
+    f"{RUN}/prior.h5": "prior.h5",
+    f"{RUN}/samples.h5": "samples.h5",
+    f"{RUN}/pictures.h5": "pictures.h5",
+    f"{RUN}/scores/*.json": "objective.json",
+    f"{RUN}/scores/*_per_image.npz": "objective_per_image.npz",
+    f"{RUN}/measured/*.zip": "run/measured/objective.zip",
+    "results/*.png": "a.png",
+    "results/parzen_*.json": NOT_READ,
+    "results/rate_distortion.json": NOT_READ,
+    "results/*.csv": NOT_READ,
+    "results/summary.md": NOT_READ,
+    "results/report.html": NOT_READ,
+    "results/export_*/*": NOT_READ,
+}
+
+
+def without_row(names):
+    """Those of these files, by their places in the working folder, that WRITTEN lacks."""
+    return [name for name in names if not any(fnmatch(name, kind) for kind in WRITTEN)]
+
+
+def test_damage_to_every_file_of_a_run_is_tested(finished):
+    """tests/test_workflow.py asks the same of all files of the workflow."""
+    for row in WRITTEN.values():
+        assert " " in row or row in globals() or (row in READ) + (row in KINDS) == 1, row
+    files = [path for path in (finished / "run").rglob("*") if path.is_file()]
+    names = [f"runs/a/b/seed-0/{path.relative_to(finished / 'run')}" for path in files]
+    assert len(names) > 10 and without_row(names) == []
+    assert without_row(["results/a.txt", f"{RUN}/a.h5"]) == ["results/a.txt", f"{RUN}/a.h5"]
+
+
+def kept_content(folder):
+    targets = folder / "again.json", folder / "again.npz"
+    if not kept.restore(kept.place(folder / "run", "objective"), "recipe", {}, *targets):
+        raise UserError("it is measured again")
+    return [path.read_bytes() for path in targets]
+
+
+def prior_content(path):
+    with File(path, "delete it") as file:
+        moving = [file[f"moving_{name}_0"][:].tolist() for name in ("means", "variances")]
+        return repr(vars(prior_file.mixture_in(file))), str(file.attributes()), moving
 
 
 def samples_content(path):
@@ -295,12 +383,38 @@ with log_to("log"):
 SCORE = """
 from svae.jobs.logs import log_to
 with log_to("log"):
+    from pathlib import Path
     import numpy as np
-    from svae.scores.spectrum import Spectrum
     from svae.jobs.files import write_json
+    from svae.scores import kept
+    from svae.scores.spectrum import Spectrum
     part = np.arange(12.0).reshape(3, 4)
-    Spectrum(part[0], part[1], part, 1.5, 9, "abc").save("out/spectrum.npz")
-    write_json("out/score.json", {"a": 1})
+    Spectrum(part[0], part[1], part, 1.5, 9, "abc").save("out/a.npz")
+    write_json("out/a.json", {"a": 1})
+    kept.keep(Path("out/measured/a.zip"), "recipe", {}, "out/a.json", "out/a.npz")
+    assert kept.restore(Path("out/measured/a.zip"), "recipe", {}, "out/b.json", "out/b.npz")
+"""
+FETCH = """
+from svae.jobs.logs import log_to
+with log_to("log"):
+    from pathlib import Path
+    from svae.datasets.fetch import fetch
+    url, known_hash = Path("../address").read_text().split()
+    fetch(
+        "out/a.bin", [url], known_hash, size=None, timeout=10, retries=0, progress=False, by_hand=""
+    )
+"""
+# Snakemake deletes what is there of an output.
+EXPORT = """
+from svae.jobs.logs import log_to
+with log_to("log"):
+    import shutil
+    from svae.jobs import devices
+    devices.set_up(None, 1)
+    from svae.settings.export import ExportSettings
+    from svae.use.export import export
+    shutil.rmtree("out/export", ignore_errors=True)
+    export("../data.h5", "../run", "../samples.h5", "out/export", ExportSettings(n_images=3))
 """
 PICTURES = """
 from svae.jobs.logs import log_to
@@ -319,7 +433,9 @@ with log_to("log"):
     from svae.jobs import devices
     devices.set_up(None, 1)
     from svae.sampling.prior import sample
-    from svae.settings.sampling import SamplingSettings
+    from svae.scores import feature_reference, kept
+from svae.scores.spectrum import Spectrum, load
+from svae.settings.sampling import SamplingSettings
     sample("../run", "out/samples.h5", SamplingSettings(n_samples=20, batch_size=10))
 """
 TRAIN = """
@@ -380,34 +496,70 @@ PROGRAMS = {
     "report": (REPORT_IMPORTS, REPORT),
     "charts": (REPORT_IMPORTS, CHARTS),
     "grids and curves": (REPORT_IMPORTS, GRIDS),
-    "score": ("import svae.scores.spectrum", SCORE),
+    "score": ("import svae.scores.kept, svae.scores.spectrum", SCORE),
     "pictures": ("import svae.jobs.hdf5", PICTURES),
+    "fetch": ("import svae.datasets.fetch", FETCH),
     "sample": ("import svae.sampling.prior", SAMPLE),
     "train": (f"sys.path[:0] = {[str(Path(__file__).parent)]}\nimport test_training", TRAIN),
+    "export": ("import svae.use.export", EXPORT),
 }
-# Whose content is the same in every run; other files have times.
-SAME = (".h5", ".npz", "score.json", ".html", ".csv", ".md", ".png")
-# Points per call where a run takes seconds; elsewhere, every call fails once.
-MOST = {"charts": 4, "grids and curves": 4, "sample": 2, "train": 2}
+# How many calls of a name fail, and how many states that kills leave are tried, where a run takes
+# seconds; elsewhere, all.
+MOST = {
+    "charts": (3, 12),
+    "grids and curves": (3, 12),
+    "sample": (3, 12),
+    "train": (3, 40),
+    "export": (1, 6),
+}
+EVERY = (10_000, 10_000)
+
+# What differs between equal runs.
+TIMES = ("seconds", "images_per_second", "training_seconds", "history_sha256")
 
 
 def contents(folder):
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in files
-        if path.name.endswith(SAME)
-        and "checkpoints" not in path.parts
-        and not path.name.startswith(".")  # temporary files, which the next run must remove
-    }
+    """What lies in a folder under final names, without times; the checkpoints of a run, which is
+    judged by its weights, are left out."""
+    found = {}
+    for path in (path for path in sorted(folder.rglob("*")) if path.is_file()):
+        place = path.relative_to(folder).parts
+        if not place[-1].startswith(".") and not {"checkpoints", "tensorboard"} & {*place}:
+            found["/".join(place)] = content_of(path)
+    for place in folder.glob(f"{EVENTS}/*"):
+        tags = sorted((step, tag) for step, tag, _ in _events(place) if tag)
+        found[f"{EVENTS}/{place.name}"] = tags
+    return found
+
+
+EVENTS = "run/tensorboard"
+NO_RESULT = re.compile(rf"(?!out/)|out/{EVENTS}/|.*\.lock$")
+
+
+def content_of(path):
+    if path.suffix == ".json":
+        return without_times(read_json(path))
+    if path.suffix == ".jsonl":
+        return [without_times(json.loads(line)) for line in path.read_text().splitlines()]
+    if path.suffix == ".zip":  # which has times
+        return read_zip(path)
+    return "a SavedModel" if "saved_model" in path.parts else path.read_bytes()
+
+
+def without_times(record):
+    return {key: value for key, value in record.items() if key not in TIMES}
+
+
+def without(found, *starts):
+    return {name: content for name, content in found.items() if not name.startswith(starts)}
 
 
 @pytest.fixture
-def prepared(finished, tmp_path):
+def prepared(finished, tmp_path, monkeypatch):
     """A folder with what the programs read, in the folder in which they run."""
     if not shutil.which("strace"):
         pytest.skip("needs strace")
-    for path in ("data.h5", "run", "pictures.h5"):
+    for path in ("data.h5", "run", "samples.h5", "pictures.h5"):
         (tmp_path / path).symlink_to(finished / path)
     (tmp_path / "pictures").mkdir()
     for number in range(40):
@@ -415,7 +567,12 @@ def prepared(finished, tmp_path):
         Image.fromarray(image).save(tmp_path / f"pictures/{number}.png")
     with (tmp_path / "arguments").open("wb") as file:
         pickle.dump(make_arguments(tmp_path, ["vanilla", "naive"]), file)
-    return faults.emptied(tmp_path / "here")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    archive = bytes(200_000)
+    with serving({"/a.bin": FileOnServer(archive)}) as server:
+        known_hash = f"sha256:{hashlib.sha256(archive).hexdigest()}"
+        (tmp_path / "address").write_text(f"{server.url}/a.bin {known_hash}")
+        yield faults.emptied(tmp_path / "here")
 
 
 @pytest.mark.faults
@@ -455,40 +612,125 @@ open("out/e", "w")
 @pytest.mark.faults
 @pytest.mark.parametrize("what", faults.FAULTS)
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_faults_of_calls(prepared, program, what, record_property):
-    """After a failing call: one line and nothing half-written; after it or a kill, the next run
-    makes what a run without faults makes, and leaves nothing else."""
+def test_failing_calls(prepared, program, what, record_property):
     with faults.Program(*PROGRAMS[program]) as running:
-        found = outcomes_of_faults(running, prepared, what, MOST.get(program, 10_000))
-    record_property("faults", (f"{what} in {program}", dict(found)))
+        of, found = outcomes_of_errors(running, prepared, what, MOST.get(program, EVERY)[0])
+    record_property("faults", (f"{what} in {program}, of {of} calls", dict(found)))
     assert found["wrong"] == 0
 
 
-def outcomes_of_faults(program, here, what, most):
+@pytest.mark.faults
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_kills(prepared, program, record_property):
+    with faults.Program(*PROGRAMS[program]) as running:
+        of, found = outcomes_of_kills(running, prepared, MOST.get(program, EVERY)[1])
+    record_property("faults", (f"kills in {program}, {of}", dict(found)))
+    assert found["wrong"] == 0
+
+
+def outcomes_of_errors(program, here, what, most):
+    """(Number of calls, how often each outcome). After a failing call: exit code 1, one line and
+    nothing half-written, or no effect; the next run makes what a run without faults makes."""
     code, printed = program.run(here)
-    assert code == 0, printed
     whole = contents(here / "out")
-    assert whole
-    found = Counter(tried=0, refused=0, complete=0, resumed=0, wrong=0)
-    for call in faults.FAULTS[what]:
-        count = program.points(faults.emptied(here), call)
-        for number in faults.spread(count, most):
-            code, printed = program.fault(faults.emptied(here), call, what, number)
-            complete = contents(here / "out").items() <= whole.items()
-            if what == "KILL":
-                outcome, fine = "resumed", complete
-            elif code == 0:
-                outcome, fine = "complete", contents(here / "out") == whole
-            else:
-                outcome = "refused"
-                errors = [line for line in printed.splitlines() if "Error" in line]
-                fine = complete and code == 1 and len(errors) == 1
-                fine &= "Traceback" not in printed and "bytes free" in errors[0]
-            again, then = program.run(here)
-            fine &= again == 0 and contents(here / "out") == whole
-            fine &= not list((here / "out").rglob(".????????-*"))
-            found["tried"] += 1
-            found[outcome if fine else "wrong"] += 1
-            if not fine:
-                print(what, call, number, code, printed[-600:], then[-300:])
-    return found
+    assert code == 0 and whole, printed
+    found = Counter(tried=0, refused=0, complete=0, wrong=0)
+    points = program.points(faults.emptied(here), faults.FAULTS[what])
+    by_call = {call: [point for point in points if point[0] == call] for call, *_ in points}
+    chosen = (point for each in by_call.values() for point in faults.spread(each, most))
+    for call, number, file in chosen:
+        code, printed = program.fault(faults.emptied(here), call, what, number)
+        left = contents(here / "out")
+        if code == 0:
+            # Lost events are only logged, and the run is finished without them.
+            outcome, lost = "complete", (EVENTS,)
+            fine = without(left, *lost) == without(whole, *lost)
+            fine &= file is None or NO_RESULT.match(file) is not None
+        else:
+            outcome, lost = "refused", ()
+            errors = [line for line in printed.splitlines() if "Error" in line]
+            fine = code == len(errors) == 1 and "Traceback" not in printed
+            fine &= "bytes free" in errors[0]
+            fine &= errors[0].replace(f"{here}/", "").startswith("Error: out")
+            fine &= without(left, EVENTS, "run/history.jsonl").items() <= whole.items()
+        problem = problem_of_the_next_run(program, here, whole, *lost)
+        found["tried"] += 1
+        found[outcome if fine and not problem else "wrong"] += 1
+        if problem or not fine:
+            print(what, call, number, file, code, printed[-600:], problem)
+    return len(points), found
+
+
+def outcomes_of_kills(program, here, most):
+    """(What there was to kill, how often each outcome). From what a kill at any operation leaves,
+    the next run makes what a run without faults makes."""
+    changes, states = program.states(faults.emptied(here))
+    whole, found = contents(here / "out"), Counter(tried=0, resumed=0, wrong=0)
+    for left in faults.spread(states, most):
+        faults.restored(faults.emptied(here) / "out", left)
+        problem = problem_of_the_next_run(program, here, whole)
+        found["tried"] += 1
+        found["wrong" if problem else "resumed"] += 1
+        if problem:
+            print("killed with", list(left), problem)
+    return f"{changes} changes of files that leave {len(states)} states", found
+
+
+def problem_of_the_next_run(program, here, whole, *lost):
+    """None if it makes all but what is lost, and leaves nothing else."""
+    code, printed = program.run(here)
+    made = without(contents(here / "out"), *lost)
+    hidden = [path.name for path in (here / "out").rglob(".*")]
+    hidden = [name for name in hidden if not name.endswith(".checksums.json")]
+    if code or made != without(whole, *lost) or hidden:
+        differs = [name for name in whole if made.get(name) != whole[name]]
+        return f"then {code}, {printed[-300:]}, {differs} differ, {hidden} left"
+    return None
+
+
+WRITES = """
+import contextlib
+import os
+import sys
+os.makedirs("out", exist_ok=True)
+try:
+    if not os.path.exists("out/a.csv"):
+        temporary = "out/.a1b2c3d4-a.csv"
+        with open(temporary, "w") as file:
+            file.write("x")
+        os.rename(temporary, "out/a.csv")
+except OSError as error:
+    sys.exit("Error: out/a.csv cannot be written, 0 bytes free")
+"""
+NOTICED = {
+    "nothing": ("", ""),
+    "its final name at once": ("out/.a1b2c3d4-a.csv", "out/a.csv"),
+    "a temporary file that stays": ('"out/.a1b2c3d4-a.csv"', 'f"out/.{os.urandom(4).hex()}-a.csv"'),
+    "an error without words": ("0 bytes free", ""),
+    "an error that is no failure": (
+        'with open(temporary, "w") as file:\n            file.write("x")',
+        "file = os.open(temporary, os.O_CREAT | os.O_WRONLY)\n"
+        '        os.write(file, b"x")\n'
+        "        with contextlib.suppress(OSError):\n            os.close(file)",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", NOTICED)
+def test_the_campaign_notices(tmp_path, what):
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
+    here = faults.emptied(tmp_path / "here")
+    with faults.Program("", WRITES.replace(*NOTICED[what])) as running:
+        kills = outcomes_of_kills(running, here, 99)[1]
+        errors = outcomes_of_errors(running, here, "EIO", 99)[1]
+    assert kills["tried"] > 2 and errors["tried"] > 1
+    assert (kills["wrong"] + errors["wrong"] > 0) == (what != "nothing")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["score"])
+def test_a_few_faults_of_calls(prepared, program):
+    with faults.Program(*PROGRAMS[program]) as running:
+        assert outcomes_of_kills(running, prepared, 4)[1]["wrong"] == 0
+        assert outcomes_of_errors(running, prepared, "EIO", 1)[1]["wrong"] == 0

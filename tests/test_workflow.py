@@ -16,8 +16,9 @@ import yaml
 from helpers.environments import HOSTILE, OTHER_KERAS
 from helpers.pages import parse
 from helpers.pictures import decoded, enlarged, places
-from helpers.workflow import CLONE, MEASURED, SMALL, VARIANTS, Workflow
+from helpers.workflow import CLONE, MEASURED, PARTS, SMALL, VARIANTS, Workflow
 from PIL import Image
+from test_faults import without_row
 
 from svae.jobs.files import read_json
 from svae.pixels import to_bytes
@@ -156,6 +157,21 @@ def test_results(finished):
     log = (folder / "logs/train_mnist_5k_low_rank_seed-0.log").read_text()
     assert re.search(r"low_rank: running on the CPU with 2 threads", log)
     assert len(re.findall(r"low_rank: epoch 1/1 .* images/s", log)) == 1
+
+
+def check_that_damage_is_tested(workflow):
+    """To every kind of file that its jobs wrote: tests/test_faults.py has a row for it."""
+    folders = ("data", "runs", "results", "set-aside")
+    files = [path for name in folders for path in (workflow.folder / name).rglob("*")]
+    names = [str(path.relative_to(workflow.folder)) for path in files if path.is_file()]
+    assert len(names) > 50 and without_row(names) == []
+
+
+def test_nothing_is_written_elsewhere(finished):
+    """But for what no job reads; and damage is tested to all that is written."""
+    check_that_damage_is_tested(finished)
+    known = {*PARTS, "data", "runs", "results", "set-aside", "logs", "benchmarks", ".snakemake"}
+    assert {path.name for path in finished.folder.iterdir()} <= known
 
 
 def test_the_page_is_complete(finished):
@@ -299,6 +315,7 @@ def test_an_export_is_made_on_request_and_again_when_the_users_folder_changes(fi
         difference = np.abs(np.asarray(Image.open(path)).astype(int) - sample)
         assert difference.max() <= 1 and (difference > 0).mean() < 0.01
     assert workflow.planned(target) == {}
+    check_that_damage_is_tested(workflow)
     picture.unlink()
     assert workflow.planned(target) == {"export": 1}
     workflow.run(target)
@@ -323,6 +340,7 @@ def test_distances_in_features(finished, tmp_path):
 
     workflow.run("--cores", "2")
     assert workflow.planned() == {}
+    check_that_damage_is_tested(workflow)
     page = parse((workflow.folder / "results/report.html").read_text())
     titles = [next(table.all("caption")).text() for table in page.all("table")]
     (table,) = (t for t in page.all("table") if next(t.all("caption")).text() == TITLE)

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from svae.errors import UserError
 from svae.jobs.files import read_json, write_json
 
 _CHUNK_BYTES = 1 << 20
@@ -37,8 +38,9 @@ def checksums(path: Path, *algorithms: str, keep: bool = False) -> dict[str, str
 
 
 def keep_checksums(path: Path, found: Mapping[str, str]) -> None:
-    """Keep the digests of a file that has just been read; without effect in a read-only folder."""
-    with contextlib.suppress(OSError):
+    """Keep the digests of a file that has just been read; without effect in a read-only folder, and
+    on a full disk."""
+    with contextlib.suppress(OSError, UserError):
         write_json(_note(path), {"stamp": _stamp(path), "checksums": dict(found)})
 
 

@@ -18,6 +18,7 @@ from svae.datasets.verify import (
     way_out,
 )
 from svae.errors import UserError
+from svae.jobs.disk import disk_error
 from svae.jobs.files import flush
 
 log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ def fetch(
     except OSError as error:  # those of the network become a Failure
         with contextlib.suppress(OSError):
             part.delete()
-        raise UserError(
+        raise disk_error(target, error) or UserError(
             f"{target.name} cannot be stored at {target}: {error.strerror or error}; free some "
             "space there, or make the folder writable."
         ) from error

@@ -27,7 +27,7 @@ def only_writer(target: Path | str) -> Iterator[None]:
     with disk_explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = place.open("w")
-    with lock:
+    try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             taken = not os.fstat(lock.fileno()).st_nlink  # and removed, after it was opened here
@@ -45,6 +45,9 @@ def only_writer(target: Path | str) -> Iterator[None]:
         finally:
             with contextlib.suppress(OSError):
                 place.unlink()
+    finally:
+        with contextlib.suppress(OSError):  # nothing was written to it
+            lock.close()
 
 
 def remove_leftovers(target: Path | str) -> None:

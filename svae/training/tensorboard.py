@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from svae.errors import UserError
 from svae.jobs.files import replacing
 from svae.model.vae import scaled
 from svae.pixels import to_bytes
@@ -60,7 +61,7 @@ class TensorBoard(keras.callbacks.Callback):
     def _writing(self) -> Iterator[None]:
         try:
             yield
-        except (tf.errors.OpError, OSError) as error:
+        except (tf.errors.OpError, OSError, UserError) as error:
             # Lost events are rewritten from the records when the training is resumed later.
             self.writers, self.picture_epochs = {}, 0
             reason = str(error).strip().splitlines()[0].rpartition("}} ")[2]

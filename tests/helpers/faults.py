@@ -1,5 +1,6 @@
 """Faults of disks, made on purpose: flipped bits, cut files, failing calls, kills."""
 
+import contextlib
 import os
 import random
 import re
@@ -13,14 +14,20 @@ from pathlib import Path
 
 from svae.errors import UserError
 
-# What a disk may fail, by the calls of the system that writers make.
-CALLS = ("write", "pwrite64", "ftruncate", "fsync", "rename", "mkdir", "unlink")
+# What a disk may fail, by the calls of the system that writers make. A network file system may
+# report only when a file is closed that a write to it failed.
 FAULTS = {
     "ENOSPC": ("write", "pwrite64", "ftruncate", "fsync", "rename", "mkdir"),
-    "EIO": ("write", "pwrite64", "ftruncate", "fsync", "rename"),
+    "EIO": ("write", "pwrite64", "ftruncate", "fsync", "rename", "close"),
     "EPERM": ("fchmod", "chmod", "fchmodat"),
-    "KILL": CALLS,
 }
+# All that changes what lies in a folder.
+CHANGES = (
+    *("openat", "write", "writev", "pwrite64", "ftruncate", "copy_file_range", "sendfile"),
+    *("rename", "renameat", "renameat2", "mkdir", "mkdirat", "rmdir", "unlink", "unlinkat"),
+    *("link", "linkat", "symlink", "symlinkat"),
+)
+TEMPORARY = re.compile(r"(^|/)\.[a-z0-9_]{8}-")  # as tempfile names files
 
 
 def damaged_copies(path, flips, cuts, seed=0):
@@ -90,34 +97,80 @@ class Program:
         )
         assert self._server.stdout.readline() == "ready\n"
 
-    def run(self, folder, *strace):
-        """(exit code, what it printed) in `folder`, under strace with these options."""
+    def run(self, folder, *strace, stopped=None):
+        """(exit code, what it printed) in `folder`, under strace with these options. `stopped` is
+        called whenever a signal has stopped the program, which then continues."""
         self._server.stdin.write(f"{folder}\n")
         self._server.stdin.flush()
-        child = int(self._server.stdout.readline())
+        self._child = child = int(self._server.stdout.readline())
         _wait_for(child, "State", "T")
         tracer = None
         if strace:
-            tracer = subprocess.Popen(["strace", "-f", "-qq", *strace, "-p", str(child)])
+            # With -o, even if it is this, every line begins with the number of the process.
+            output = ["-o", "/dev/stderr"] if stopped else []
+            tracer = subprocess.Popen(
+                ["strace", "-f", "-qq", *output, *strace, "-p", str(child)],
+                stderr=subprocess.PIPE if stopped else None,
+                text=True,
+            )
             _wait_for(child, "TracerPid", str(tracer.pid))
         os.kill(child, signal.SIGCONT)
+        if stopped:
+            for line in tracer.stderr:
+                if "--- stopped by SIGSTOP ---" in line:
+                    stopped()
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(int(line.split()[0]), signal.SIGCONT)
+            tracer.stderr.close()
         code = int(self._server.stdout.readline())
         if tracer:
             tracer.wait()
         return code, (folder / "stderr").read_text(errors="replace")
 
-    def points(self, folder, call):
-        """How often it makes a system call, in its first thread."""
+    def points(self, folder, calls):
+        """The system calls of these names that it makes in its first thread: (name, number among
+        those of this name, name of the file in `folder` that they concern or None). Of `close`,
+        only those of files that are written: hidden ones, and TensorBoard's."""
         trace = folder / "trace"
-        self.run(folder, "-o", str(trace), "-e", f"trace={call}")
-        lines = [line for line in trace.read_text().splitlines() if f" {call}(" in line]
-        return sum(line.split()[0] == lines[0].split()[0] for line in lines)
+        self.run(folder, "-y", "-o", str(trace), "-e", f"trace={','.join(calls)}")
+        counts, found = Counter(), []
+        for call, arguments in re.findall(
+            rf"^{self._child} +(\w+)\((.*)", trace.read_text(), re.MULTILINE
+        ):
+            counts[call] += 1
+            file = re.match(rf"\d+<{re.escape(str(folder))}/([^>]+)>", arguments)
+            if call != "close" or (file and re.search(r"(^|/)\.|tfevents", file[1])):
+                found.append((call, counts[call], file and file[1]))
+        return found
 
-    def fault(self, folder, call, what, number):
-        """Run it; the call of this number fails, or is the moment of a kill."""
-        action = "signal=KILL" if what == "KILL" else f"error={what}"
-        options = ("-e", f"trace={call}", "-e", f"inject={call}:{action}:when={number}")
+    def fault(self, folder, call, error, number):
+        """Run it; the call of this number fails."""
+        options = ("-e", f"trace={call}", "-e", f"inject={call}:error={error}:when={number}")
         return self.run(folder, "-o", os.devnull, *options)
+
+    def states(self, folder):
+        """What a kill may leave in `folder`/out: how often its operations change that, and each
+        content that these leave, as `tree` has it. What temporary files contain makes no other
+        state: nothing reads them."""
+        changes, before, states = -1, None, {}
+
+        def look():
+            nonlocal changes, before
+            now = tree(folder / "out")
+            if now != before:
+                changes, before = changes + 1, now
+                key = {
+                    TEMPORARY.sub(r"\1.-", name): None if TEMPORARY.search(name) else content
+                    for name, content in now.items()
+                }
+                states.setdefault(frozenset(key.items()), now)
+
+        calls = ",".join(CHANGES)
+        code, printed = self.run(
+            folder, "-e", f"trace={calls}", "-e", f"inject={calls}:signal=STOP", stopped=look
+        )
+        assert code == 0, printed
+        return changes, list(states.values())
 
     def after_a_power_cut(self, folder, out):
         """(The names of the files in `out`, those of them that a power cut after its end may lose),
@@ -162,11 +215,26 @@ def _wait_for(process, key, start):
         time.sleep(0.001)
 
 
-def spread(count, most):
-    """At most `most` of the numbers 1 .. count, from the first to the last."""
-    if count <= most:
-        return list(range(1, count + 1))
-    return sorted({1 + round(i * (count - 1) / (most - 1)) for i in range(most)})
+def spread(items, most):
+    """At most `most` of them, evenly from the first to the last."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(i * (len(items) - 1) / max(1, most - 1))] for i in range(most)]
+
+
+def tree(folder):
+    """The content of everything in a folder by its name; None for folders."""
+    return {
+        path.relative_to(folder).as_posix(): None if path.is_dir() else path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def restored(folder, content):
+    """A folder with the content that `tree` gave."""
+    emptied(folder)
+    for name, data in content.items():
+        (folder / name).mkdir() if data is None else (folder / name).write_bytes(data)
 
 
 def emptied(folder):
