@@ -94,6 +94,7 @@ class Program:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         assert self._server.stdout.readline() == "ready\n"
 
@@ -117,10 +118,12 @@ class Program:
         os.kill(child, signal.SIGCONT)
         if stopped:
             for line in tracer.stderr:
-                if "--- stopped by SIGSTOP ---" in line:
-                    stopped()
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(int(line.split()[0]), signal.SIGCONT)
+                if "--- stopped by SIGSTOP ---" in line:  # each thread has such a line
+                    thread = int(line.split()[0])
+                    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                        _wait_for_all_threads(thread)
+                        stopped()
+                        os.kill(thread, signal.SIGCONT)
             tracer.stderr.close()
         code = int(self._server.stdout.readline())
         if tracer:
@@ -203,7 +206,9 @@ class Program:
     def __enter__(self):
         return self
 
-    def __exit__(self, *exception):
+    def __exit__(self, kind, *exception):
+        if kind:  # perhaps while it is stopped
+            os.killpg(self._server.pid, signal.SIGKILL)
         self._server.stdin.close()
         self._server.wait()
         self._server.stdout.close()
@@ -212,6 +217,15 @@ class Program:
 def _wait_for(process, key, start):
     status = Path(f"/proc/{process}/status")
     while not re.search(rf"^{key}:\s+{start}", status.read_text(), re.MULTILINE):
+        time.sleep(0.001)
+
+
+def _wait_for_all_threads(process):
+    """Until all are stopped, which takes a moment. FileNotFoundError if it has ended."""
+    while True:
+        texts = [file.read_text() for file in Path(f"/proc/{process}/task").glob("*/status")]
+        if all(re.search(r"^State:\s+[tTXZ]", text, re.MULTILINE) for text in texts):
+            return
         time.sleep(0.001)
 
 
