@@ -34,7 +34,7 @@ from svae.jobs.hdf5 import File, new_hdf5
 from svae.model.saved import load_model
 from svae.report import captions, draw_grids
 from svae.report.png import save
-from svae.sampling import examples, prior_file
+from svae.sampling import examples
 from svae.sampling.prior import sample
 from svae.scores import feature_reference, kept
 from svae.scores.spectrum import Spectrum, load
@@ -173,9 +173,6 @@ def finished(tmp_path_factory):
     score_of("objective", folder, folder, record="run/run.json")
     kept.keep(kept.place(folder / "run", "objective"), "recipe", {}, *score_in(folder))
     part = np.arange(16.0).reshape(4, 4)
-    mixture = prior_file.Mixture(part[0], part, np.ones(1), part[:1], part[1:2], "z ~ N(m, C)")
-    record = read_json(folder / "run/run.json")
-    prior_file.write(folder / "prior.h5", record, mixture, [(part[0], part[1])])
     Spectrum(part[0], part[1], part, 1.5, 9, "abc").save(folder / "spectrum.npz")
     feature_reference.save(feature_reference.Fitted({"a": 1}, part), folder / "features.npz")
     return folder
@@ -266,7 +263,6 @@ READ = {
     "objective.json": lambda folder: read_json(folder / "objective.json"),
     "objective_per_image.npz": lambda folder: npz_content(folder / "objective_per_image.npz"),
     "run/measured/objective.zip": lambda folder: kept_content(folder),
-    "prior.h5": lambda folder: prior_content(folder / "prior.h5"),
     "spectrum.npz": lambda folder: repr(vars(load(folder / "spectrum.npz"))),
     "features.npz": lambda folder: repr(vars(feature_reference.load(folder / "features.npz"))),
 }
@@ -293,7 +289,7 @@ WRITTEN = {
     f"{RUN}/checkpoints/step-*.npz": "step-000000012.npz",
     f"{RUN}/checkpoints/best-*.weights.h5": "test_other_best_weights_are_noticed",
     f"{RUN}/tensorboard/*": "only TensorBoard shows it, and its records have checksums",
-    f"{RUN}/prior.h5": "prior.h5",
+    f"{RUN}/prior.h5": "arrays.h5",
     f"{RUN}/samples.h5": "samples.h5",
     f"{RUN}/pictures.h5": "pictures.h5",
     f"{RUN}/scores/*.json": "objective.json",
@@ -329,12 +325,6 @@ def kept_content(folder):
     if not kept.restore(kept.place(folder / "run", "objective"), "recipe", {}, *targets):
         raise UserError("it is measured again")
     return [path.read_bytes() for path in targets]
-
-
-def prior_content(path):
-    with File(path, "delete it") as file:
-        moving = [file[f"moving_{name}_0"][:].tolist() for name in ("means", "variances")]
-        return repr(vars(prior_file.mixture_in(file))), str(file.attributes()), moving
 
 
 def samples_content(path):
@@ -507,7 +497,7 @@ MOST = {
     "charts": (3, 12),
     "grids and curves": (3, 12),
     "sample": (3, 12),
-    "train": (3, 40),
+    "train": (3, 10),
     "export": (1, 6),
 }
 EVERY = (10_000, 10_000)

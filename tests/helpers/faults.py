@@ -118,12 +118,13 @@ class Program:
         os.kill(child, signal.SIGCONT)
         if stopped:
             for line in tracer.stderr:
-                if "--- stopped by SIGSTOP ---" in line:  # each thread has such a line
+                if "--- stopped by SIGSTOP ---" in line:
+                    # Every thread has such a line; the first one continues the program.
                     thread = int(line.split()[0])
                     with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-                        _wait_for_all_threads(thread)
-                        stopped()
-                        os.kill(thread, signal.SIGCONT)
+                        if _state(thread) in "tT":
+                            stopped()
+                            os.kill(thread, signal.SIGCONT)
             tracer.stderr.close()
         code = int(self._server.stdout.readline())
         if tracer:
@@ -220,13 +221,9 @@ def _wait_for(process, key, start):
         time.sleep(0.001)
 
 
-def _wait_for_all_threads(process):
-    """Until all are stopped, which takes a moment. FileNotFoundError if it has ended."""
-    while True:
-        texts = [file.read_text() for file in Path(f"/proc/{process}/task").glob("*/status")]
-        if all(re.search(r"^State:\s+[tTXZ]", text, re.MULTILINE) for text in texts):
-            return
-        time.sleep(0.001)
+def _state(process):
+    status = Path(f"/proc/{process}/status").read_text()
+    return re.search(r"^State:\s+(\w)", status, re.MULTILINE)[1]
 
 
 def spread(items, most):
@@ -238,10 +235,12 @@ def spread(items, most):
 
 def tree(folder):
     """The content of everything in a folder by its name; None for folders."""
-    return {
-        path.relative_to(folder).as_posix(): None if path.is_dir() else path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-    }
+    while True:
+        with contextlib.suppress(FileNotFoundError):  # of a thread that is not stopped yet
+            return {
+                path.relative_to(folder).as_posix(): None if path.is_dir() else path.read_bytes()
+                for path in sorted(folder.rglob("*"))
+            }
 
 
 def restored(folder, content):
