@@ -224,6 +224,7 @@ def kill(job):
     job.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leave", [release, finish, kill])
 @pytest.mark.parametrize("leaver", [0, 1])
 def test_parallel_jobs_get_different_gpus(job, leave, leaver):

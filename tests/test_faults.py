@@ -310,6 +310,7 @@ def without_row(names):
     return [name for name in names if not any(fnmatch(name, kind) for kind in WRITTEN)]
 
 
+@pytest.mark.slow
 def test_damage_to_every_file_of_a_run_is_tested(finished):
     """tests/test_workflow.py asks the same of all files of the workflow."""
     for row in WRITTEN.values():
