@@ -104,7 +104,7 @@ def test_a_change_and_back_computes_nothing(tmp_path):
 
     _, store, changed_run, total = listed()
     assert store.startswith("set-aside/data/cifar10.h5/") and store.endswith(" crop, size")
-    assert changed_run.endswith(" dataset_checksum, learning_rate")
+    assert changed_run.endswith(" learning_rate, dataset_checksum")
     assert total.startswith("2 set aside, ")
     assert listed("--delete")[-1].startswith("2 deleted, ")
     assert listed() == ["nothing is set aside"]
