@@ -14,9 +14,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := svae scripts tests benchmarks studies
-# One more than there are cores, since each waits now and then; more than eight would wait for the
-# longest file.
-WORKERS ?= $(shell expr $$(nproc) + 1)
+# One per core; more than eight would wait for the longest file.
+WORKERS ?= $(shell nproc)
 # What needs no more than the environment.
 ANYWHERE := not browser and not gpu and not faults and not slurm
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
