@@ -73,7 +73,7 @@ class OnSlurm(Workflow):
             return self.start(*profiles, *targets, **options)
 
     def jobs(self):
-        return [job for job in self.slurm.jobs() if job["WorkDir"] == str(self.folder)]
+        return [job for job in self.slurm.jobs() if job.get("WorkDir") == str(self.folder)]
 
     def epochs(self, name):
         history = self.folder / RUN.format(name) / "history.jsonl"
