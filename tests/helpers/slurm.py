@@ -1,4 +1,4 @@
-"""A real SLURM of three nodes on this machine, below one folder, for the tests.
+"""A real SLURM of two nodes on this machine, below one folder, for the tests.
 
     with Slurm() as slurm:
         subprocess.run(["sbatch", ...], env=slurm.environment)
@@ -23,9 +23,7 @@ from pathlib import Path
 import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue")
-# The partition `debug` has the first two. `every` has all three, and takes the last if it can.
-NODES, CPUS, MEMORY_MB = ("node1", "node2", "node3"), 4, 8000
-DEBUG, LAST = NODES[:-1], NODES[-1]
+NODES, CPUS, MEMORY_MB = ("node1", "node2"), 4, 8000
 SECONDS = 30  # until all nodes are idle
 
 
@@ -69,9 +67,9 @@ class Slurm:
             self._start("slurmctld", "-D")
             _wait(lambda: self._call("scontrol", "ping").returncode == 0)
             for node in NODES:
-                self._start("slurmd", "-D", "-N", node, SLURMD_NODENAME=node)
+                self._start("slurmd", "-D", "-N", node)
             idle = ["idle"] * len(NODES)
-            _wait(lambda: self._call("sinfo", "-hN", "-pevery", "-o%T").stdout.split() == idle)
+            _wait(lambda: self._call("sinfo", "-hN", "-o%T").stdout.split() == idle)
         except BaseException as error:
             for log in sorted(self.folder.glob("*.log")):
                 error.add_note(f"{log.name}: {log.read_text()[-500:]}")
@@ -93,19 +91,11 @@ class Slurm:
                 daemon.kill()
                 daemon.wait()
         # Without cgroups, a process of a job may survive it.
-        for process in self._processes():
+        for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                process.kill()
+                if str(self.folder) in process.environ().get("PATH", ""):
+                    process.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def lose(self, node: str) -> None:
-        """Turn a node off: none of its processes learns of the end of another."""
-        lost = self._processes(SLURMD_NODENAME=node)
-        for turn_off in (psutil.Process.suspend, psutil.Process.kill):
-            for process in lost:
-                with contextlib.suppress(psutil.Error):
-                    turn_off(process)
-        self.call("scontrol", "update", f"nodename={node}", "state=down", "reason=lost")
 
     def jobs(self) -> list[dict[str, str]]:
         """All jobs, as `scontrol show job` has them: JobId, JobState, NodeList, NumCPUs and more.
@@ -122,22 +112,13 @@ class Slurm:
     def _call(self, *command: str) -> subprocess.CompletedProcess:
         return subprocess.run(command, env=self.environment, capture_output=True, text=True)
 
-    def _start(self, *command: str, **environment: str) -> None:
+    def _start(self, *command: str) -> None:
         log = self.folder / f"{command[0]}{len(self._daemons)}.log"
         with log.open("w") as file:
-            output = {"stdout": file, "stderr": file, "stdin": subprocess.DEVNULL}
-            started = subprocess.Popen(command, env=self.environment | environment, **output)
+            started = subprocess.Popen(
+                command, env=self.environment, stdout=file, stderr=file, stdin=subprocess.DEVNULL
+            )
         self._daemons.append(started)
-
-    def _processes(self, **environment: str) -> list[psutil.Process]:
-        """The daemons and jobs of this SLURM; of those, the ones with these variables."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                own = process.environ()
-                if str(self.folder) in own.get("PATH", "") and environment.items() <= own.items():
-                    found.append(process)
-        return found
 
     @property
     def _socket(self) -> Path:
@@ -178,15 +159,12 @@ class Slurm:
         }
         nodes = [
             f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={CPUS} "
-            f"RealMemory={MEMORY_MB} Gres=gpu:1 Weight={1 if node == LAST else 2}"
+            f"RealMemory={MEMORY_MB} Gres=gpu:1"
             for node, port in zip(NODES, ports[1:], strict=True)
         ]
         # LLN: the node with the least load, lest the first be filled before the second.
-        partitions = [
-            f"PartitionName=debug Nodes={','.join(DEBUG)} Default=YES LLN=YES",
-            f"PartitionName=every Nodes={','.join(NODES)}",
-        ]
-        lines = [*(f"{key}={value}" for key, value in settings.items()), *nodes, *partitions]
+        partition = f"PartitionName=debug Nodes={','.join(NODES)} Default=YES LLN=YES"
+        lines = [*(f"{key}={value}" for key, value in settings.items()), *nodes, partition]
         (folder / "slurm.conf").write_text("\n".join(lines) + "\n")
         # A GPU needs a device file; without cgroups, nobody opens it.
         gpus = [f"NodeName={node} Name=gpu File=/dev/null" for node in NODES]
