@@ -37,8 +37,6 @@ ENDPOINTS: dict[str, tuple[str, str, str, Callable[[float], float]]] = {
     "j": ("objective.j", "test_j", "J", lambda j: 0.01 * j),
 }
 TABLES = {"t1": "j", "t2": "elbo", "t5": "j", "t6": "elbo"}
-CURVES = "t3"
-SAMPLES = "t4"
 NAMES = {
     ("naive", "naive_dense"): "C1",
     ("mvn", "naive"): "C2",
@@ -324,8 +322,15 @@ def more_epochs_section(table: str) -> str:
     return "\n".join([*lines, "", f"[runs](study/{table}/runs.csv)."])
 
 
-# Exploratory: what the tables made one ask.
-FOLLOW_UPS = {"e1": more_seeds_section, "e2": more_epochs_section}
+# The tables that are not compared by an endpoint, of which e1 and e2 are exploratory.
+SECTIONS = {
+    "t3": curves_section,
+    "t4": samples_section,
+    "e1": more_seeds_section,
+    "e2": more_epochs_section,
+}
+# What is written last of a table.
+LAST = {"t4": "prior_hole.png"}
 
 
 FURTHER_FIGURES = (
@@ -337,12 +342,8 @@ FURTHER_FIGURES = (
 
 def section(table: str, draw: bool) -> str:
     """The Markdown of one table of the study."""
-    if table in FOLLOW_UPS:
-        return FOLLOW_UPS[table](table)
-    if table == CURVES:
-        return curves_section(table)
-    if table == SAMPLES:
-        return samples_section(table)
+    if table in SECTIONS:
+        return SECTIONS[table](table)
     folder, endpoint = STUDY / table, TABLES[table]
     runs, pairs = rows(folder / "runs.csv"), rows(folder / "paired_differences.csv")
     if draw:
@@ -376,9 +377,8 @@ def section(table: str, draw: bool) -> str:
 
 def page(text: str, draw: bool) -> str:
     """The page with every section whose files exist."""
-    for table in (*TABLES, CURVES, SAMPLES, *FOLLOW_UPS):
-        last = "prior_hole.png" if table == SAMPLES else "runs.csv"
-        if not (STUDY / table / last).exists():
+    for table in (*TABLES, *SECTIONS):
+        if not (STUDY / table / LAST.get(table, "runs.csv")).exists():
             continue
         begin, end = f"<!-- {table} -->", f"<!-- end of {table} -->"
         pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
