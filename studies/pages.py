@@ -10,12 +10,14 @@ the page is not what the files say.
 import argparse
 import csv
 import json
+import math
 import re
 import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import prior_hole
 import scipy.stats
 from matplotlib.lines import Line2D
@@ -101,6 +103,56 @@ def gap_table(runs: list[Row], endpoint: str) -> list[str]:
         cells = [spread(seen), spread(new), spread(gap), f"{size:,.0f}"]
         lines.append(f"| `{variant}` | " + " | ".join(cells) + " |")
     return lines
+
+
+# What is compared where a table has one seed: with variants of T2, or with others of the table.
+OF_ONE_SEED = (
+    ("mvn_dense", "mvn"),
+    ("mvn_dense_dense", "naive_dense"),
+    ("mvn_dense", "mvn_dense_dense"),
+    ("full_covariance", "mvn_dense"),
+    ("isotropic", "naive"),
+    ("mvn_dense", "isotropic"),
+    ("low_rank_3", "low_rank"),
+    ("naive_d7", "naive"),
+)
+
+
+def one_seed_table(runs: list[Row], endpoint: str) -> list[str]:
+    """Differences of single runs, and of a single run and the mean of T2's seeds, whose variance
+    over seeds, pooled over its variants, counts for every run."""
+    _, column, label, smallest = ENDPOINTS[endpoint]
+    variance, freedom = seed_variance(rows(STUDY / "t2/runs.csv"), column)
+    quantile = scipy.stats.t.ppf(0.975, freedom)
+    both = [*runs, *rows(STUDY / "t2/runs.csv")]
+    lines = [
+        f"| contrast | difference of {label} | 95 % interval, variance of T2's seeds "
+        "| smallest effect |",
+        "| --- | --- | --- | --- |",
+    ]
+    for pair in OF_ONE_SEED:
+        values = [of_runs(both, name, column) for name in pair]
+        if not all(values):
+            continue
+        difference = statistics.mean(values[0]) - statistics.mean(values[1])
+        half = quantile * math.sqrt(variance * sum(1 / len(each) for each in values))
+        seeds = " and ".join(f"{len(each)}" for each in values)
+        least = smallest(statistics.mean(values[1]))
+        lines.append(
+            f"| `{pair[0]}` - `{pair[1]}` ({seeds} seeds) | {difference:+,.1f} | "
+            f"{difference - half:+,.1f} to {difference + half:+,.1f} | {least:.1f} |"
+        )
+    return lines
+
+
+def seed_variance(runs: list[Row], column: str) -> tuple[float, int]:
+    """Of one run over seeds, pooled over variants, after a common effect of each seed; and its
+    degrees of freedom."""
+    names = dict.fromkeys(row["variant"] for row in runs)
+    values = np.array([of_runs(runs, name, column) for name in names])
+    residual = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
+    freedom = (values.shape[0] - 1) * (values.shape[1] - 1)
+    return float((residual**2).sum()) / freedom, freedom
 
 
 def verdict(row: Row, smallest: float) -> str:
@@ -210,10 +262,11 @@ def point_figures(table: str, runs: list[Row], endpoint: str) -> None:
     names = ("encoder parameters", gap)
     points(runs, sizes, gaps(runs, endpoint), names, STUDY / table / "gap.png")
     keys = "importance_weighted_bound_nats", "log_likelihood_nats"
-    if all(row.get(key) for row in runs for key in keys):
-        bound, parzen = ([float(row[key]) for row in runs] for key in keys)
+    scored = [row for row in runs if all(row.get(key) for key in keys)]
+    if scored:
+        bound, parzen = ([float(row[key]) for row in scored] for key in keys)
         names = ("importance-weighted bound, nats", "Parzen score, nats")
-        points(runs, bound, parzen, names, STUDY / table / "parzen_against_bound.png")
+        points(scored, bound, parzen, names, STUDY / table / "parzen_against_bound.png")
 
 
 def curves_section(table: str) -> str:
@@ -263,12 +316,7 @@ OF_SAMPLES = (
 
 def samples_section(table: str) -> str:
     """A table for each measure of the samples: a row for each variant, a column for each cell."""
-    cells = {
-        cell: rows(
-            STUDY / ("t2" if cell == prior_hole.T2_ITSELF else f"{table}/{cell}") / "runs.csv"
-        )
-        for cell in prior_hole.CELLS
-    }
+    cells = {cell: rows(STUDY / table / cell / "runs.csv") for cell in prior_hole.CELLS}
     lines = []
     for title, column, form in OF_SAMPLES:
         lines += [f"**{title}**", ""]
@@ -330,7 +378,7 @@ SECTIONS = {
     "e2": more_epochs_section,
 }
 # What is written last of a table.
-LAST = {"t4": "prior_hole.png"}
+LAST = {"t4": "prior_hole.png", "t5": "paired_differences.csv"}
 
 
 FURTHER_FIGURES = (
@@ -345,11 +393,26 @@ def section(table: str, draw: bool) -> str:
     if table in SECTIONS:
         return SECTIONS[table](table)
     folder, endpoint = STUDY / table, TABLES[table]
-    runs, pairs = rows(folder / "runs.csv"), rows(folder / "paired_differences.csv")
+    runs = rows(folder / "runs.csv")
+    several = len({row["seed"] for row in runs}) > 1
+    files = f"[runs](study/{table}/runs.csv)"
     if draw:
-        forest(table, pairs, runs, endpoint)
         point_figures(table, runs, endpoint)
-    files = f"[runs](study/{table}/runs.csv), [differences](study/{table}/paired_differences.csv)"
+    if several:
+        pairs = rows(folder / "paired_differences.csv")
+        if draw:
+            forest(table, pairs, runs, endpoint)
+        files += f", [differences](study/{table}/paired_differences.csv)"
+        decided = [
+            *contrasts_table(pairs, runs, endpoint),
+            "",
+            f"![Contrasts of {table.upper()}](study/{table}/forest.png)",
+            "",
+            "*The band is the smallest effect of interest; small points are single seeds.*",
+        ]
+    else:
+        decided = one_seed_table(runs, endpoint)
+    averaged = "Means over seeds ± their standard deviation" if several else "One seed"
     shown = [
         f"![{text}](study/{table}/{name}.png)"
         for text, name in FURTHER_FIGURES
@@ -359,13 +422,9 @@ def section(table: str, draw: bool) -> str:
         [
             *variants_table(runs),
             "",
-            f"Means over seeds ± their standard deviation; {files}.",
+            f"{averaged}; {files}.",
             "",
-            *contrasts_table(pairs, runs, endpoint),
-            "",
-            f"![Contrasts of {table.upper()}](study/{table}/forest.png)",
-            "",
-            "*The band is the smallest effect of interest; small points are single seeds.*",
+            *decided,
             "",
             *gap_table(runs, endpoint),
             "",

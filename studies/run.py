@@ -82,6 +82,12 @@ def keep(folder: Path, docs: Path) -> None:
     for name in RESULTS:
         if (folder / "results" / name).exists():
             shutil.copyfile(folder / "results" / name, docs / name)
+    keep_rows(folder, docs)
+
+
+def keep_rows(folder: Path, docs: Path) -> None:
+    """Write a row for each run in a folder of outputs."""
+    docs.mkdir(parents=True, exist_ok=True)
     rows = [of_run(record) for record in sorted(folder.glob("runs/*/*/seed-*/run.json"))]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with (docs / "runs.csv").open("w", newline="", encoding="utf-8") as file:
@@ -118,13 +124,12 @@ def run(table: str, outputs: Path, docs: Path, settings: list[str]) -> None:
     if table == "t4":
         folders = {prior_hole.T2_ITSELF: outputs / "t2"}
         for cell, sampling in prior_hole.CELLS.items():
-            if cell in folders:
-                continue
-            folders[cell] = folder = outputs / "t4" / cell
-            copy_runs(outputs / "t2", folder)
-            text = yaml.safe_dump(sampling, default_flow_style=True).strip()
-            snakemake("t2", folder, [*settings, f"sampling={text}"])
-            keep(folder, docs / "t4" / cell)
+            if cell not in folders:
+                folders[cell] = outputs / "t4" / cell
+                copy_runs(outputs / "t2", folders[cell])
+                text = yaml.safe_dump(sampling, default_flow_style=True).strip()
+                snakemake("t2", folders[cell], [*settings, f"sampling={text}"])
+            keep_rows(folders[cell], docs / "t4" / cell)
         epochs = configuration("t2")["training"]["epochs"]
         prior_hole.draw(folders, epochs, docs / "t4/prior_hole.png")
         return

@@ -19,6 +19,7 @@ from svae.config.resolve import resolve
 from svae.config.yaml_file import check_file
 from svae.jobs.hdf5 import new_hdf5
 from svae.pixels import to_bytes
+from svae.report.intervals import compare
 
 STUDIES = Path(__file__).parents[1] / "studies"
 DEFAULTS = yaml.safe_load((STUDIES.parent / "config.yaml").read_text(encoding="utf-8"))
@@ -35,6 +36,7 @@ def program(name):
 
 
 run, pages, power = program("run"), program("pages"), program("power")
+from_means = program("from_means")
 CONFIGURATIONS = sorted(path.stem for path in STUDIES.glob("*.yaml"))
 
 
@@ -147,6 +149,7 @@ def test_verdicts(low, high, established, expected):
     assert pages.verdict(row, 15.0) == expected
 
 
+PARAMETERS = "encoder_parameters"
 ELBO, LINEAR = "test_elbo_at_optimal_variance_nats", "linear_vae_optimal_log_density_nats"
 
 
@@ -185,6 +188,76 @@ def test_the_page_is_made_from_the_files(tmp_path, monkeypatch):
         pages.page("no marks", draw=False)
 
 
+def test_differences_from_means_are_those_of_the_report(tmp_path):
+    """Where an image has the same effect in every run of a variant, one run shows all of it."""
+    rng = np.random.default_rng(5)
+    variants, pairs = ("mvn", "naive", "vector"), [("mvn", "naive"), ("naive", "vector")]
+    of_seeds, of_images = rng.normal(0, 3, (3, 3)), rng.normal(0, 40, (3, 60))
+    values = {
+        variant: of_seeds[k][:, None] + of_images[k] + 100 * k for k, variant in enumerate(variants)
+    }
+    for variant, arrays in values.items():
+        for seed in (0, 1):
+            folder = tmp_path / f"study/runs/celeba/{variant}/seed-{seed}/scores"
+            folder.mkdir(parents=True)
+            np.savez(
+                folder / "objective_per_image.npz",
+                **dict.fromkeys(("j", "elbo", "sse", "kl"), arrays[seed]),
+            )
+    columns = [column for _, column, _ in from_means.MEASURES]
+    means = [
+        {"variant": name, "seed": seed, **dict.fromkeys(columns, array.mean())}
+        for name, arrays in values.items()
+        for seed, array in enumerate(arrays)
+    ]
+    from_means.write(tmp_path / "runs.csv", means[::-1])
+    single = from_means.image_errors(tmp_path / "study", pairs)
+    from_means.write(tmp_path / "image_errors.csv", single)
+    found = from_means.table(tmp_path)
+    assert [row["measure"] for row in found[::2]] == [name for name, _, _ in from_means.MEASURES]
+    for row, expected in zip(found[:2], compare(values, pairs), strict=True):
+        assert (row["variant"], row["less"]) == (expected.first, expected.second)
+        assert row["established"] == expected.established
+        numbers = ("difference", "standard_error", "degrees_of_freedom", "p", "p_holm")
+        for name in numbers:
+            assert row[name] == pytest.approx(getattr(expected, name))
+        assert (row["lower"], row["upper"]) == pytest.approx(expected.deciding_interval)
+    # What an image does in a single run only makes the intervals wider.
+    values["naive"] = values["naive"] + rng.normal(0, 40, values["naive"].shape)
+    errors = {pair: np.std(values[pair[0]][0] - values[pair[1]][0]) / 60**0.5 for pair in pairs}
+    wide = from_means.differences({k: v.mean(axis=1) for k, v in values.items()}, errors, 60)
+    for row, expected in zip(wide, compare(values, pairs), strict=True):
+        assert row["upper"] - row["lower"] > np.ptp(expected.deciding_interval)
+
+
+def test_a_table_of_one_seed(tmp_path, monkeypatch):
+    """Its intervals have the residual variance of T2's two-way layout, here by least squares."""
+    monkeypatch.setattr(pages, "STUDY", tmp_path)
+    t2 = {"mvn": (90.0, 110.0, 85.0), "naive": (70.0, 71.0, 60.0), "low_rank": (10.0, 31.0, 4.0)}
+    t6 = {"mvn_dense": (150.0,), "isotropic": (40.0,)}
+    for table, variants in (("t2", t2), ("t6", t6)):
+        (tmp_path / table).mkdir()
+        with (tmp_path / table / "runs.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["variant", "seed", ELBO, ELBO.replace("test", "train"), PARAMETERS])
+            for variant, values in variants.items():
+                for seed, value in enumerate(values):
+                    writer.writerow([variant, seed, value, value + 1, 1000])
+    found = pages.section("t6", draw=False)
+    design = np.array(
+        [[*np.eye(3)[k], *np.eye(3)[seed][1:]] for k in range(3) for seed in range(3)]
+    )
+    _, (square,), _, _ = np.linalg.lstsq(design, np.array([*t2.values()]).ravel(), rcond=None)
+    for label, middle, runs in (
+        ("`mvn_dense` - `mvn` (1 and 3 seeds)", 55.0, 4 / 3),
+        ("`isotropic` - `naive` (1 and 3 seeds)", -27.0, 4 / 3),
+        ("`mvn_dense` - `isotropic` (1 and 1 seeds)", 110.0, 2),
+    ):
+        low, high = stats.t.interval(0.95, 4, middle, np.sqrt(square / 4 * runs))
+        assert f"| {label} | {middle:+.1f} | {low:+.1f} to {high:+.1f} | 15.0 |" in found
+    assert "full_covariance" not in found and "One seed; [runs]" in found
+
+
 def test_the_follow_ups(tmp_path, monkeypatch):
     """Over the seeds of both tables, by the formula of a t-interval; by epochs, a run each."""
     monkeypatch.setattr(pages, "STUDY", tmp_path)
@@ -212,11 +285,11 @@ def test_the_follow_ups(tmp_path, monkeypatch):
 
 
 def test_the_table_of_samples(tmp_path, monkeypatch):
-    """A column for each cell, the first from T2; a run that is missing counts for nothing."""
+    """A column for each cell; a run that is missing counts for nothing."""
     monkeypatch.setattr(pages, "STUDY", tmp_path)
     columns = [column for _, column, _ in pages.OF_SAMPLES]
     for number, cell in enumerate(pages.prior_hole.CELLS):
-        folder = tmp_path / ("t2" if number == 0 else f"t4/{cell}")
+        folder = tmp_path / "t4" / cell
         folder.mkdir(parents=True)
         with (folder / "runs.csv").open("w", newline="") as file:
             writer = csv.writer(file)
