@@ -40,6 +40,13 @@ except UserError as error:
     sys.exit(f"Error: {error}")
 
 
+for option, name, value in resources_named_like_functions():
+    sys.exit(
+        f"Error in {option}: {name}={value} names a function of Python, as which Snakemake reads it; "
+        f"put quotes within: \"{name}='{value}'\""
+    )
+
+
 def or_stop(function, *arguments):
     """Call a function; a wrong configuration stops Snakemake with a message only."""
     try:

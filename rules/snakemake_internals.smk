@@ -4,6 +4,7 @@
 # One undocumented behaviour is used where the rules define their params: a function that takes
 # `threads` gives a parameter that makes no output stale. tests/test_workflow_runs.py tests it.
 
+import builtins
 import hashlib
 import os
 from pathlib import Path
@@ -62,6 +63,20 @@ def limit_resource(name, amount):
     """Do the same as `--resources NAME=AMOUNT`, unless the user gave that option."""
     if name not in workflow.global_resources:
         workflow.register_resource(name, amount)
+
+
+def resources_named_like_functions():
+    """Values of --default-resources and --set-resources, such as a partition `all`, which Snakemake
+    evaluates as Python and takes for functions: (option, resource, value)."""
+    given = [("--default-resources", workflow.resource_settings._parsed_default_resources)]
+    for mapping in workflow.resource_settings.overwrite_resources.values():
+        given.append(("--set-resources", mapping))
+    return [
+        (option, name, resource.raw)
+        for option, resources in given
+        for name, resource in dict(resources or {}).items()
+        if callable(getattr(builtins, str(getattr(resource, "raw", None)), None))
+    ]
 
 
 def limit_cores(most):

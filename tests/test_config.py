@@ -850,6 +850,18 @@ def test_snakemake_stops_at_a_wrong_command_line(arguments, expected, tmp_path):
 
 
 @pytest.mark.workflow
+@pytest.mark.parametrize("option", ["--default-resources", "--set-resources"])
+def test_snakemake_stops_at_a_partition_named_like_a_function(option, tmp_path):
+    resource = "slurm_partition=all"
+    code, output = snakemake(
+        tmp_path, option, f"train:{resource}" if option == "--set-resources" else resource
+    )
+    (line,) = OWN_LINES.sub("", output).strip().splitlines()
+    assert code == 1 and line.startswith(f"Error in {option}: {resource}")
+    assert line.endswith("\"slurm_partition='all'\"")
+
+
+@pytest.mark.workflow
 def test_a_forked_snakemake_does_the_same_as_the_command(tmp_path):
     (tmp_path / "config.yaml").write_text("dataset: coco")
     arguments = dry_run(tmp_path)

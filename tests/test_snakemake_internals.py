@@ -33,6 +33,7 @@ limit_resource("chosen", 2)
 here = jobs_run_here()
 beside = folder_of_this_file() == Path.cwd()
 locked = locked_by_another()
+functions = resources_named_like_functions()
 
 onstart:
     with open("facts.json", "x") as file:
@@ -47,6 +48,7 @@ onstart:
                 "folder_of_this_file": beside,
                 "limit_cores": [asked, workflow.cores],
                 "locked_by_another": locked,
+                "resources_named_like_functions": functions,
                 "any_job_uses": {{name: any_job_uses(name) for name in ("gpu", "other")}},
             }},
             file,
@@ -54,7 +56,7 @@ onstart:
 
 rule all:
     output: "amounts"
-    resources: gpu=5, chosen=5
+    resources: gpu=5, chosen=5, partition="own"
     shell: "echo {{resources.gpu}} {{resources.chosen}} > {{output}}"
 
 onerror:
@@ -81,7 +83,10 @@ def folder(tmp_path_factory):
     (folder / "Snakefile").write_text(SNAKEFILE)
     (folder / "settings.yaml").write_text("key: value\n")
     (folder / "killed.py").write_text("import os; os.kill(os.getpid(), 9)")
-    done = snakemake(["--cores", "all", "--resources", "chosen=3"], folder, ENVIRONMENT)
+    options = ["--cores", "all", "--resources", "chosen=3"]
+    options += ["--default-resources", "mem_mb=9", "partition=all", "account='any'", "qos=debug"]
+    options += ["--set-resources", "killed:constraint=max", "killed:mem_mb=10*3"]
+    done = snakemake(options, folder, ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -113,6 +118,13 @@ def test_faults(folder):
         ("folder_of_this_file", True),
         ("locked_by_another", False),
         ("any_job_uses", {"gpu": True, "other": False}),
+        (
+            "resources_named_like_functions",
+            [
+                ["--default-resources", "partition", "all"],
+                ["--set-resources", "constraint", "max"],
+            ],
+        ),
     ],
 )
 def test_facts_of_the_workflow(folder, function, value):
