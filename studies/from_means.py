@@ -5,11 +5,14 @@
 runs.csv has the mean of each run, but not how far the difference of two runs depends on the choice
 of test images. That error comes from image_errors.csv, which --single writes: for each measure and
 comparison, from one run of each variant in OUTPUTS, such as study/t5, that has its values of single
-images. The error over images of a mean over seeds is at most that of one seed, so the intervals of
-paired_differences.csv are rather too wide. Everything else is as in svae/report/intervals.py.
+images. The error over images of a mean over seeds is at most that of one seed. A comparison without
+such runs has the error of two independent means, although both see the same images. So the
+intervals of paired_differences.csv are rather too wide. Everything else is as in
+svae/report/intervals.py. means.csv has the means of runs.csv over the seeds that have the number.
 """
 
 import argparse
+import contextlib
 import csv
 import math
 import statistics
@@ -90,23 +93,43 @@ def differences(
     ]
 
 
-def table(folder: Path) -> list[dict[str, Any]]:
-    """The rows of all measures, from runs.csv and image_errors.csv in a folder."""
-    runs, single = (read(folder / name) for name in ("runs.csv", "image_errors.csv"))
+def table(folder: Path, pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+    """The rows of all measures, from runs.csv and, where it is there, image_errors.csv."""
+    runs = sorted(read(folder / "runs.csv"), key=lambda row: int(row["seed"]))
+    single = folder / "image_errors.csv"
+    known = {
+        (row["measure"], row["variant"], row["less"]): float(row["standard_error_over_images"])
+        for row in (read(single) if single.exists() else [])
+    }
     rows = []
     for measure, column, unit in MEASURES:
-        own = [row for row in single if row["measure"] == measure]
-        if not own:
-            continue
         means: dict[str, list[float]] = {}
-        for row in sorted(runs, key=lambda row: int(row["seed"])):
+        own: dict[str, float] = {}
+        for row in runs:
             means.setdefault(row["variant"], []).append(float(row[column]))
-        errors = {
-            (row["variant"], row["less"]): float(row["standard_error_over_images"]) for row in own
-        }
-        found = differences(means, errors, int(own[0]["images"]))
+            own.setdefault(row["variant"], float(row[error_of(column)]))
+        errors = {(a, b): known.get((measure, a, b), math.hypot(own[a], own[b])) for a, b in pairs}
+        found = differences(means, errors, int(runs[0]["n_test"]))
         rows += [{"measure": measure, "unit": unit, **row} for row in found]
     return rows
+
+
+def means_of_seeds(runs: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """A row for each variant: the mean of each number over the seeds that have it."""
+    rows = []
+    for variant in dict.fromkeys(row["variant"] for row in runs):
+        row: dict[str, Any] = {"variant": variant}
+        for column in runs[0]:
+            cells = [each[column] for each in runs if each["variant"] == variant and each[column]]
+            with contextlib.suppress(ValueError):  # not a number
+                row[column] = statistics.mean(map(float, cells)) if cells else None
+        rows.append({key: value for key, value in row.items() if key != "seed"})
+    return rows
+
+
+def error_of(column: str) -> str:
+    """The column of the standard error over images: the unit stays last."""
+    return f"{column.removesuffix('_nats')}_standard_error{'_nats' * column.endswith('_nats')}"
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -126,11 +149,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--single", type=Path)
     given = parser.parse_args()
+    own = yaml.safe_load((HERE / f"{given.folder.name}.yaml").read_text(encoding="utf-8"))
+    pairs = [(first, second) for first, second in own["comparisons"]]
     if given.single:
-        own = yaml.safe_load((HERE / f"{given.folder.name}.yaml").read_text(encoding="utf-8"))
-        pairs = [(first, second) for first, second in own["comparisons"]]
         write(given.folder / "image_errors.csv", image_errors(given.single, pairs))
-    write(given.folder / "paired_differences.csv", table(given.folder))
+    write(given.folder / "paired_differences.csv", table(given.folder, pairs))
+    write(given.folder / "means.csv", means_of_seeds(read(given.folder / "runs.csv")))
 
 
 if __name__ == "__main__":

@@ -206,14 +206,15 @@ def test_differences_from_means_are_those_of_the_report(tmp_path):
             )
     columns = [column for _, column, _ in from_means.MEASURES]
     means = [
-        {"variant": name, "seed": seed, **dict.fromkeys(columns, array.mean())}
+        {"variant": name, "seed": seed, "n_test": 60, **dict.fromkeys(columns, array.mean())}
+        | dict.fromkeys(map(from_means.error_of, columns), array.std(ddof=1) / 60**0.5)
         for name, arrays in values.items()
         for seed, array in enumerate(arrays)
     ]
     from_means.write(tmp_path / "runs.csv", means[::-1])
     single = from_means.image_errors(tmp_path / "study", pairs)
     from_means.write(tmp_path / "image_errors.csv", single)
-    found = from_means.table(tmp_path)
+    found = from_means.table(tmp_path, pairs)
     assert [row["measure"] for row in found[::2]] == [name for name, _, _ in from_means.MEASURES]
     for row, expected in zip(found[:2], compare(values, pairs), strict=True):
         assert (row["variant"], row["less"]) == (expected.first, expected.second)
@@ -222,6 +223,17 @@ def test_differences_from_means_are_those_of_the_report(tmp_path):
         for name in numbers:
             assert row[name] == pytest.approx(getattr(expected, name))
         assert (row["lower"], row["upper"]) == pytest.approx(expected.deciding_interval)
+    assert from_means.means_of_seeds(
+        [
+            {"variant": "mvn", "seed": "0", "text": "disjoint", "a": "1", "b": ""},
+            {"variant": "naive", "seed": "0", "text": "disjoint", "a": "7", "b": ""},
+            {"variant": "mvn", "seed": "1", "text": "disjoint", "a": "2", "b": "5"},
+        ]
+    ) == [{"variant": "mvn", "a": 1.5, "b": 5}, {"variant": "naive", "a": 7, "b": None}]
+    # Without values of single images: two independent means.
+    (tmp_path / "image_errors.csv").unlink()
+    apart = from_means.table(tmp_path, pairs)[0]["standard_error_over_images"]
+    assert apart**2 == pytest.approx(of_images[:2].var(axis=1, ddof=1).sum() / 60)
     # What an image does in a single run only makes the intervals wider.
     values["naive"] = values["naive"] + rng.normal(0, 40, values["naive"].shape)
     errors = {pair: np.std(values[pair[0]][0] - values[pair[1]][0]) / 60**0.5 for pair in pairs}
