@@ -28,10 +28,11 @@ def label(cell: str) -> str:
 
 
 def draw(folders: Mapping[str, Path], epochs: int, target: Path) -> None:
-    """folders: the folder of outputs of each cell."""
+    """folders: the folder of outputs of each cell; a variant without samples in all has no rows."""
     rows: list[Row] = []
     for variant in SHOWN:
-        rows += _rows(variant, folders)
+        if all(_samples(folder, variant).exists() for folder in folders.values()):
+            rows += _rows(variant, folders)
     rows[-1] = rows[-1]._replace(below=GAP)
     caption = (
         f"The first {COLUMNS} samples of seed 0 in the order drawn; none was chosen. All rows of a "
@@ -46,9 +47,12 @@ def draw(folders: Mapping[str, Path], epochs: int, target: Path) -> None:
 def _rows(variant: str, folders: Mapping[str, Path]) -> list[Row]:
     rows = []
     for cell, folder in folders.items():
-        path = folder / f"runs/cifar10/{variant}/seed-0/samples.h5"
-        with open_samples(path) as samples:
+        with open_samples(_samples(folder, variant)) as samples:
             images = to_bytes(samples[:COLUMNS])
         rows.append(Row("" if rows else variant, images, details=[label(cell)]))
     rows[-1] = rows[-1]._replace(below=APART)
     return rows
+
+
+def _samples(folder: Path, variant: str) -> Path:
+    return folder / f"runs/cifar10/{variant}/seed-0/samples.h5"
