@@ -68,8 +68,8 @@ class Slurm:
             _wait(lambda: self._call("scontrol", "ping").returncode == 0)
             for node in NODES:
                 self._start("slurmd", "-D", "-N", node)
-            idle = ["idle"] * len(NODES)
-            _wait(lambda: self._call("sinfo", "-hN", "-o%T").stdout.split() == idle)
+            # A line for each node and partition.
+            _wait(lambda: set(self._call("sinfo", "-hN", "-o%T").stdout.split()) == {"idle"})
         except BaseException as error:
             for log in sorted(self.folder.glob("*.log")):
                 error.add_note(f"{log.name}: {log.read_text()[-500:]}")
