@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import closed_form
 import numpy as np
 import prior_hole
 import scipy.stats
@@ -306,6 +307,34 @@ def curves_section(table: str) -> str:
     return "\n".join([*lines, "", f"{files}.", "", f"![Rates](study/{table}/rate_distortion.png)"])
 
 
+def closed_form_section(table: str) -> str:
+    """The linear VAEs, and the Parzen scores of samples that need no model, of both data sets."""
+    lines = ["| data set | entries | w | active | SSE | KL (nats) | J | ELBO (nats) |"]
+    lines.append("| --- |" + " --- |" * 7)
+    for dataset in closed_form.DATASETS:
+        for row in rows(STUDY / table / f"{dataset}.csv"):
+            w = f"{float(row['w']):.3g}" + (", the best" if row["optimal"] == "True" else "")
+            sse, kl, j, elbo = (float(row[key]) for key in ("sse", "kl_nats", "j", "elbo_nats"))
+            lines.append(
+                f"| {dataset} | {row['latent_entries']} | {w} | {row['active_entries']} | "
+                f"{sse:,.1f} | {kl:,.1f} | {j:,.1f} | {elbo:,.1f} |"
+            )
+    lines += ["", "| data set | samples | number | Parzen score (nats) |", "| --- |" + " --- |" * 3]
+    for dataset in closed_form.DATASETS:
+        for row in rows(STUDY / table / f"{dataset}_rows.csv"):
+            score, error = float(row["log_likelihood"]), float(row["standard_error"])
+            lines.append(
+                f"| {dataset} | {row['name']} | {int(row['n_samples']):,} | "
+                f"{score:,.1f} ± {error:,.1f} |"
+            )
+    files = (
+        f"[{dataset}{part}](study/{table}/{dataset}{part}.csv)"
+        for dataset in closed_form.DATASETS
+        for part in ("", "_rows")
+    )
+    return "\n".join([*lines, "", f"{', '.join(files)}."])
+
+
 # What T4 compares: title, column of runs.csv, format.
 OF_SAMPLES = (
     ("Parzen score, nats; higher is better", "log_likelihood_nats", ",.0f"),
@@ -372,13 +401,14 @@ def more_epochs_section(table: str) -> str:
 
 # The tables that are not compared by an endpoint, of which e1 and e2 are exploratory.
 SECTIONS = {
+    "t0": closed_form_section,
     "t3": curves_section,
     "t4": samples_section,
     "e1": more_seeds_section,
     "e2": more_epochs_section,
 }
 # What is written last of a table.
-LAST = {"t4": "prior_hole.png", "t5": "paired_differences.csv"}
+LAST = {"t0": "celeba_rows.csv", "t4": "prior_hole.png", "t5": "paired_differences.csv"}
 
 
 FURTHER_FIGURES = (

@@ -7,7 +7,8 @@ has its own folder of outputs, so that no table replaces another's runs. A run t
 on where it was. --archives: a folder with files of the official names (cifar-10-binary.tar.gz,
 img_align_celeba.zip, list_eval_partition.txt), which are otherwise fetched.
 
-T4 trains nothing: it draws other samples from the runs of T2, which it copies.
+T4 trains nothing: it draws other samples from the runs of T2, which it copies. Nor does T0, whose
+files lie in the folders of T1 and T5.
 """
 
 import argparse
@@ -20,13 +21,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import closed_form
 import prior_hole
 import yaml
 
+from svae.scores import spectrum
 from svae.scores.registry import scores
 
 HERE = Path(__file__).parent
-TABLES = ("pilot", "t1", "t2", "t3", "t4", "t5", "t6", "e1", "e2")
+TABLES = ("pilot", "t0", "t1", "t2", "t3", "t4", "t5", "t6", "e1", "e2")
 ARCHIVES = {
     "cifar10": {"archive": "cifar-10-binary.tar.gz"},
     "celeba": {"archive": "img_align_celeba.zip", "partition": "list_eval_partition.txt"},
@@ -121,6 +124,16 @@ def entry(content: Any, key: str) -> Any:
 
 
 def run(table: str, outputs: Path, docs: Path, settings: list[str]) -> None:
+    if table == "t0":
+        for dataset, (other, weights) in closed_form.DATASETS.items():
+            folder = Path(f"runs/{dataset}/baselines")
+            files = [folder / "spectrum.npz", folder / "baselines.json"]
+            snakemake(other, outputs / other, settings, *map(str, files))
+            fitted, rows = (outputs / other / path for path in files)
+            curve = closed_form.curve(spectrum.load(fitted), weights)
+            closed_form.write(docs / f"t0/{dataset}.csv", curve)
+            closed_form.write(docs / f"t0/{dataset}_rows.csv", closed_form.sanity_rows(rows))
+        return
     if table == "t4":
         folders = {prior_hole.T2_ITSELF: outputs / "t2"}
         for cell, sampling in prior_hole.CELLS.items():

@@ -20,6 +20,7 @@ from svae.config.yaml_file import check_file
 from svae.jobs.hdf5 import new_hdf5
 from svae.pixels import to_bytes
 from svae.report.intervals import compare
+from svae.scores.spectrum import Spectrum
 
 STUDIES = Path(__file__).parents[1] / "studies"
 DEFAULTS = yaml.safe_load((STUDIES.parent / "config.yaml").read_text(encoding="utf-8"))
@@ -36,7 +37,7 @@ def program(name):
 
 
 run, pages, power = program("run"), program("pages"), program("power")
-from_means = program("from_means")
+from_means, closed_form = program("from_means"), program("closed_form")
 CONFIGURATIONS = sorted(path.stem for path in STUDIES.glob("*.yaml"))
 
 
@@ -78,7 +79,7 @@ def test_each_table_has_the_trainings_of_the_page(name, trainings):
 
 
 def test_every_configuration_is_a_table():
-    assert set(CONFIGURATIONS) | {"t4"} == set(run.TABLES)
+    assert set(CONFIGURATIONS) | {"t0", "t4"} == set(run.TABLES)
 
 
 def test_archives_that_are_here(tmp_path):
@@ -186,6 +187,42 @@ def test_the_page_is_made_from_the_files(tmp_path, monkeypatch):
     assert (folder / "forest.png").stat().st_size > 10_000
     with pytest.raises(SystemExit, match="no place for t2"):
         pages.page("no marks", draw=False)
+
+
+def test_the_linear_vaes_are_gaussians(tmp_path, monkeypatch):
+    """Their ELBO is the mean log density of the covariance W W^T + v I, by scipy."""
+    monkeypatch.setattr(closed_form, "ENTRIES", (2, 4))
+    rng = np.random.default_rng(3)
+    images = (rng.normal(size=(40, 6)) * [9, 7, 4, 3, 1, 0.5]).astype(np.float32)
+    mean = images.mean(axis=0)
+    eigenvalues, vectors = np.linalg.eigh(np.cov(images, rowvar=False, ddof=0))
+    descending = eigenvalues[::-1].copy(), vectors.T[::-1].astype(np.float32)
+    spectrum = Spectrum(mean, *descending, float(eigenvalues.sum()), 40, "")
+    found = closed_form.curve(spectrum, (48, 5, 0.5))
+    assert [row["latent_entries"] for row in found] == [2] * 4 + [4] * 4
+    assert [row["optimal"] for row in found] == ([False] * 3 + [True]) * 2
+    for row in found:
+        v = row["w"] / 2
+        kept = descending[0][: row["latent_entries"]]
+        along = np.concatenate([np.maximum(kept, v), np.full(6 - len(kept), v)])
+        covariance = (descending[1].T * along) @ descending[1]
+        law = stats.multivariate_normal(mean, covariance)
+        assert row["elbo_nats"] == pytest.approx(law.logpdf(images).mean(), rel=1e-4)
+        assert row["j"] == pytest.approx(row["sse"] + row["w"] * row["kl_nats"])
+        # The best variance for so many entries, as of probabilistic principal components.
+        elbos = [r["elbo_nats"] for r in found if r["latent_entries"] == row["latent_entries"]]
+        assert max(elbos) == elbos[3]
+    baselines = {"name": "Gaussian", "n_samples": 7, "log_likelihood": -3.0, "standard_error": 0.5}
+    (tmp_path / "baselines.json").write_text(
+        json.dumps({"rows": [{**baselines, "sigma": 0.1, "other": []}]})
+    )
+    rows = closed_form.sanity_rows(tmp_path / "baselines.json")
+    for dataset in closed_form.DATASETS:
+        closed_form.write(tmp_path / f"t0/{dataset}.csv", found)
+        closed_form.write(tmp_path / f"t0/{dataset}_rows.csv", rows)
+    monkeypatch.setattr(pages, "STUDY", tmp_path)
+    page = pages.section("t0", draw=False)
+    assert page.count(", the best |") == 4 and "| celeba | Gaussian | 7 | -3.0 ± 0.5 |" in page
 
 
 def test_differences_from_means_are_those_of_the_report(tmp_path):
