@@ -344,8 +344,10 @@ OF_SAMPLES = (
 
 
 def samples_section(table: str) -> str:
-    """A table for each measure of the samples: a row for each variant, a column for each cell."""
-    cells = {cell: rows(STUDY / table / cell / "runs.csv") for cell in prior_hole.CELLS}
+    """A table for each measure of the samples: a row for each variant, a column for each cell that
+    was run."""
+    files = {cell: STUDY / table / cell / "runs.csv" for cell in prior_hole.CELLS}
+    cells = {cell: rows(file) for cell, file in files.items() if file.exists()}
     lines = []
     for title, column, form in OF_SAMPLES:
         lines += [f"**{title}**", ""]

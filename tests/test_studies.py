@@ -352,6 +352,9 @@ def test_the_table_of_samples(tmp_path, monkeypatch):
     assert wasserstein.startswith("| `naive` | 3.00 ± 1.41 | 4.00 ± 1.41 | 4.00 | 5.00 |")
     assert frechet.endswith("| 304 | 305 |")
     assert found[2].count("|") == 8 and "mixture of 50, statistics of samples" in found[2]
+    (tmp_path / "t4/gaussian_prior/runs.csv").unlink()
+    fewer = pages.section("t4", draw=False).splitlines()
+    assert fewer[2].count("|") == 7 and "Gaussian, statistics of samples" not in fewer[2]
 
 
 def shades_of(figure):
