@@ -248,7 +248,8 @@ def snakemake_works(words, folder):
 
 def make_works(words, folder):
     makefile = (CLONE / "Makefile").read_text()
-    studies = {f"study-{path.stem}" for path in (CLONE / "studies").glob("*.yaml")}
+    listed = re.search(r"^TABLES = \((.*?)\)$", (CLONE / "studies/run.py").read_text(), re.M)
+    studies = {f"study-{name}" for name in re.findall(r'"(\w+)"', listed[1])}
     for word in words:
         name, is_variable, _ = word.partition("=")
         pattern = rf"\$\(?(if )?\$?\(?{name}\b" if is_variable else rf"^{name}:"
