@@ -4,7 +4,6 @@ A linear VAE at its optimum has the principal components of the training images;
 svae/scores/spectrum.py derives its SSE and KL. Its bound is tight: this ELBO is its log-likelihood.
 """
 
-import csv
 import json
 import math
 from collections.abc import Sequence
@@ -53,11 +52,3 @@ def sanity_rows(baselines: Path) -> list[dict[str, Any]]:
     rows = json.loads(baselines.read_text(encoding="utf-8"))["rows"]
     keys = ("name", "n_samples", "log_likelihood", "standard_error", "sigma")
     return [{key: row[key] for key in keys} for row in rows]
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)

@@ -13,7 +13,6 @@ svae/report/intervals.py. means.csv has the means of runs.csv over the seeds tha
 
 import argparse
 import contextlib
-import csv
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from csv_files import read, write
 
 from svae.jobs.files import read_npz
 from svae.report.intervals import ALPHA, half_width, holm, p_values, standard_errors
@@ -130,18 +130,6 @@ def means_of_seeds(runs: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
 def error_of(column: str) -> str:
     """The column of the standard error over images: the unit stays last."""
     return f"{column.removesuffix('_nats')}_standard_error{'_nats' * column.endswith('_nats')}"
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def main() -> None:

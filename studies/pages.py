@@ -8,7 +8,6 @@ the page is not what the files say.
 """
 
 import argparse
-import csv
 import json
 import math
 import re
@@ -21,6 +20,7 @@ import closed_form
 import numpy as np
 import prior_hole
 import scipy.stats
+from csv_files import read as rows
 from matplotlib.lines import Line2D
 
 from svae.figures.differences import Difference, paired_differences
@@ -46,11 +46,6 @@ NAMES = {
     ("low_rank", "mvn"): "C3",
     ("low_rank", "low_rank_permuted"): "C4",
 }
-
-
-def rows(path: Path) -> list[Row]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def of_runs(runs: list[Row], variant: str, column: str) -> list[float]:

@@ -12,7 +12,6 @@ files lie in the folders of T1 and T5.
 """
 
 import argparse
-import csv
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import closed_form
+import csv_files
 import prior_hole
 import yaml
 
@@ -90,13 +90,8 @@ def keep(folder: Path, docs: Path) -> None:
 
 def keep_rows(folder: Path, docs: Path) -> None:
     """Write a row for each run in a folder of outputs."""
-    docs.mkdir(parents=True, exist_ok=True)
-    rows = [of_run(record) for record in sorted(folder.glob("runs/*/*/seed-*/run.json"))]
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with (docs / "runs.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    records = sorted(folder.glob("runs/*/*/seed-*/run.json"))
+    csv_files.write(docs / "runs.csv", [of_run(record) for record in records])
 
 
 def of_run(record: Path) -> dict[str, Any]:
@@ -131,8 +126,8 @@ def run(table: str, outputs: Path, docs: Path, settings: list[str]) -> None:
             snakemake(other, outputs / other, settings, *map(str, files))
             fitted, rows = (outputs / other / path for path in files)
             curve = closed_form.curve(spectrum.load(fitted), weights)
-            closed_form.write(docs / f"t0/{dataset}.csv", curve)
-            closed_form.write(docs / f"t0/{dataset}_rows.csv", closed_form.sanity_rows(rows))
+            csv_files.write(docs / f"t0/{dataset}.csv", curve)
+            csv_files.write(docs / f"t0/{dataset}_rows.csv", closed_form.sanity_rows(rows))
         return
     if table == "t4":
         folders = {prior_hole.T2_ITSELF: outputs / "t2"}

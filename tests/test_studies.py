@@ -218,8 +218,8 @@ def test_the_linear_vaes_are_gaussians(tmp_path, monkeypatch):
     )
     rows = closed_form.sanity_rows(tmp_path / "baselines.json")
     for dataset in closed_form.DATASETS:
-        closed_form.write(tmp_path / f"t0/{dataset}.csv", found)
-        closed_form.write(tmp_path / f"t0/{dataset}_rows.csv", rows)
+        from_means.write(tmp_path / f"t0/{dataset}.csv", found)
+        from_means.write(tmp_path / f"t0/{dataset}_rows.csv", rows)
     monkeypatch.setattr(pages, "STUDY", tmp_path)
     page = pages.section("t0", draw=False)
     assert page.count(", the best |") == 4 and "| celeba | Gaussian | 7 | -3.0 ± 0.5 |" in page
