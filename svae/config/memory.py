@@ -12,11 +12,12 @@ docs/cluster.md. It was (MB)
     samples: 768 at 64x64x3
     sanity rows: 824 at 28x28x1, 2,001 at 32x32x3 and 2,387 at 64x64x3, with 10,000 samples
     principal components: 703 at 28x28x1, 1,619 at 32x32x3, 1,980 at 64x64x3
-    conversion: 318 of mnist_5k, 578 of CIFAR-10 (held in memory); for each of 6 workers, 23 to 30
-    with images of up to 256x256x3, 106 with photographs of 12 megapixels, 185 with 24
+    conversion with 2 workers: 147 of MNIST, 317 of mnist_5k, 602 of CIFAR-10, 110 of SVHN, 177 of
+    8,000 faces in CelebA's layout, 172 of them in LSUN's; for each of 6 workers, 23 to 30 with
+    images of up to 256x256x3, 106 with photographs of 12 megapixels, 185 with 24
 
 A result is 1.1 to 2 times these, or above them by the training images if their number is unknown;
-that of a conversion, which may find photographs, by more.
+that of a conversion of images of unknown size, which may be photographs, by more.
 """
 
 from svae.config.data import image_size
@@ -34,8 +35,12 @@ OF_SNAKEMAKE = 250
 
 
 def of_conversion(config: Configuration, cores: int) -> int:
-    """What a reader holds, and an image in each worker; one of unknown size may be a photograph."""
-    return 600 + cores * (200 if config.dataset.height is None else 36)
+    """What a reader holds, a name for each image, and an image in each worker, which may be a
+    photograph if its size is unknown."""
+    dataset = config.dataset
+    names = 2e-4 * sum(dataset.counts.values()) if dataset.counts else 0
+    image = 190 if dataset.height is None else 30
+    return round(MARGIN * (105 + dataset.reads_mb + names + cores * image))
 
 
 def of_training(config: Configuration, settings: TrainingSettings) -> int:

@@ -64,6 +64,7 @@ class Dataset:
     crop: int | Literal["square"] | None = None
     size: int | None = None
     counts: Mapping[str, int] | None = None
+    reads_mb: int = 0
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     by_hand: str = ""
 
