@@ -18,7 +18,7 @@ from helpers.pages import parse
 from helpers.pictures import decoded, enlarged, places
 from helpers.workflow import CLONE, MEASURED, PARTS, SMALL, VARIANTS, Workflow
 from PIL import Image
-from test_faults import without_row
+from test_damage import without_row
 
 from svae.jobs.files import read_json
 from svae.pixels import to_bytes
@@ -160,7 +160,7 @@ def test_results(finished):
 
 
 def check_that_damage_is_tested(workflow):
-    """To every kind of file that its jobs wrote: tests/test_faults.py has a row for it."""
+    """To every kind of file that its jobs wrote: tests/test_damage.py has a row for it."""
     folders = ("data", "runs", "results", "set-aside")
     files = [path for name in folders for path in (workflow.folder / name).rglob("*")]
     names = [str(path.relative_to(workflow.folder)) for path in files if path.is_file()]
