@@ -180,7 +180,8 @@ def contents(folder):
 
 
 EVENTS = "run/tensorboard"
-NO_RESULT = re.compile(rf"(?!out/)|out/{EVENTS}/|.*\.(lock|checksums\.json)$")
+# Also a scratch folder itself, whose handle is closed when it is deleted.
+NO_RESULT = re.compile(rf"(?!out/)|out/{EVENTS}/|.*(\.lock|\.checksums\.json|-scratch)$")
 
 
 def content_of(path):
@@ -242,23 +243,31 @@ def test_the_trace_notices_what_is_not_flushed(tmp_path):
     code = """
 import os
 def write(name, flush, after):
-    with open("out/." + name, "w") as file:
+    temporary = "out/" + name + ".temporary"
+    with open(temporary, "w") as file:
         file.write("x")
         file.flush()
         os.fsync(file.fileno()) if flush else None
         file.write("y" * after)
-    os.rename("out/." + name, "out/" + name)
+    os.rename(temporary, "out/" + name)
 os.mkdir("out")
 write("a", True, 0)
 write("b", False, 0)
 write("c", True, 1)
+os.mkdir("out/.f")
+write(".f/g", True, 0)
+write(".f/h", False, 0)
+os.fsync(os.open("out/.f", os.O_RDONLY))
+write(".f/i", True, 0)
+os.rename("out/.f", "out/f")
 os.fsync(os.open("out", os.O_RDONLY))
 write("d", True, 0)
 open("out/e", "w")
 """
     with faults.Program("", code) as running:
         files, lost = running.after_a_power_cut(tmp_path, tmp_path / "out")
-    assert (files, lost) == (["a", "b", "c", "d", "e"], ["b", "c", "d", "e"])
+    assert files == ["a", "b", "c", "d", "e", "f/g", "f/h", "f/i"]
+    assert lost == ["b", "c", "d", "e", "f/h", "f/i"]
 
 
 @pytest.mark.faults

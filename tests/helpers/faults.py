@@ -182,7 +182,9 @@ class Program:
         trace = folder / "trace"
         calls = "write,pwrite64,writev,ftruncate,fsync,fdatasync,rename,renameat,renameat2"
         self.run(folder, "-y", "-o", str(trace), "-e", f"trace={calls}")
-        unwritten, renamed, kept = set(), {}, set()  # `renamed`: target -> its folder
+        # Files: `flushed`; `named`, so that their folder was flushed later; `renamed` since, to a
+        # name that is on the disk once the folder that is the value is flushed; `kept`.
+        flushed, named, renamed, kept = set(), set(), {}, set()
         for line in trace.read_text().splitlines():
             found = re.match(r"\d+ +(\w+)\((.*)", line)
             if not found:
@@ -190,19 +192,25 @@ class Program:
             call, arguments = found.groups()
             if call.startswith("rename"):
                 source, target = (folder / name for name in re.findall(r'"([^"]*)"', arguments))
-                kept.discard(str(target))
-                if str(source) not in unwritten:
-                    renamed[str(target)] = str(target.parent)
+                kept.discard(target)
+                if source in flushed:
+                    flushed.add(target)
+                    renamed[target] = target.parent
+                for path in named:  # of a folder, those in it
+                    if source in path.parents:
+                        renamed[target / path.relative_to(source)] = target.parent
             elif handle := re.match(r"\d+<([^>]*)>", arguments):
-                path = handle[1]
+                path = Path(handle[1])
                 if call in ("fsync", "fdatasync"):
-                    unwritten.discard(path)
+                    flushed.add(path)
+                    named |= {each for each in flushed if each.parent == path}
                     kept |= {target for target, parent in renamed.items() if parent == path}
                 else:
-                    unwritten.add(path)
+                    flushed.discard(path)
+                    named.discard(path)
         names = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
         names = [name for name in names if not Path(name).name.startswith(".")]
-        return names, [name for name in names if str(out / name) not in kept]
+        return names, [name for name in names if out / name not in kept]
 
     def __enter__(self):
         return self
