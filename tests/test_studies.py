@@ -279,32 +279,39 @@ def test_differences_from_means_are_those_of_the_report(tmp_path):
         assert row["upper"] - row["lower"] > np.ptp(expected.deciding_interval)
 
 
-def test_a_table_of_one_seed(tmp_path, monkeypatch):
-    """Its intervals have the residual variance of T2's two-way layout, here by least squares."""
+def test_differences_between_two_tables(tmp_path, monkeypatch):
+    """The variance is the residual of the two-way layout of both tables, here by least squares."""
     monkeypatch.setattr(pages, "STUDY", tmp_path)
+    pairs = (("isotropic", "naive"), ("mvn_dense", "mvn"))
+    monkeypatch.setattr(pages, "WITH_T2", pairs)
     t2 = {"mvn": (90.0, 110.0, 85.0), "naive": (70.0, 71.0, 60.0), "low_rank": (10.0, 31.0, 4.0)}
-    t6 = {"mvn_dense": (150.0,), "isotropic": (40.0,)}
+    t6 = {"mvn_dense": (150.0, 175.0, 151.0), "isotropic": (70.0, 79.0, 58.0)}
     for table, variants in (("t2", t2), ("t6", t6)):
         (tmp_path / table).mkdir()
         with (tmp_path / table / "runs.csv").open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["variant", "seed", ELBO, ELBO.replace("test", "train"), PARAMETERS])
+            writer.writerow(["variant", "seed", ELBO])
             for variant, values in variants.items():
-                for seed, value in enumerate(values):
-                    writer.writerow([variant, seed, value, value + 1, 1000])
-    found = pages.section("t6", draw=False)
+                writer.writerows((variant, seed, value) for seed, value in enumerate(values))
+    differences = pages.differences_from_t2(pages.rows(tmp_path / "t6/runs.csv"), "elbo")
+    pages.write(tmp_path / "t6/differences.csv", differences)
+    found = pages.with_t2_table(pages.rows(tmp_path / "t6/differences.csv"), "elbo")
+    values = {**t2, **t6}
     design = np.array(
-        [[*np.eye(3)[k], *np.eye(3)[seed][1:]] for k in range(3) for seed in range(3)]
+        [[*np.eye(5)[k], *np.eye(3)[seed][1:]] for k in range(5) for seed in range(3)]
     )
-    _, (square,), _, _ = np.linalg.lstsq(design, np.array([*t2.values()]).ravel(), rcond=None)
-    for label, middle, runs in (
-        ("`mvn_dense` - `mvn` (1 and 3 seeds)", 55.0, 4 / 3),
-        ("`isotropic` - `naive` (1 and 3 seeds)", -27.0, 4 / 3),
-        ("`mvn_dense` - `isotropic` (1 and 1 seeds)", 110.0, 2),
+    _, (square,), _, _ = np.linalg.lstsq(design, np.array([*values.values()]).ravel(), rcond=None)
+    for line, (pair, by_seed, said) in zip(
+        found[2:],
+        ((pairs[0], "+0, +8, -2", "equivalent"), (pairs[1], "+60, +65, +66", "established")),
+        strict=True,
     ):
-        low, high = stats.t.interval(0.95, 4, middle, np.sqrt(square / 4 * runs))
-        assert f"| {label} | {middle:+.1f} | {low:+.1f} to {high:+.1f} | 15.0 |" in found
-    assert "full_covariance" not in found and "One seed; [runs]" in found
+        middle = np.subtract(*(np.mean(values[name]) for name in pair))
+        low, high = stats.t.interval(1 - 0.05 / 2, 8, middle, np.sqrt(square / 8 * 2 / 3))
+        assert line == (
+            f"| `{pair[0]}` - `{pair[1]}` | {middle:+.1f} | {low:+.1f} to {high:+.1f} | {by_seed} "
+            f"| 15.0 | {said} |"
+        )
 
 
 def test_the_follow_ups(tmp_path, monkeypatch):
