@@ -26,13 +26,16 @@ from svae.config.resolve import Configuration, resolve
 
 CLONE = Path(__file__).parent.parent
 VARIANTS = {name: {"posterior": name} for name in ("vanilla", "low_rank")}
-RULES = {
-    "convert": (partial(memory.of_conversion, cores=1), runtime.of_conversion),
+# Those by the store, once it is there, and others.
+OF_STORE = {
     "spectrum": (memory.of_spectrum, runtime.of_spectrum),
     "baselines": (memory.of_sanity_rows, runtime.of_scores),
-    "features": (memory.of_scores, runtime.of_scores),
-    "parzen": (memory.of_parzen, runtime.of_scores),
+    "features": (memory.of_features, runtime.of_scores),
     "scores": (memory.of_scores, runtime.of_scores),
+}
+RULES = {
+    "convert": (partial(memory.of_conversion, cores=1), runtime.of_conversion),
+    "parzen": (memory.of_parzen, runtime.of_scores),
 }
 
 
@@ -61,7 +64,10 @@ def asked(config: Configuration, rule: str, variant: str | None, store: Path) ->
     if rule == "train":
         settings = config.variants[variant or ""]
         minutes = runtime.of_training(config, settings, store)
-        return memory.of_training(config, settings), minutes
+        return memory.of_training(config, settings, store), minutes
+    if rule in OF_STORE:
+        of_memory, of_runtime = OF_STORE[rule]
+        return of_memory(config, store), of_runtime(config)
     of_memory, of_runtime = RULES[rule]
     return of_memory(config), of_runtime(config)
 

@@ -272,13 +272,23 @@ def asked_mb(amount):
     return asked(lambda config: amount(config) + (0 if HERE else memory.OF_SNAKEMAKE))
 
 
+def asked_mb_of_store(amount):
+    """The same, which is less once the store that the job reads is there."""
+
+    def of_attempt(wildcards, input, attempt):
+        return asked_mb(partial(amount, store=Path(input.data)))(wildcards, attempt)
+
+    return of_attempt
+
+
 def memory_of_conversion(wildcards, threads, attempt):
     return asked_mb(partial(memory.of_conversion, cores=threads))(wildcards, attempt)
 
 
-def memory_of_training(wildcards, attempt):
+def memory_of_training(wildcards, input, attempt):
     settings = CONFIG.variants[wildcards.variant]
-    return asked_mb(partial(memory.of_training, settings=settings))(wildcards, attempt)
+    of_training = partial(memory.of_training, settings=settings)
+    return asked_mb_of_store(of_training)(wildcards, input, attempt)
 
 
 def runtime_of_training(wildcards, input, attempt):

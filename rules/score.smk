@@ -22,7 +22,11 @@ for JOB_OF_SCORES, NAMES in JOBS_OF_SCORES.items():
         threads: threads_of_scores
         resources:
             gpu=partial(gpus_of_scores, names=NAMES),
-            mem_mb=asked_mb(memory.of_parzen if NAMES == ["parzen"] else memory.of_scores),
+            mem_mb=(
+                asked_mb(memory.of_parzen)
+                if NAMES == ["parzen"]
+                else asked_mb_of_store(memory.of_scores)
+            ),
             runtime=asked(runtime.of_scores),
         params:
             orders=partial(orders, names=NAMES),
@@ -98,7 +102,7 @@ rule features:
     threads: threads_of_data_set
     resources:
         gpu=int(SCORES_ON_GPU),
-        mem_mb=asked_mb(memory.of_scores),
+        mem_mb=asked_mb_of_store(memory.of_features),
         runtime=asked(runtime.of_scores),
     params:
         settings=compared_settings(FEATURES),
@@ -132,7 +136,7 @@ rule baselines:
     threads: threads_of_data_set
     resources:
         gpu=int(SCORES_ON_GPU),
-        mem_mb=asked_mb(memory.of_sanity_rows),
+        mem_mb=asked_mb_of_store(memory.of_sanity_rows),
         runtime=asked(runtime.of_scores),
     params:
         settings=compared_settings(CONFIG.parzen),

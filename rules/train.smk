@@ -28,7 +28,7 @@ rule spectrum:
         f"benchmarks/out/spectrum_{DATASET}.tsv"
     threads: threads_of_data_set
     resources:
-        mem_mb=asked_mb(memory.of_spectrum),
+        mem_mb=asked_mb_of_store(memory.of_spectrum),
         runtime=asked(runtime.of_spectrum),
     params:
         most_components=max(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 from helpers.workflow import CLONE
@@ -17,8 +18,27 @@ def config(dataset, **sections):
     return resolve(content, CLONE)
 
 
-def training(config):
-    return memory.of_training(config, config.variants["mvn"])
+ABSENT = Path("absent.h5")
+
+
+def training(config, store=ABSENT):
+    return memory.of_training(config, config.variants["mvn"], store)
+
+
+def scores(config, store=ABSENT):
+    return memory.of_scores(config, store)
+
+
+def features(config, store=ABSENT):
+    return memory.of_features(config, store)
+
+
+def sanity_rows(config, store=ABSENT):
+    return memory.of_sanity_rows(config, store)
+
+
+def spectrum(config, store=ABSENT):
+    return memory.of_spectrum(config, store)
 
 
 NO_FEATURES = {"feature_distances": {"features": None}}
@@ -43,16 +63,18 @@ DIGITS, COLOURS = config("mnist_5k"), config("cifar10")
         (memory.of_parzen, COLOURS, 1231),
         (memory.of_parzen, FACES, 2008),
         (memory.of_parzen, config("images", **BIG, sampling={"n_samples": 6000}), 3754),
-        (memory.of_scores, config("mnist_5k", **NO_FEATURES), 813),
-        (memory.of_scores, config("images", **NO_FEATURES), 1654),
-        (memory.of_scores, DIGITS, 1408),
-        (memory.of_scores, COLOURS, 2055),
-        (memory.of_sanity_rows, DIGITS, 824),
-        (memory.of_sanity_rows, COLOURS, 2001),
-        (memory.of_sanity_rows, FACES, 2387),
-        (memory.of_spectrum, DIGITS, 703),
-        (memory.of_spectrum, COLOURS, 1619),
-        (memory.of_spectrum, FACES, 1980),
+        (scores, config("mnist_5k", **NO_FEATURES), 813),
+        (scores, config("images", **NO_FEATURES), 1654),
+        (scores, DIGITS, 1310),
+        (scores, COLOURS, 2055),
+        (features, DIGITS, 1408),
+        (features, COLOURS, 1940),
+        (sanity_rows, DIGITS, 824),
+        (sanity_rows, COLOURS, 2001),
+        (sanity_rows, FACES, 2387),
+        (spectrum, DIGITS, 703),
+        (spectrum, COLOURS, 1619),
+        (spectrum, FACES, 1980),
         (memory.of_samples, FACES, 768),
     ],
 )
@@ -86,9 +108,9 @@ def test_a_conversion_asks_for_its_workers(config, cores, measured, times):
         (training, {"training": {"batch_size": 1000}}),
         (training, {"conversion": {"size": 128}, "model": {"latent_size": 7}}),
         (memory.of_parzen, {"conversion": {"size": 128}, "model": {"latent_size": 7}}),
-        (memory.of_scores, {"feature_distances": {"images": 10_000}}),
-        (memory.of_scores, {"sampling": {"n_samples": 20_000}}),
-        (memory.of_sanity_rows, {"sampling": {"n_samples": 20_000}}),
+        (scores, {"feature_distances": {"images": 10_000}}),
+        (scores, {"sampling": {"n_samples": 20_000}}),
+        (sanity_rows, {"sampling": {"n_samples": 20_000}}),
         (memory.of_samples, {"sampling": {"batch_size": 1000}}),
     ],
 )
@@ -96,7 +118,28 @@ def test_a_larger_job_asks_for_more(of, more):
     assert of(config("images", **more)) > of(FACES)
 
 
-@pytest.mark.parametrize("of", [training, memory.of_parzen, memory.of_sanity_rows])
+# Peaks in MB that were measured with a store of 2,000 colour images.
+@pytest.mark.parametrize(
+    ("of", "side", "measured"),
+    [
+        (training, 32, 708),
+        (training, 64, 897),
+        (sanity_rows, 32, 904),
+        (sanity_rows, 64, 1048),
+        (spectrum, 32, 701),
+        (spectrum, 64, 995),
+        (features, 64, 1347),
+        (scores, 64, 2451),
+    ],
+)
+def test_a_job_asks_for_the_images_of_a_small_store(tmp_path, of, side, measured):
+    images = config("images", conversion={"size": side})
+    (tmp_path / "images.h5").write_bytes(bytes(2000 * side * side * 3))
+    assert 1.1 * measured <= of(images, tmp_path / "images.h5") <= 2 * measured
+    assert of(images, tmp_path / "images.h5") < of(images)
+
+
+@pytest.mark.parametrize("of", [training, memory.of_parzen, sanity_rows])
 def test_what_is_held_in_blocks_is_bounded(of):
     """At 256x256x3, where one image has 0.8 MB in float32."""
     large = config("images", conversion={"size": 256}, model={"latent_size": 15})

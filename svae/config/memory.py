@@ -16,9 +16,13 @@ docs/cluster.md. It was (MB)
     8,000 faces in CelebA's layout, 172 of them in LSUN's; for each of 6 workers, 23 to 30 with
     images of up to 256x256x3, 106 with photographs of 12 megapixels, 185 with 24
 
-A result is 1.1 to 2 times these, or above them by the training images if their number is unknown;
-that of a conversion of images of unknown size, which may be photographs, by more.
+A result is 1.1 to 2 times these, or above them by the training images as long as their number is
+unknown; that of a conversion of images of unknown size, which may be photographs, by more.
+
+store: the file of the data set, which has their number once it is there.
 """
+
+from pathlib import Path
 
 from svae.config.data import image_size
 from svae.config.resolve import Configuration
@@ -43,9 +47,9 @@ def of_conversion(config: Configuration, cores: int) -> int:
     return round(MARGIN * (105 + dataset.reads_mb + names + cores * image))
 
 
-def of_training(config: Configuration, settings: TrainingSettings) -> int:
+def of_training(config: Configuration, settings: TrainingSettings, store: Path) -> int:
     """The images that are kept, and the layers of a batch."""
-    images = _training_images(config) * _image(config) / 4
+    images = _images(config, store, "train") * _image(config) / 4
     layers = 4 * settings.batch_size * _image(config)
     return round(1050 + min(settings.image_memory_mb, images) + layers)
 
@@ -61,23 +65,27 @@ def of_parzen(config: Configuration) -> int:
     return round(MARGIN * (1000 + 3 * (samples + min(samples, TILE * image))))
 
 
-def of_scores(config: Configuration) -> int:
+def of_scores(config: Configuration, store: Path) -> int:
     """The sets of images of the sliced Wasserstein distance are the most, or those in features."""
-    images = config.scores["sliced_wasserstein"].images
+    images = min(config.scores["sliced_wasserstein"].images, _images(config, store, "test"))
     most = 900 + 4 * images * _image(config)
     if config.scores["feature_distances"].features is not None:
-        most = max(most, 1480 + 6 * config.scores["feature_distances"].images * _image(config))
+        most = max(most, _in_features(config, store))
         most += config.sampling.n_samples * _image(config)
     return round(MARGIN * most)
 
 
-def of_sanity_rows(config: Configuration) -> int:
+def of_features(config: Configuration, store: Path) -> int:
+    return round(MARGIN * _in_features(config, store))
+
+
+def of_sanity_rows(config: Configuration, store: Path) -> int:
     samples = min(FITTED_MB, config.sampling.n_samples * _image(config))
-    return round(MARGIN * (800 + min(1200, 2.2 * _fitted(config)) + 0.8 * samples))
+    return round(MARGIN * (800 + min(1200, 2.2 * _fitted(config, store)) + 0.8 * samples))
 
 
-def of_spectrum(config: Configuration) -> int:
-    return round(MARGIN * (1050 + _fitted(config)))
+def of_spectrum(config: Configuration, store: Path) -> int:
+    return round(MARGIN * (1050 + _fitted(config, store)))
 
 
 def _image(config: Configuration) -> float:
@@ -86,13 +94,22 @@ def _image(config: Configuration) -> float:
     return 4e-6 * height * width * config.conversion.channels
 
 
-def _fitted(config: Configuration) -> float:
+def _fitted(config: Configuration, store: Path) -> float:
     """MB of the images that are fitted."""
-    return min(FITTED_MB, _training_images(config) * _image(config))
+    return min(FITTED_MB, _images(config, store, "train") * _image(config))
 
 
-def _training_images(config: Configuration) -> float:
+def _in_features(config: Configuration, store: Path) -> float:
+    """MB of the network and of the images that it is given."""
+    images = min(config.scores["feature_distances"].images, _images(config, store, "test"))
+    return 1490 + 6 * images * _image(config)
+
+
+def _images(config: Configuration, store: Path, split: str) -> float:
+    """How many there are, at most: the store has those of other splits, too."""
     counts = config.dataset.counts
-    if counts is None:
-        return float(config.conversion.max_images or "inf")
-    return counts["train"]
+    if counts is not None:
+        return counts[split]
+    if store.exists():
+        return store.stat().st_size / (1e6 * _image(config) / 4)
+    return float(config.conversion.max_images or "inf")
