@@ -91,7 +91,7 @@ test-browser: env
 
 test-faults: env
 	@command -v strace > /dev/null || { echo "make test-faults needs strace: apt-get install strace" >&2; exit 1; }
-	$(PYTEST) -m faults --dist load $(addprefix tests/test_,damage.py faults.py fuzzing.py power_cuts.py)
+	$(PYTEST) -m faults --dist load $(addprefix tests/test_,faults.py damage.py fuzzing.py power_cuts.py)
 
 # Without SLURM, all tests are skipped, with the reason.
 test-slurm: cluster

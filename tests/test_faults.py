@@ -137,18 +137,19 @@ GRIDS = (
     draw_curves.draw(["tiny"], ["../run/run.json"], "out/5.png")
 """
 )
-# What each imports before it is forked, and what it then does.
+# What each imports before it is forked, and what it then does. Those that take longest are first, so
+# that no worker of `make test-faults` waits for another at the end.
 PROGRAMS = {
-    "convert": ("import svae.datasets.convert, svae.datasets.readers.images", CONVERT),
-    "report": (REPORT_IMPORTS, REPORT),
+    "train": (f"sys.path[:0] = {[str(Path(__file__).parent)]}\nimport test_training", TRAIN),
+    "export": ("import svae.use.export", EXPORT),
+    "sample": ("import svae.sampling.prior", SAMPLE),
     "charts": (REPORT_IMPORTS, CHARTS),
     "grids and curves": (REPORT_IMPORTS, GRIDS),
+    "report": (REPORT_IMPORTS, REPORT),
+    "convert": ("import svae.datasets.convert, svae.datasets.readers.images", CONVERT),
     "score": ("import svae.scores.kept, svae.scores.spectrum", SCORE),
     "pictures": ("import svae.jobs.hdf5", PICTURES),
     "fetch": ("import svae.datasets.fetch", FETCH),
-    "sample": ("import svae.sampling.prior", SAMPLE),
-    "train": (f"sys.path[:0] = {[str(Path(__file__).parent)]}\nimport test_training", TRAIN),
-    "export": ("import svae.use.export", EXPORT),
 }
 # How many calls of a name fail, and how many states that kills leave are tried, where a run takes
 # seconds; elsewhere, all.
@@ -230,6 +231,15 @@ def prepared(finished, tmp_path, monkeypatch):
 
 @pytest.mark.faults
 @pytest.mark.parametrize("program", PROGRAMS)
+def test_kills(prepared, program, record_property):
+    with faults.Program(*PROGRAMS[program]) as running:
+        of, found = outcomes_of_kills(running, prepared, MOST.get(program, EVERY)[1])
+    record_property("faults", (f"kills in {program}, {of}", dict(found)))
+    assert found["wrong"] == 0
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("program", PROGRAMS)
 def test_every_writer_flushes_file_and_folder(prepared, program):
     """As a trace of system calls shows: write, fsync, rename, fsync of the folder."""
     with faults.Program(*PROGRAMS[program]) as running:
@@ -277,15 +287,6 @@ def test_failing_calls(prepared, program, what, record_property):
     with faults.Program(*PROGRAMS[program]) as running:
         of, found = outcomes_of_errors(running, prepared, what, MOST.get(program, EVERY)[0])
     record_property("faults", (f"{what} in {program}, of {of} calls", dict(found)))
-    assert found["wrong"] == 0
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_kills(prepared, program, record_property):
-    with faults.Program(*PROGRAMS[program]) as running:
-        of, found = outcomes_of_kills(running, prepared, MOST.get(program, EVERY)[1])
-    record_property("faults", (f"kills in {program}, {of}", dict(found)))
     assert found["wrong"] == 0
 
 
