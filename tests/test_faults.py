@@ -137,8 +137,8 @@ GRIDS = (
     draw_curves.draw(["tiny"], ["../run/run.json"], "out/5.png")
 """
 )
-# What each imports before it is forked, and what it then does. Those that take longest are first, so
-# that no worker of `make test-faults` waits for another at the end.
+# What each imports before it is forked, and what it then does. Those that take longest come first,
+# so that no worker of `make test-faults` waits for another at the end.
 PROGRAMS = {
     "train": (f"sys.path[:0] = {[str(Path(__file__).parent)]}\nimport test_training", TRAIN),
     "export": ("import svae.use.export", EXPORT),
