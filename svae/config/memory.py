@@ -4,14 +4,15 @@ Fitted to resident memory at its peak, on the CPU; see benchmarks/resources.py a
 docs/cluster.md. It was (MB)
 
     training, batches of 100: 683 to 877 at 28x28x1, 1,002 at 32x32x3, 1,265 at 64x64x3 and 1,877
-    at 128x128x3; batches of 400: 1,319 at 64x64x3
+    at 128x128x3; with 2,000 images 708, 897 and 1,947; batches of 400: 1,319 at 64x64x3
     Parzen: 808 at 28x28x1, 1,231 at 32x32x3 and 2,008 at 64x64x3 with 10,000 samples, 3,754 with
     6,000 at 128x128x3
     other scores: 813 at 28x28x1, 1,654 at 64x64x3; with distances in features: 1,310 at 28x28x1,
     2,055 at 32x32x3; of the features of the data set: 1,408 and 1,940
     samples: 768 at 64x64x3
     sanity rows: 824 at 28x28x1, 2,001 at 32x32x3 and 2,387 at 64x64x3, with 10,000 samples
-    principal components: 703 at 28x28x1, 1,619 at 32x32x3, 1,980 at 64x64x3
+    principal components: 703 at 28x28x1, 1,619 at 32x32x3, 1,980 at 64x64x3; of 2,000 images 701
+    at 32x32x3, 995 at 64x64x3, 1,656 at 128x128x3
     conversion with 2 workers: 147 of MNIST, 317 of mnist_5k, 602 of CIFAR-10, 110 of SVHN, 177 of
     8,000 faces in CelebA's layout, 172 of them in LSUN's; for each of 6 workers, 23 to 30 with
     images of up to 256x256x3, 106 with photographs of 12 megapixels, 185 with 24
@@ -48,10 +49,11 @@ def of_conversion(config: Configuration, cores: int) -> int:
 
 
 def of_training(config: Configuration, settings: TrainingSettings, store: Path) -> int:
-    """The images that are kept, and the layers of a batch."""
+    """The images that are kept, and the layers of a batch, of which 100 images take the most."""
     images = _images(config, store, "train") * _image(config) / 4
-    layers = 4 * settings.batch_size * _image(config)
-    return round(1050 + min(settings.image_memory_mb, images) + layers)
+    further = max(0, settings.batch_size - 100)
+    layers = (60 * (settings.batch_size - further) + 10 * further) * _image(config)
+    return round(MARGIN * (820 + min(settings.image_memory_mb, images) + layers))
 
 
 def of_samples(config: Configuration) -> int:
@@ -85,7 +87,8 @@ def of_sanity_rows(config: Configuration, store: Path) -> int:
 
 
 def of_spectrum(config: Configuration, store: Path) -> int:
-    return round(MARGIN * (1050 + _fitted(config, store)))
+    components = 1024 * _image(config)
+    return round(MARGIN * (720 + 1.5 * _fitted(config, store) + 3.2 * components))
 
 
 def _image(config: Configuration) -> float:
