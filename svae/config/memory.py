@@ -64,7 +64,7 @@ def of_parzen(config: Configuration) -> int:
     """A block of samples and one of images, with what is computed of them."""
     image = _image(config)
     samples = min(BLOCK_MB, BLOCK * image, config.sampling.n_samples * image)
-    return round(MARGIN * (1000 + 3 * (samples + min(samples, TILE * image))))
+    return round(MARGIN * (950 + 3 * (samples + min(samples, TILE * image))))
 
 
 def of_scores(config: Configuration, store: Path) -> int:
