@@ -51,8 +51,8 @@ def of_conversion(config: Configuration, cores: int) -> int:
 def of_training(config: Configuration, settings: TrainingSettings, store: Path) -> int:
     """The images that are kept, and the layers of a batch, of which 100 images take the most."""
     images = _images(config, store, "train") * _image(config) / 4
-    further = max(0, settings.batch_size - 100)
-    layers = (60 * (settings.batch_size - further) + 10 * further) * _image(config)
+    batch = settings.batch_size
+    layers = (60 * min(batch, 100) + 10 * max(0, batch - 100)) * _image(config)
     return round(MARGIN * (820 + min(settings.image_memory_mb, images) + layers))
 
 
