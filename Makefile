@@ -8,7 +8,7 @@
 # make test-slurm  the workflow on a SLURM that it starts; needs slurmctld, slurmd and munge
 # make test-gpu  what only a machine with a GPU can check
 # make schema  write config.schema.json again, from which editors complete and check config.yaml
-# make lock  write requirements.lock and cluster.lock again, from pyproject.toml and cluster.in (needs uv)
+# make lock  write the three locks again, from pyproject.toml, cluster.in and fuzzing.in (needs uv)
 
 PYTHON ?= python3
 VENV := .venv
@@ -91,6 +91,7 @@ test-browser: env
 
 test-faults: env
 	@command -v strace > /dev/null || { echo "make test-faults needs strace: apt-get install strace" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r fuzzing.lock
 	$(PYTEST) -m faults --dist load $(addprefix tests/test_,faults.py damage.py fuzzing.py power_cuts.py)
 
 # Without SLURM, all tests are skipped, with the reason.
@@ -105,7 +106,7 @@ schema: env
 
 lock:
 	uv pip compile pyproject.toml --extra features --extra test --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --output-file requirements.lock
-	uv pip compile cluster.in --no-deps --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --output-file cluster.lock
+	for name in cluster fuzzing; do uv pip compile $$name.in --no-deps --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --output-file $$name.lock || exit; done
 
 clean:
 	rm -rf $(VENV) .snakemake build *.egg-info
