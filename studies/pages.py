@@ -27,6 +27,7 @@ from matplotlib.lines import Line2D
 from svae.figures.differences import Difference, paired_differences
 from svae.figures.frame import framed
 from svae.figures.style import sign
+from svae.report.intervals import seed_variances
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "study.md"
@@ -117,7 +118,7 @@ def differences_from_t2(runs: list[Row], endpoint: str) -> list[dict[str, str | 
     the variants of both tables; the intervals have Bonferroni's level for their number."""
     column = ENDPOINTS[endpoint][1]
     both = [*runs, *rows(STUDY / "t2/runs.csv")]
-    variance, freedom = seed_variance(both, column)
+    variance, freedom = pooled_variance(both, column)
     quantile = scipy.stats.t.ppf(1 - 0.025 / len(WITH_T2), freedom)
     found: list[dict[str, str | float]] = []
     for pair in WITH_T2:
@@ -155,14 +156,11 @@ def with_t2_table(differences: list[Row], endpoint: str) -> list[str]:
     return lines
 
 
-def seed_variance(runs: list[Row], column: str) -> tuple[float, int]:
-    """Of one run over seeds, pooled over variants, after a common effect of each seed; and its
-    degrees of freedom."""
+def pooled_variance(runs: list[Row], column: str) -> tuple[float, float]:
+    """Of one run over seeds, the mean over variants; and its degrees of freedom."""
     names = dict.fromkeys(row["variant"] for row in runs)
-    values = np.array([of_runs(runs, name, column) for name in names])
-    residual = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
-    freedom = (values.shape[0] - 1) * (values.shape[1] - 1)
-    return float((residual**2).sum()) / freedom, freedom
+    of_each, freedom = seed_variances(np.array([of_runs(runs, name, column) for name in names]))
+    return float(of_each.mean()), freedom * len(names)
 
 
 def verdict(row: Row, smallest: float) -> str:

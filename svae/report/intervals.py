@@ -160,7 +160,7 @@ def standard_errors(
     what the variance over seeds counts; below 0 by chance, it counts as 0.
     """
     n_seeds = means.shape[-1]
-    variances, freedom = _variances(means)
+    variances, freedom = _shrunk_variances(means)
     of_both = variances[..., pairs]
     seeds = of_both.sum(axis=-1) / n_seeds
     with np.errstate(invalid="ignore"):
@@ -206,18 +206,23 @@ def holm(p: np.ndarray, n_asked: int) -> tuple[np.ndarray, np.ndarray]:
     return np.take_along_axis(adjusted, back, axis=-1), np.take_along_axis(levels, back, axis=-1)
 
 
-def _variances(means: np.ndarray) -> tuple[np.ndarray, float]:
-    """Over seeds, of one run of each variant, (..., n_variants), shrunk towards the pooled one; and
-    the degrees of freedom of each."""
+def seed_variances(means: np.ndarray) -> tuple[np.ndarray, float]:
+    """Over seeds, of one run of each variant, (..., n_variants), beside an effect that a seed has
+    on all of them; and the degrees of freedom of each. `means`: (..., n_variants, n_seeds)."""
     n_variants, n_seeds = means.shape[-2:]
     residual = means - means.mean(axis=-1, keepdims=True)
     residual = residual - residual.mean(axis=-2, keepdims=True)
     freedom = (n_variants - 1) * (n_seeds - 1) / n_variants
-    own = (residual**2).sum(axis=-1) / freedom
+    return (residual**2).sum(axis=-1) / freedom, freedom
+
+
+def _shrunk_variances(means: np.ndarray) -> tuple[np.ndarray, float]:
+    """`seed_variances`, shrunk towards the pooled one, with their degrees of freedom."""
+    own, freedom = seed_variances(means)
     pooled = own.mean(axis=-1, keepdims=True)
     shrunk = (PRIOR_DEGREES * pooled + freedom * own) / (PRIOR_DEGREES + freedom)
     # The residuals of two variants mirror each other: their own variances are the pooled one.
-    return shrunk, freedom if n_variants == 2 else freedom + EXTRA_DEGREES
+    return shrunk, freedom if own.shape[-1] == 2 else freedom + EXTRA_DEGREES
 
 
 def _degrees_of_freedom(
