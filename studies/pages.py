@@ -13,7 +13,7 @@ import math
 import re
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import closed_form
@@ -88,6 +88,26 @@ def variants_table(runs: list[Row]) -> list[str]:
     return lines
 
 
+def paired_t_table(pairs: Sequence[tuple[str, str]], runs: list[Row], endpoint: str) -> list[str]:
+    """A line for each exploratory comparison, with the interval of a paired t-test over seeds."""
+    _, column, label, _ = ENDPOINTS[endpoint]
+    lines = [
+        f"| contrast | seeds | difference of {label} | 95 % interval, paired t | by seed |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for pair in pairs:
+        first, second = (of_runs(runs, name, column) for name in pair)
+        low, high = scipy.stats.ttest_rel(first, second).confidence_interval()
+        each = [a - b for a, b in zip(first, second, strict=True)]
+        name = f"{NAMES[pair]}: " if pair in NAMES else ""
+        lines.append(
+            f"| {name}`{pair[0]}` - `{pair[1]}` | {len(each)} | "
+            f"{statistics.mean(each):+,.1f} | {low:+,.1f} to {high:+,.1f} | "
+            f"{', '.join(f'{value:+,.0f}' for value in each)} |"
+        )
+    return lines
+
+
 def gap_table(runs: list[Row], endpoint: str) -> list[str]:
     """Training less test images, by the endpoint."""
     test = ENDPOINTS[endpoint][1]
@@ -103,6 +123,8 @@ def gap_table(runs: list[Row], endpoint: str) -> list[str]:
     return lines
 
 
+# What is of interest in a table, and in none of its contrasts.
+EXPLORATORY = {"t2": (("naive", "vector"), ("naive_separable", "naive"))}
 # What T6 compares with variants of T2.
 WITH_T2 = (
     ("mvn_dense", "mvn"),
@@ -369,22 +391,8 @@ def samples_section(table: str) -> str:
 
 def more_seeds_section(table: str) -> str:
     """The contrasts of T2 over its seeds and those of a follow-up."""
-    _, column, label, _ = ENDPOINTS["elbo"]
     runs = [row for name in ("t2", table) for row in rows(STUDY / name / "runs.csv")]
-    lines = [
-        f"| contrast | seeds | difference of {label} | 95 % interval, paired t | by seed |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for pair in (("naive", "naive_dense"), ("mvn", "naive")):
-        first, second = (of_runs(runs, name, column) for name in pair)
-        found = scipy.stats.ttest_rel(first, second)
-        low, high = found.confidence_interval()
-        each = [a - b for a, b in zip(first, second, strict=True)]
-        lines.append(
-            f"| {NAMES[pair]}: `{pair[0]}` - `{pair[1]}` | {len(each)} | "
-            f"{statistics.mean(each):+,.1f} | {low:+,.1f} to {high:+,.1f} | "
-            f"{', '.join(f'{value:+,.0f}' for value in each)} |"
-        )
+    lines = paired_t_table((("naive", "naive_dense"), ("mvn", "naive")), runs, "elbo")
     return "\n".join([*lines, "", f"[runs](study/{table}/runs.csv), and those of T2."])
 
 
@@ -444,6 +452,9 @@ def section(table: str, draw: bool) -> str:
         if draw:
             write(further, differences_from_t2(runs, endpoint))
         others = ["", *with_t2_table(rows(further), endpoint)]
+    if table in EXPLORATORY:
+        found = paired_t_table(EXPLORATORY[table], runs, endpoint)
+        others = ["", "Exploratory, not fixed beforehand:", "", *found]
     shown = [
         f"![{text}](study/{table}/{name}.png)"
         for text, name in FURTHER_FIGURES

@@ -110,6 +110,14 @@ def test_every_release_lists_what_is_stale():
     assert all("\n### Stale\n\n- " in release for release in releases)
 
 
+def test_the_readme_has_the_answer_of_the_study():
+    """Word for word, and five sentences long."""
+    study = " ".join((CLONE / "docs/study.md").read_text().split())
+    answer = study.split("**The answer, in five sentences.** ")[1].split(" This page")[0]
+    assert len(re.split(r"\. (?=[A-Z])", answer)) == 5
+    assert answer in " ".join((CLONE / "README.md").read_text().split())
+
+
 def test_every_score_has_a_section():
     text = (CLONE / "docs/scores.md").read_text()
     sections = dict(re.findall(r"^## ([^\n]+?) \(`(\w+)`\)\n\n(?=\S)", text, re.M))

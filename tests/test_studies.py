@@ -158,6 +158,7 @@ def test_the_page_is_made_from_the_files(tmp_path, monkeypatch):
     """Twice the same, between its marks only."""
     monkeypatch.setattr(pages, "STUDY", tmp_path)
     values = {"naive": (1500.0, 1510.0, 1490.0), "naive_dense": (1400.0, 1405.0, 1395.0)}
+    values |= {"naive_separable": (1530.0, 1540.0, 1523.0), "vector": (1300.0, 1290.0, 1310.0)}
     folder = tmp_path / "t2"
     folder.mkdir()
     with (folder / "runs.csv").open("w", newline="") as file:
@@ -184,6 +185,11 @@ def test_the_page_is_made_from_the_files(tmp_path, monkeypatch):
     assert f"| `naive` | 1,500.0 ± {deviation:.1f} | 1,450.0 ± 0.0 |" in found
     assert "| C1: `naive` - `naive_dense` | +100.0 | +80.0 to +120.0 | 0.01 | 15.0 |" in found
     assert "| established | yes |" in found
+    each = np.subtract(values["naive"], values["vector"])
+    half = stats.t.ppf(0.975, 2) * each.std(ddof=1) / 3**0.5
+    low, high = each.mean() - half, each.mean() + half
+    expected = f"| 3 | {each.mean():+.1f} | {low:+.1f} to {high:+.1f} | +200, +220, +180 |"
+    assert f"| `naive` - `vector` {expected}" in found
     assert (folder / "forest.png").stat().st_size > 10_000
     with pytest.raises(SystemExit, match="no place for t2"):
         pages.page("no marks", draw=False)
