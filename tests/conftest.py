@@ -19,7 +19,8 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # The files that take longest run first, so that all workers of `make test` end together.
 LONGEST = (
     *("workflow", "workflow_runs", "training", "resume", "workflow_data", "workflow_stops"),
-    *("precision", "docs", "training_step", "diagnosis", "devices", "datasets_convert", "config"),
+    *("precision", "docs", "training_step", "diagnosis", "devices", "datasets_convert"),
+    *("config_through_snakemake", "config"),
 )
 
 

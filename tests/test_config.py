@@ -1,28 +1,17 @@
-"""The configuration: what is accepted, what is refused and how, and its consistency."""
+"""The configuration: what is accepted, and what is refused and how."""
 
-import ast
 import dataclasses
 import datetime
-import json
 import math
-import os
-import re
-import subprocess
-import sys
 
 import pytest
 import yaml
-from helpers import snakemakes
 from helpers.refusals import check_one_line
 from helpers.workflow import CLONE
-from jsonschema import Draft202012Validator
 
-from svae.config.check import checked
-from svae.config.command_line import check_command_line
 from svae.config.data import Conversion
 from svae.config.resolve import Configuration, resolve
-from svae.config.schema import SECTIONS, config_schema, editor_schema
-from svae.config.yaml_file import config_file, replacement_note
+from svae.config.schema import config_schema
 from svae.datasets.catalogue import catalogue
 from svae.errors import UserError
 from svae.jobs.neutral import without_neutral
@@ -38,23 +27,12 @@ KEYS = config_schema()["properties"]
 VARIANT = KEYS["variants"]["additionalProperties"]["properties"]
 DEFAULTS = yaml.safe_load((CLONE / "config.yaml").read_text())
 MINIMAL = {"dataset": "mnist_5k", "variants": {"mvn": {"posterior": "mvn"}}}
-HEADER = "Error in the configuration"
 HUGE = 1 << 20_000  # more digits than Python prints
 
 
 def resolved(text, working=CLONE, base=MINIMAL):
     """The configuration of YAML `text`, whose top-level keys replace those of `base`."""
     return resolve({**base, **yaml.safe_load(text)}, working)
-
-
-def snakemake(folder, *arguments):
-    """A dry run of the clone in a working directory; returns the exit code and the output."""
-    done = snakemakes.snakemake(dry_run(folder, *arguments), folder, os.environ)
-    return done.returncode, done.stdout + done.stderr
-
-
-def dry_run(folder, *arguments):
-    return ["-n", "-s", CLONE / "Snakefile", "--directory", folder, *arguments]
 
 
 # What is refused --------------------------------------------------------------------------------
@@ -452,69 +430,6 @@ def test_any_value_gives_at_most_a_short_user_error(section):
                 assert all(0 < len(line) < 500 for line in lines), lines
 
 
-# The file ---------------------------------------------------------------------------------------
-
-BAD_FILES = {
-    "empty": (b"", ["config.yaml is empty", "write settings"]),
-    "comments": (b"# dataset: mnist_5k\n", ["config.yaml is empty"]),
-    "list": (b"- dataset: mnist_5k\n", ["config.yaml contains a list", "KEY: VALUE"]),
-    "text": (b"dataset=mnist_5k\n", ["config.yaml contains 'dataset=mnist_5k'", "KEY: VALUE"]),
-    "number": (b"5\n", ["config.yaml contains 5", "KEY: VALUE"]),
-    "tab": (b"training:\n\tepochs: 5\n", ["config.yaml, line 2", "indent with spaces"]),
-    "syntax": (b"dataset: mnist_5k\nmodel: {latent_maps: 4\n", ["config.yaml, line 3", "correct"]),
-    "duplicate": (
-        b"seed: 1\ndataset: mnist_5k\nseed: 2\n",
-        ["line 3: duplicate key seed", "remove one"],
-    ),
-    "duplicate within": (
-        b"model:\n  dropout: 0\n  dropout: 0\n",
-        ["line 3: duplicate key dropout"],
-    ),
-    "unhashable": (b"[a, b]: 3\n", ["config.yaml, line 1", "unhashable key"]),
-    "tag": (b"seed: !!python/name:os.system\n", ["config.yaml, line 1", "could not determine"]),
-    "binary": (bytes(range(256)), ["config.yaml is not UTF-8 text", "save it"]),
-    "zeros": (b"seed: 1\0\n", ["config.yaml is not YAML", "special characters"]),
-    "no such date": (b"seed: 2026-13-41\n", ["config.yaml is not YAML", "month"]),
-    "huge": (b"seed: 0x" + 9999 * b"f", ["config.yaml, ", "thousands of digits"]),
-    "nested": (9999 * b"[", ["config.yaml is not YAML", "recursion"]),
-    "circle": (b"model: &m {model: *m}\n", ["alias", "write the value itself"]),
-}
-
-
-@pytest.mark.parametrize("name", BAD_FILES)
-def test_a_file_without_a_configuration(name, tmp_path):
-    content, expected = BAD_FILES[name]
-    (tmp_path / "config.yaml").write_bytes(content)
-    with pytest.raises(UserError) as caught:
-        config_file(tmp_path, CLONE)
-    assert "\n" not in str(caught.value)
-    for part in expected:
-        assert part in str(caught.value)
-
-
-def test_a_folder_is_refused(tmp_path):
-    (tmp_path / "config.yaml").mkdir()
-    with pytest.raises(UserError, match=r"config\.yaml is not a regular file"):
-        config_file(tmp_path, CLONE)
-
-
-def test_the_working_directory_takes_precedence_over_the_clone(tmp_path):
-    working, clone = tmp_path / "working", tmp_path / "clone"
-    for folder in (working, clone):
-        folder.mkdir()
-    with pytest.raises(UserError, match="restore it with: git checkout"):
-        config_file(working, clone)
-    for folder in (clone, working):
-        (folder / "config.yaml").write_text("{dataset: mnist_5k, same: {seed: 1}, seed: 2}")
-        assert config_file(working, clone) == folder / "config.yaml"
-
-
-def test_merge_keys_are_not_duplicates(tmp_path):
-    path = tmp_path / "config.yaml"
-    path.write_text("model: &a {dropout: 0, latent_maps: 2}\nother: {<<: *a, dropout: 1}\n")
-    assert config_file(tmp_path, CLONE) == path
-
-
 # What is accepted -------------------------------------------------------------------------------
 
 
@@ -663,297 +578,6 @@ def test_identical_trainings_are_named(caplog):
     assert not caplog.records
 
 
-# Consistency ------------------------------------------------------------------------------------
-
-
-def default_of(schema):
-    """The value of a key that is not given."""
-    if "properties" in schema and schema["default"] == {}:
-        return {name: inner["default"] for name, inner in schema["properties"].items()}
-    return schema["default"]
-
-
-SETTABLE = [name for name in DEFAULTS if name not in ("dataset", "sources", "variants")]
-
-
-@pytest.mark.parametrize("section", SETTABLE)
-def test_config_yaml_has_the_defaults(section):
-    """It may omit settings; those in it have their defaults, and are in the order of the fields."""
-    default, named = default_of(KEYS[section]), DEFAULTS[section]
-    if not isinstance(default, dict):
-        assert named == default
-        return
-    assert named == {name: value for name, value in default.items() if name in named}
-    assert list(named) == [name for name in default if name in named]
-
-
-def test_config_yaml_names_every_section():
-    assert set(DEFAULTS) == set(KEYS)
-
-
-def test_config_yaml_explains_every_setting():
-    lines = (CLONE / "config.yaml").read_text().splitlines()
-    for before, line in zip(["", *lines], lines, strict=False):
-        if re.match(r" *\w+: \S", line) and not re.match(r"  \w+: {posterior", line):
-            assert "# " in line or before.lstrip().startswith("#"), line
-
-
-def test_the_schema_describes_every_key_and_allows_no_other():
-    def walk(schema):
-        assert schema.get("description"), schema
-        if schema.get("type") == "object":
-            other = schema["additionalProperties"]
-            inner = schema.get("properties", {})
-            assert other is False or not inner
-            for part in [*inner.values(), *([other] if other else [])]:
-                walk(part)
-
-    walk(config_schema())
-
-
-@pytest.mark.parametrize("section", SECTIONS)
-def test_every_default_is_allowed(section):
-    defaults = default_of(KEYS[section])
-    assert checked({**MINIMAL, section: defaults}, config_schema())[section] == defaults
-    for field in dataclasses.fields(SECTIONS[section].settings):
-        if "resolved" not in field.metadata:
-            assert type(defaults[field.name]) is type(field.default)
-
-
-def test_a_variant_may_override_every_setting_of_model_and_training():
-    settings = {field.name for field in dataclasses.fields(TrainingSettings)}
-    assert set(VARIANT) == settings
-    assert {*KEYS["model"]["properties"], *KEYS["training"]["properties"], "posterior"} == settings
-
-
-def test_the_schema_for_editors_is_up_to_date():
-    path = CLONE / "config.schema.json"
-    assert json.loads(path.read_text()) == editor_schema(), "out of date; run: make schema"
-    first = (CLONE / "config.yaml").read_text().splitlines()[0]
-    assert first == f"# yaml-language-server: $schema={path.name}"
-
-
-@pytest.mark.parametrize(
-    ("content", "accepted"),
-    [
-        (DEFAULTS, True),
-        ({"training": {"epochs": 3}}, True),
-        ({"variants": {"mvn": False, "a": {"posterior": "naive", "epochs": 3}}}, True),
-        ({"variants": {"a": {"epochs": 3}}}, False),
-        ({"training": {"epoch": 3}}, False),
-        ({"training": {"epochs": 0}}, False),
-        ({"dataset": "coco"}, False),
-    ],
-)
-def test_the_schema_for_editors_accepts_partial_files(content, accepted):
-    assert Draft202012Validator(editor_schema()).is_valid(content) == accepted
-
-
-def literal(module, name):
-    """The names in a constant of a module that is too heavy to import here."""
-    for node in ast.parse((CLONE / "svae" / module).read_text()).body:
-        match node:
-            case (
-                ast.Assign(targets=[target], value=value)
-                | ast.AnnAssign(target=target, value=value)
-            ):
-                found = ast.unparse(target) == name
-            case _:
-                found = False
-        if found:
-            parts = value.keys if isinstance(value, ast.Dict) else value.elts
-            return [part.value for part in parts]
-    raise AssertionError(f"{module} has no {name}")
-
-
-def test_the_schema_knows_the_choices():
-    protocol = KEYS["parzen"]["properties"]["protocol"]
-    assert protocol["enum"] == literal("scores/parzen_window.py", "PROTOCOLS")
-
-
-def test_the_configuration_imports_nothing_heavy():
-    heavy = ("tensorflow", "keras", "h5py", "numpy", "scipy", "matplotlib")
-    modules = "svae.config.resolve, svae.config.yaml_file"
-    code = f"import sys, {modules}; print([n for n in {heavy} if n in sys.modules])"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert run.stdout.strip() == "[]", run.stderr
-
-
-# Through Snakemake ------------------------------------------------------------------------------
-
-OWN_LINES = re.compile(
-    r"^(Using workflow specific profile|Config file .* is extended by) .*\n", re.M
-)
-# Cases that Snakemake itself might handle wrongly; the messages are tested above.
-THROUGH_SNAKEMAKE = [
-    "unknown data set",
-    "typo of a key",
-    "boolean",
-    "nan",
-    "empty section",
-    "no variants",
-    "variant with a dash",
-    "variant called on",
-    "number as a key",
-    "null as a key",
-    "weights in a circle",
-]
-
-
-def check_message(code, text, expected):
-    assert code != 0
-    assert "Traceback" not in text
-    lines = OWN_LINES.sub("", text).strip().splitlines()
-    assert lines[0].startswith(HEADER), text
-    assert 2 <= len(lines) <= 5, text
-    for part in expected:
-        assert part in text
-
-
-@pytest.mark.workflow
-@pytest.mark.parametrize("name", THROUGH_SNAKEMAKE)
-def test_snakemake_stops_with_one_message(name, tmp_path):
-    text, expected = WRONG[name]
-    content = {**MINIMAL, **yaml.safe_load(text)}
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(content))
-    code, output = snakemake(tmp_path)
-    check_message(code, output, [*expected, str(path)])
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.workflow
-@pytest.mark.parametrize("name", ["empty", "list", "tab", "duplicate", "binary", "huge", "circle"])
-def test_snakemake_stops_at_a_file_without_a_configuration(name, tmp_path):
-    content, expected = BAD_FILES[name]
-    (tmp_path / "config.yaml").write_bytes(content)
-    check_message(*snakemake(tmp_path), expected)
-
-
-@pytest.mark.workflow
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["training={epochs: -5}"], ["training.epochs is -5;", "number from 1 to"]),
-        (["training={epochs: 5, learning_rate: fast}"], ["training.learning_rate is 'fast'"]),
-        (["epochs=5"], ["unknown key epochs", "did you mean training.epochs?"]),
-        (["variants=mvn"], ["variants is 'mvn'", "a mapping"]),
-        (["training="], ["training is empty"]),
-        (
-            ["variants={low_rank: false}"],
-            ["variants.vanilla_matched.kl_weight is 'low_rank'", "(vanilla, naive, mvn)"],
-        ),
-    ],
-)
-def test_snakemake_stops_at_a_wrong_command_line(arguments, expected, tmp_path):
-    check_message(*snakemake(tmp_path, "--config", *arguments), expected)
-
-
-@pytest.mark.workflow
-@pytest.mark.parametrize("option", ["--default-resources", "--set-resources"])
-def test_snakemake_stops_at_a_partition_named_like_a_function(option, tmp_path):
-    resource = "slurm_partition=all"
-    code, output = snakemake(
-        tmp_path, option, f"train:{resource}" if option == "--set-resources" else resource
-    )
-    (line,) = OWN_LINES.sub("", output).strip().splitlines()
-    assert code == 1 and line.startswith(f"Error in {option}: {resource}")
-    assert line.endswith("\"slurm_partition='all'\"")
-
-
-@pytest.mark.workflow
-def test_a_forked_snakemake_does_the_same_as_the_command(tmp_path):
-    (tmp_path / "config.yaml").write_text("dataset: coco")
-    arguments = dry_run(tmp_path)
-    command = [sys.executable, "-m", "snakemake", *arguments]
-    started = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    forked = snakemakes.snakemake(arguments, tmp_path, os.environ)
-    assert "dataset is 'coco'" in started.stderr and started.returncode == 1
-    for part in ("returncode", "stdout", "stderr"):
-        assert getattr(forked, part) == getattr(started, part)
-
-
-def planned_runs(code, text):
-    assert code == 0, text
-    return set(re.findall(r"runs/(\S+?)/run\.json", text))
-
-
-SHIPPED = ["vanilla", "naive", "mvn", "low_rank", "vanilla_matched"]
-
-
-@pytest.mark.workflow
-def test_a_folder_without_a_configuration_uses_that_of_the_clone(tmp_path):
-    runs = planned_runs(*snakemake(tmp_path))
-    assert runs == {f"mnist_5k/{name}/seed-0" for name in SHIPPED}
-
-
-@pytest.mark.workflow
-def test_a_configuration_in_the_working_directory_is_used(tmp_path):
-    (tmp_path / "own.tar.gz").touch()
-    content = {**MINIMAL, "dataset": "cifar10", "seeds": [7]}
-    content["sources"] = {"cifar10": {"archive": "own.tar.gz"}}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
-    assert planned_runs(*snakemake(tmp_path)) == {"cifar10/mvn/seed-7"}
-
-
-@pytest.mark.workflow
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        (b"model:\n  dropout: 0\n  dropout: 0\n", "other.yaml, line 3: duplicate key dropout"),
-        (b'{"seeds": [1], "seeds": [2]}', "other.yaml, line 1: duplicate key seeds"),
-        (b"name: caf\xe9\n", "other.yaml is not UTF-8 text"),
-    ],
-)
-def test_snakemake_stops_before_it_reads_a_wrong_second_file(content, expected, tmp_path):
-    (tmp_path / "fine.yaml").write_text("seeds: [3]\n")
-    (tmp_path / "other.yaml").write_bytes(content)
-    code, text = snakemake(tmp_path, "--configfile", "fine.yaml", "other.yaml")
-    assert code and len(OWN_LINES.sub("", text).strip().splitlines()) == 1, text
-    assert f"Error: {expected}" in text
-
-
-@pytest.mark.parametrize("name", BAD_FILES)
-def test_a_second_file_is_read_by_the_rules_of_the_first(name, tmp_path):
-    content, expected = BAD_FILES[name]
-    (tmp_path / "config.yaml").write_bytes(content)
-    arguments = ["-n", "--configfile", str(tmp_path / "config.yaml"), "--cores", "2"]
-    check_one_line(check_command_line, arguments, expected)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--configfile", "/dev/null"], ["/dev/null is not a regular file"]),
-        (["--configfiles", "."], [". is not a regular file"]),
-        (["--configfile=none.yaml"], ["none.yaml cannot be read (No such file or directory)"]),
-        (["--configfile", "a.yaml", "-n", "--configfile", "b.yaml"], ["2 times", "only the last"]),
-        (["-C", "seeds=[1]", "--config", "name=b"], ["--config is given 2 times"]),
-        (["--config", "seeds=[1]", "seeds=[2]"], ["duplicate key seeds"]),
-        (["--config", "training={epochs: 5, epochs: 6}"], ["--config training, line 1: duplicate"]),
-        (["--config", "model={}", "variants={a: {d: 1, d: 2}}"], ["--config variants", "key d"]),
-        (["--config", "training.epochs=5"], ["'training.epochs=5'", "'training={epochs: 5}'"]),
-        (["--config", "name=b", "all"], ["--config has 'all'", "before --config"]),
-        (["--config", "=5"], ["--config has '=5'"]),
-    ],
-)
-def test_what_snakemake_would_drop_or_not_read_is_one_line(arguments, expected):
-    check_one_line(check_command_line, arguments, expected)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["-n", "all", "--config", "a1=1", "training={epochs: 5, kl_weight: 1}", "b1=[{", "c1="],
-        ["-C", "name=it's: {a, b", "--configfile", str(CLONE / "config.yaml"), "--", "all"],
-        ["--config", "--configfile", str(CLONE / "config.yaml"), "-s", "Snakefile", "--unknown=2"],
-    ],
-)
-def test_a_command_line_that_snakemake_reads_whole(arguments):
-    check_command_line(arguments)
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -990,38 +614,3 @@ def test_numbers_at_the_edge_are_allowed(text):
 )
 def test_numbers_beyond_the_edge_are_one_line(text, expected):
     check_one_line(resolved, text, expected)
-
-
-@pytest.mark.parametrize(
-    ("content", "noted"),
-    {
-        "only settings": ({"training": {"epochs": 2}}, True),
-        "no variants": ({"dataset": "mnist_5k"}, True),
-        "no data set": ({"variants": MINIMAL["variants"]}, True),
-        "an override of a variant": ({**MINIMAL, "variants": {"mvn": {"epochs": 3}}}, True),
-        "complete": ({**MINIMAL, "training": {"epochs": 0}}, False),
-        "a removed variant": ({**MINIMAL, "variants": {"mvn": False}}, False),
-    }.values(),
-)
-def test_a_file_that_lacks_keys_is_said_to_replace_the_clones(content, noted, tmp_path):
-    note = replacement_note(content, tmp_path / "config.yaml", CLONE)
-    assert (
-        "snakemake --configfile NAME.yaml" in note and f"{tmp_path}/config.yaml" in note
-    ) == noted
-    assert replacement_note(content, CLONE / "config.yaml", CLONE) == ""
-
-
-@pytest.mark.workflow
-def test_the_command_line_takes_precedence_over_files(tmp_path):
-    (tmp_path / "other.yaml").write_text(
-        "{seeds: [3, 5], variants: {naive: false, "
-        "vanilla_wide: {posterior: vanilla, latent_maps: 576}}}\n"
-    )
-    code, text = snakemake(
-        *(tmp_path, "--configfile", "other.yaml", "--config", "dataset=cifar10"),
-        *("training={epochs: 5, kl_weight: 2.5}", "variants={mvn: false, low_rank: {epochs: 3}}"),
-    )
-    names = ["vanilla", "low_rank", "vanilla_matched", "vanilla_wide"]
-    assert planned_runs(code, text) == {
-        f"cifar10/{name}/seed-{seed}" for name in names for seed in (3, 5)
-    }
