@@ -96,9 +96,7 @@ def paired_t_table(pairs: Sequence[tuple[str, str]], runs: list[Row], endpoint: 
         "| --- | --- | --- | --- | --- |",
     ]
     for pair in pairs:
-        first, second = (of_runs(runs, name, column) for name in pair)
-        low, high = scipy.stats.ttest_rel(first, second).confidence_interval()
-        each = [a - b for a, b in zip(first, second, strict=True)]
+        each, low, high = paired_t(pair, runs, column)
         name = f"{NAMES[pair]}: " if pair in NAMES else ""
         lines.append(
             f"| {name}`{pair[0]}` - `{pair[1]}` | {len(each)} | "
@@ -106,6 +104,15 @@ def paired_t_table(pairs: Sequence[tuple[str, str]], runs: list[Row], endpoint: 
             f"{', '.join(f'{value:+,.0f}' for value in each)} |"
         )
     return lines
+
+
+def paired_t(
+    pair: tuple[str, str], runs: list[Row], column: str
+) -> tuple[list[float], float, float]:
+    """The differences of a column by seed, and the 95 % interval of their mean by a paired t-test."""
+    first, second = (of_runs(runs, name, column) for name in pair)
+    low, high = scipy.stats.ttest_rel(first, second).confidence_interval()
+    return [a - b for a, b in zip(first, second, strict=True)], float(low), float(high)
 
 
 def gap_table(runs: list[Row], endpoint: str) -> list[str]:
@@ -386,7 +393,37 @@ def samples_section(table: str) -> str:
             shown = [spread(of_runs(runs, variant, column), form) for runs in cells.values()]
             lines.append(f"| `{variant}` | {' | '.join(shown)} |")
         lines.append("")
+    differences = samples_differences(cells)
+    lines += [*differences, ""] if differences else []
     return "\n".join([*lines, f"![Samples](study/{table}/prior_hole.png)"])
+
+
+def samples_differences(cells: dict[str, list[Row]]) -> list[str]:
+    """By each measure of the samples, maps less the same latent behind a dense map, in the cells
+    that have several seeds."""
+    pair = ("naive", "naive_dense")
+    shown = {
+        cell: runs
+        for cell, runs in cells.items()
+        if len(of_runs(runs, pair[1], OF_SAMPLES[0][1])) > 1
+    }
+    if not shown:
+        return []
+    lines = [
+        f"Exploratory, not fixed beforehand: `{pair[0]}` - `{pair[1]}`, mean over seeds and 95 % "
+        "interval, paired t",
+        "",
+        "| measure | " + " | ".join(map(prior_hole.label, shown)) + " |",
+        "| --- |" + " --- |" * len(shown),
+    ]
+    for title, column, form in OF_SAMPLES:
+        found = []
+        for runs in shown.values():
+            each, low, high = paired_t(pair, runs, column)
+            numbers = (f"{value:+{form}}" for value in (statistics.mean(each), low, high))
+            found.append("{} ({} to {})".format(*numbers))
+        lines.append(f"| {title} | {' | '.join(found)} |")
+    return lines
 
 
 def more_seeds_section(table: str) -> str:

@@ -365,9 +365,33 @@ def test_the_table_of_samples(tmp_path, monkeypatch):
     assert wasserstein.startswith("| `naive` | 3.00 ± 1.41 | 4.00 ± 1.41 | 4.00 | 5.00 |")
     assert frechet.endswith("| 304 | 305 |")
     assert found[2].count("|") == 8 and "mixture of 50, statistics of samples" in found[2]
+    assert not any("Exploratory" in line for line in found)
     (tmp_path / "t4/gaussian_prior/runs.csv").unlink()
     fewer = pages.section("t4", draw=False).splitlines()
     assert fewer[2].count("|") == 7 and "Gaussian, statistics of samples" not in fewer[2]
+
+
+def test_differences_of_samples(tmp_path, monkeypatch):
+    """Of the cells with several seeds; by scipy's mean and standard error."""
+    monkeypatch.setattr(pages, "STUDY", tmp_path)
+    columns = [column for _, column, _ in pages.OF_SAMPLES]
+    values = {"naive": (2300, 2250, 2240), "naive_dense": (1930, 1935, 1840)}
+    for number, cell in enumerate(pages.prior_hole.CELLS):
+        (tmp_path / "t4" / cell).mkdir(parents=True)
+        with (tmp_path / "t4" / cell / "runs.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["variant", "seed", *columns])
+            for variant, of_seeds in values.items():
+                for seed, value in enumerate(of_seeds[: 3 if number in (0, 4) else 1]):
+                    writer.writerow([variant, seed, value, value / 20, value])
+    found = pages.section("t4", draw=False).splitlines()
+    (title,) = [line for line in found if line.startswith("| measure |")]
+    shown = [label for label in found[2].split(" | ")[1:] if label.strip(" |") in title]
+    assert len(shown) == 2 and title.count("|") == 4
+    each = np.subtract(values["naive"], values["naive_dense"])
+    low, high = stats.t.interval(0.95, 2, each.mean(), stats.sem(each))
+    frechet = f"{each.mean():+,.0f} ({low:+,.0f} to {high:+,.0f})"
+    assert f"{frechet} | {frechet} |" in "\n".join(found)
 
 
 def shades_of(figure):
