@@ -1,6 +1,7 @@
 """The configurations of the study, and the programs that run it and write its page."""
 
 import csv
+import importlib
 import importlib.util
 import itertools
 import json
@@ -38,6 +39,8 @@ def program(name):
 
 run, pages, power = program("run"), program("pages"), program("power")
 from_means, closed_form = program("from_means"), program("closed_form")
+contrasts = importlib.import_module("contrasts")  # that of pages
+markdown_tables = importlib.import_module("markdown_tables")
 CONFIGURATIONS = sorted(path.stem for path in STUDIES.glob("*.yaml"))
 
 
@@ -147,7 +150,7 @@ def test_power(seeds, freedom):
 )
 def test_verdicts(low, high, established, expected):
     row = {"lower": str(low), "upper": str(high), "established": established}
-    assert pages.verdict(row, 15.0) == expected
+    assert contrasts.verdict(row, 15.0) == expected
 
 
 PARAMETERS = "encoder_parameters"
@@ -287,9 +290,8 @@ def test_differences_from_means_are_those_of_the_report(tmp_path):
 
 def test_differences_between_two_tables(tmp_path, monkeypatch):
     """The variance is the residual of the two-way layout of both tables, here by least squares."""
-    monkeypatch.setattr(pages, "STUDY", tmp_path)
     pairs = (("isotropic", "naive"), ("mvn_dense", "mvn"))
-    monkeypatch.setattr(pages, "WITH_T2", pairs)
+    monkeypatch.setattr(contrasts, "WITH_T2", pairs)
     t2 = {"mvn": (90.0, 110.0, 85.0), "naive": (70.0, 71.0, 60.0), "low_rank": (10.0, 31.0, 4.0)}
     t6 = {"mvn_dense": (150.0, 175.0, 151.0), "isotropic": (70.0, 79.0, 58.0)}
     for table, variants in (("t2", t2), ("t6", t6)):
@@ -299,9 +301,11 @@ def test_differences_between_two_tables(tmp_path, monkeypatch):
             writer.writerow(["variant", "seed", ELBO])
             for variant, values in variants.items():
                 writer.writerows((variant, seed, value) for seed, value in enumerate(values))
-    differences = pages.differences_from_t2(pages.rows(tmp_path / "t6/runs.csv"), "elbo")
+    runs, of_t2 = (pages.rows(tmp_path / table / "runs.csv") for table in ("t6", "t2"))
+    differences = contrasts.differences_from_t2(runs, of_t2, "elbo")
     pages.write(tmp_path / "t6/differences.csv", differences)
-    found = pages.with_t2_table(pages.rows(tmp_path / "t6/differences.csv"), "elbo")
+    differences = pages.rows(tmp_path / "t6/differences.csv")
+    found = markdown_tables.with_t2_table(differences, of_t2, "elbo")
     values = {**t2, **t6}
     design = np.array(
         [[*np.eye(5)[k], *np.eye(3)[seed][1:]] for k in range(5) for seed in range(3)]
