@@ -17,8 +17,8 @@ CELLS = {
     for statistics in STATISTICS
 }
 """The settings `sampling` of each cell; the first is that of T2."""
-# A vector, maps, and maps with a mean of low rank.
-SHOWN = ("vector", "naive", "low_rank")
+# A vector, maps behind a dense map, maps, and maps with a mean of low rank.
+SHOWN = ("vector", "naive_dense", "naive", "low_rank")
 COLUMNS = 10
 
 
