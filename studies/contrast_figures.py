@@ -3,7 +3,7 @@
 import statistics
 from pathlib import Path
 
-from contrasts import ENDPOINTS, NAMES, Row, gaps, of_runs
+from contrasts import ENDPOINTS, NAMES, Row, differences, gaps, of_runs
 from matplotlib.lines import Line2D
 
 from svae.figures.differences import Difference, paired_differences
@@ -17,23 +17,23 @@ def forest(pairs: list[Row], runs: list[Row], endpoint: str, title: str, target:
     chosen = [row for row in pairs if row["measure"] == measure]
     if not chosen:
         return
-    differences = []
+    shown = []
     for row in chosen:
-        first, second = (of_runs(runs, row[key], column) for key in ("variant", "less"))
-        name = NAMES.get((row["variant"], row["less"]))
-        differences.append(
+        pair = row["variant"], row["less"]
+        name = NAMES.get(pair)
+        shown.append(
             Difference(
-                f"{name}: {row['variant']}" if name else row["variant"],
-                row["less"],
+                f"{name}: {pair[0]}" if name else pair[0],
+                pair[1],
                 float(row["difference"]),
                 (float(row["lower"]), float(row["upper"])),
-                [a - b for a, b in zip(first, second, strict=True)],
+                differences(pair, runs, column),
                 row["established"] == "True",
             )
         )
     name, _, unit = label.partition(", ")
     measured = f"{name} of test images" + (f", {unit}" if unit else "")
-    figure = paired_differences(differences, measured, title)
+    figure = paired_differences(shown, measured, title)
     least = smallest(statistics.mean(of_runs(runs, chosen[0]["less"], column)))
     figure.axes[0].axvspan(-least, least, color="#4477aa", alpha=0.15, linewidth=0, zorder=0.5)
     figure.savefig(target)

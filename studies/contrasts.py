@@ -42,13 +42,16 @@ def of_runs(runs: list[Row], variant: str, column: str) -> list[float]:
     return [float(row[column]) for row in chosen if row.get(column)]
 
 
-def paired_t(
-    pair: tuple[str, str], runs: list[Row], column: str
-) -> tuple[list[float], float, float]:
-    """The differences of a column by seed, and the 95 % interval of their mean (paired t-test)."""
+def differences(pair: tuple[str, str], runs: list[Row], column: str) -> list[float]:
+    """The first variant less the second, by seed."""
     first, second = (of_runs(runs, name, column) for name in pair)
-    low, high = scipy.stats.ttest_rel(first, second).confidence_interval()
-    return [a - b for a, b in zip(first, second, strict=True)], float(low), float(high)
+    return [a - b for a, b in zip(first, second, strict=True)]
+
+
+def paired_t(each: list[float]) -> tuple[float, float]:
+    """The 95 % interval of a mean difference, by a paired t-test over seeds."""
+    low, high = scipy.stats.ttest_1samp(each, 0).confidence_interval()
+    return float(low), float(high)
 
 
 def differences_from_t2(
@@ -62,8 +65,7 @@ def differences_from_t2(
     quantile = scipy.stats.t.ppf(1 - 0.025 / len(WITH_T2), freedom)
     found: list[dict[str, str | float]] = []
     for pair in WITH_T2:
-        first, second = (of_runs(both, name, column) for name in pair)
-        each = [a - b for a, b in zip(first, second, strict=True)]
+        each = differences(pair, both, column)
         mean, half = statistics.mean(each), quantile * math.sqrt(variance * 2 / len(each))
         found.append(
             {

@@ -17,12 +17,21 @@ from pathlib import Path
 import closed_form
 import prior_hole
 from contrast_figures import forest, point_figures
-from contrasts import ENDPOINTS, EXPLORATORY, Row, differences_from_t2, of_runs, paired_t
+from contrasts import (
+    ENDPOINTS,
+    EXPLORATORY,
+    Row,
+    differences,
+    differences_from_t2,
+    of_runs,
+    paired_t,
+)
 from csv_files import read as rows
 from csv_files import write
 from markdown_tables import (
     contrasts_table,
     gap_table,
+    header,
     paired_t_table,
     spread,
     variants_table,
@@ -39,8 +48,7 @@ def curves_section(table: str) -> str:
     """The Markdown of the rates and distortions: a row for each run, and one for each family."""
     folder = STUDY / table
     found = json.loads((folder / "rate_distortion.json").read_text(encoding="utf-8"))
-    lines = ["| family | mean of ln D - ln D of PCA | ± over test images | by seed |"]
-    lines.append("| --- | --- | --- | --- |")
+    lines = header("family", "mean of ln D - ln D of PCA", "± over test images", "by seed")
     for family in found["families"]:
         if family["mean_log_ratio"] is None:
             lines.append(f"| `{family['name']}` | - | - | - |")
@@ -54,8 +62,7 @@ def curves_section(table: str) -> str:
     lines += [""]
     if lowest is not None:
         lines += [f"The rates that all families share: {lowest:,.0f} to {highest:,.0f} nats.", ""]
-    lines += ["| run | rate (nats) | SSE | ln D - ln D of PCA | training images |"]
-    lines += ["| --- | --- | --- | --- | --- |"]
+    lines += header("run", "rate (nats)", "SSE", "ln D - ln D of PCA", "training images")
     for row in rows(folder / "rate_distortion.csv"):
         ratios = (
             f"{float(row[key]):+.3f}" if row[key] else "-"
@@ -74,8 +81,7 @@ def curves_section(table: str) -> str:
 
 def closed_form_section(table: str) -> str:
     """The linear VAEs, and the Parzen scores of samples that need no model, of both data sets."""
-    lines = ["| data set | entries | w | active | SSE | KL (nats) | J | ELBO (nats) |"]
-    lines.append("| --- |" + " --- |" * 7)
+    lines = header("data set", "entries", "w", "active", "SSE", "KL (nats)", "J", "ELBO (nats)")
     for dataset in closed_form.DATASETS:
         for row in rows(STUDY / table / f"{dataset}.csv"):
             w = f"{float(row['w']):.3g}" + (", the best" if row["optimal"] == "True" else "")
@@ -84,7 +90,7 @@ def closed_form_section(table: str) -> str:
                 f"| {dataset} | {row['latent_entries']} | {w} | {row['active_entries']} | "
                 f"{sse:,.1f} | {kl:,.1f} | {j:,.1f} | {elbo:,.1f} |"
             )
-    lines += ["", "| data set | samples | number | Parzen score (nats) |", "| --- |" + " --- |" * 3]
+    lines += ["", *header("data set", "samples", "number", "Parzen score (nats)")]
     for dataset in closed_form.DATASETS:
         for row in rows(STUDY / table / f"{dataset}_rows.csv"):
             score, error = float(row["log_likelihood"]), float(row["standard_error"])
@@ -115,15 +121,12 @@ def samples_section(table: str) -> str:
     cells = {cell: rows(file) for cell, file in files.items() if file.exists()}
     lines = []
     for title, column, form in OF_SAMPLES:
-        lines += [f"**{title}**", ""]
-        lines.append("| variant | " + " | ".join(map(prior_hole.label, cells)) + " |")
-        lines.append("| --- |" + " --- |" * len(cells))
+        lines += [f"**{title}**", "", *header("variant", *map(prior_hole.label, cells))]
         for variant in dict.fromkeys(row["variant"] for row in cells[prior_hole.T2_ITSELF]):
             shown = [spread(of_runs(runs, variant, column), form) for runs in cells.values()]
             lines.append(f"| `{variant}` | {' | '.join(shown)} |")
         lines.append("")
-    differences = samples_differences(cells)
-    lines += [*differences, ""] if differences else []
+    lines += samples_differences(cells)
     return "\n".join([*lines, f"![Samples](study/{table}/prior_hole.png)"])
 
 
@@ -142,17 +145,16 @@ def samples_differences(cells: dict[str, list[Row]]) -> list[str]:
         f"Exploratory, not fixed beforehand: `{pair[0]}` - `{pair[1]}`, mean over seeds and 95 % "
         "interval, paired t",
         "",
-        "| measure | " + " | ".join(map(prior_hole.label, shown)) + " |",
-        "| --- |" + " --- |" * len(shown),
+        *header("measure", *map(prior_hole.label, shown)),
     ]
     for title, column, form in OF_SAMPLES:
         found = []
         for runs in shown.values():
-            each, low, high = paired_t(pair, runs, column)
-            numbers = (f"{value:+{form}}" for value in (statistics.mean(each), low, high))
+            each = differences(pair, runs, column)
+            numbers = (f"{value:+{form}}" for value in (statistics.mean(each), *paired_t(each)))
             found.append("{} ({} to {})".format(*numbers))
         lines.append(f"| {title} | {' | '.join(found)} |")
-    return lines
+    return [*lines, ""]
 
 
 def more_seeds_section(table: str) -> str:
@@ -166,10 +168,7 @@ def more_epochs_section(table: str) -> str:
     """The same variant and seed with T2's epochs and with those of a follow-up."""
     _, column, label, _ = ENDPOINTS["elbo"]
     short, long = (rows(STUDY / name / "runs.csv") for name in ("t2", table))
-    lines = [
-        f"| variant | {label}, 18 epochs | 72 epochs | gain | linear VAE (nats) |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    lines = header(*("variant", f"{label}, 18 epochs", "72 epochs", "gain", "linear VAE (nats)"))
     for row in long:
         (before,) = (
             each for each in short if all(each[key] == row[key] for key in ("variant", "seed"))
@@ -216,10 +215,10 @@ def section(table: str, draw: bool) -> str:
         of_t2 = rows(STUDY / "t2/runs.csv")
         if draw:
             write(further, differences_from_t2(runs, of_t2, endpoint))
-        others = ["", *with_t2_table(rows(further), of_t2, endpoint)]
+        others += ["", *with_t2_table(rows(further), of_t2, endpoint)]
     if table in EXPLORATORY:
         found = paired_t_table(EXPLORATORY[table], runs, endpoint)
-        others = ["", "Exploratory, not fixed beforehand:", "", *found]
+        others += ["", "Exploratory, not fixed beforehand:", "", *found]
     shown = [
         f"![{text}](study/{table}/{name}.png)"
         for text, name in FURTHER_FIGURES
